@@ -26,6 +26,7 @@ pub mod denial;
 pub mod digest;
 pub mod ledger;
 pub mod names;
+pub mod threshold;
 pub mod time;
 
 pub use denial::EvidenceDenial;
