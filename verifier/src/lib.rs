@@ -1,1 +1,6 @@
-//! placeholder
+//! One domain's verifier.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions))]
+
+pub mod ca;
+pub mod listen;
+pub mod tls;
