@@ -12,8 +12,8 @@ use std::time::Duration;
 use evidence::names::{DomainName, NodeId};
 use evidence::time::UnixSeconds;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
@@ -80,7 +80,8 @@ impl CertificateAuthority {
     pub fn open(domain: DomainName, certificate: &[u8], key: &[u8]) -> Result<Self, CaError> {
         let unusable = |what| move |source| CaError::Unusable { what, source };
         let key = PrivatePkcs8KeyDer::from(key);
-        let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ECDSA_P256_SHA256).map_err(unusable("reading its key"))?;
+        let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ECDSA_P256_SHA256)
+            .map_err(unusable("reading its key"))?;
         let certificate = CertificateDer::from(certificate.to_vec());
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(unusable("reading its certificate"))?;
         Ok(Self { certificate, issuer, domain })
@@ -97,7 +98,13 @@ impl CertificateAuthority {
     }
 
     /// A client certificate for an enrolled node: names from the enrolment, key from the enrolment.
-    pub fn node_certificate(&self, node: &NodeId, record_key: &[u8; 32], serial: [u8; 16], now: UnixSeconds) -> Result<CertificateDer<'static>, CaError> {
+    pub fn node_certificate(
+        &self,
+        node: &NodeId,
+        record_key: &[u8; 32],
+        serial: [u8; 16],
+        now: UnixSeconds,
+    ) -> Result<CertificateDer<'static>, CaError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(node.as_str());
         params.subject_alt_names = vec![uri(&self.domain.node_spiffe_id(node))?];
@@ -106,7 +113,12 @@ impl CertificateAuthority {
     }
 
     /// A certificate and a fresh key for this process to serve with; the key never leaves memory.
-    pub fn server_key(&self, names: &[String], serial: [u8; 16], now: UnixSeconds) -> Result<Arc<CertifiedKey>, CaError> {
+    pub fn server_key(
+        &self,
+        names: &[String],
+        serial: [u8; 16],
+        now: UnixSeconds,
+    ) -> Result<Arc<CertifiedKey>, CaError> {
         let unusable = |source| CaError::Unusable { what: "making a serving key", source };
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(unusable)?;
         let mut params = CertificateParams::default();
@@ -136,7 +148,9 @@ impl CertificateAuthority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         set_window(&mut params, now, lifetime);
-        let certificate = params.signed_by(key, &self.issuer).map_err(|source| CaError::Unusable { what: "signing a certificate", source })?;
+        let certificate = params
+            .signed_by(key, &self.issuer)
+            .map_err(|source| CaError::Unusable { what: "signing a certificate", source })?;
         Ok(certificate.der().clone())
     }
 }
@@ -147,8 +161,10 @@ pub fn request_is_by(request: &[u8], record_key: &[u8; 32]) -> Result<(), CaErro
         return Err(CaError::RequestRefused);
     }
     // Reading the request verifies its own signature (proof of possession).
-    let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request)).map_err(|_| CaError::RequestRefused)?;
-    let by_record_key = request.public_key.algorithm() == &rcgen::PKCS_ED25519 && request.public_key.der_bytes() == record_key;
+    let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
+        .map_err(|_| CaError::RequestRefused)?;
+    let by_record_key =
+        request.public_key.algorithm() == &rcgen::PKCS_ED25519 && request.public_key.der_bytes() == record_key;
     by_record_key.then_some(()).ok_or(CaError::RequestRefused)
 }
 
@@ -216,7 +232,8 @@ mod tests {
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let record_key: [u8; 32] = key.public_key_raw().try_into().unwrap();
         let node = NodeId::new("node-1").unwrap();
-        let certificate = authority().node_certificate(&node, &record_key, [0; 16], UnixSeconds(1_790_000_000)).unwrap();
+        let certificate =
+            authority().node_certificate(&node, &record_key, [0; 16], UnixSeconds(1_790_000_000)).unwrap();
         assert_eq!(crate::tls::node_of(&certificate, &DomainName::new("a.example").unwrap()).unwrap(), node);
         assert!(crate::tls::node_of(&certificate, &DomainName::new("b.example").unwrap()).is_err());
     }

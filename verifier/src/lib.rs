@@ -1,6 +1,19 @@
 //! One domain's verifier.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
 
 pub mod ca;
+pub mod challenges;
+pub mod clock;
 pub mod listen;
+pub mod live;
+pub mod random;
 pub mod tls;

@@ -1,1 +1,2 @@
+//! The `verifier` program.
 fn main() {}

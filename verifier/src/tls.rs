@@ -89,7 +89,10 @@ pub fn enrolment_config(serving: Arc<ServingCertificate>) -> Result<Arc<ServerCo
 }
 
 /// Enrolled nodes only: a client certificate of our own authority is mandatory.
-pub fn nodes_config(serving: Arc<ServingCertificate>, authority: &CertificateDer<'static>) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn nodes_config(
+    serving: Arc<ServingCertificate>,
+    authority: &CertificateDer<'static>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.clone()).map_err(|error| TlsError::Configuration(error.to_string()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -124,9 +127,14 @@ pub struct PeerStream {
 
 impl PeerStream {
     /// Reads what the finished handshake proved. `nodes_of` is set on the listener that demands client certificates.
-    pub(crate) fn accept(stream: TlsStream<TcpStream>, nodes_of: Option<&DomainName>, places: [OwnedSemaphorePermit; 2]) -> Result<Self, TlsError> {
+    pub(crate) fn accept(
+        stream: TlsStream<TcpStream>,
+        nodes_of: Option<&DomainName>,
+        places: [OwnedSemaphorePermit; 2],
+    ) -> Result<Self, TlsError> {
         let (tcp, session) = stream.get_ref();
-        let full = matches!(session.handshake_kind(), Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest));
+        let full =
+            matches!(session.handshake_kind(), Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest));
         if !full || session.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
             return Err(TlsError::Handshake);
         }
@@ -138,7 +146,8 @@ impl PeerStream {
         let node = match nodes_of {
             None => None,
             Some(domain) => {
-                let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or(TlsError::Identity("none given"))?;
+                let leaf =
+                    session.peer_certificates().and_then(<[_]>::first).ok_or(TlsError::Identity("none given"))?;
                 Some(node_of(leaf, domain)?)
             }
         };

@@ -45,8 +45,11 @@ struct Listener {
 
 /// Serves and reports who came in; every stream is kept open.
 async fn listener(authority: CertificateAuthority, clients: bool) -> Listener {
-    let serving = ServingCertificate::new(authority.server_key(&["127.0.0.1".into(), "localhost".into()], [1; 16], now()).unwrap());
-    let config = if clients { nodes_config(serving, authority.certificate()) } else { enrolment_config(serving) }.unwrap();
+    let serving = ServingCertificate::new(
+        authority.server_key(&["127.0.0.1".into(), "localhost".into()], [1; 16], now()).unwrap(),
+    );
+    let config =
+        if clients { nodes_config(serving, authority.certificate()) } else { enrolment_config(serving) }.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut incoming = accepted(listener, config, clients.then(domain), CAPS);
@@ -124,7 +127,10 @@ async fn a_client_that_would_resume_gets_no_ticket() {
     let config = Arc::new(config);
     for _ in 0..2 {
         let mut stream = connect(server.address, config.clone()).await.unwrap();
-        assert!(matches!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full | rustls::HandshakeKind::FullWithHelloRetryRequest)));
+        assert!(matches!(
+            stream.get_ref().1.handshake_kind(),
+            Some(rustls::HandshakeKind::Full | rustls::HandshakeKind::FullWithHelloRetryRequest)
+        ));
         assert!(!stream.get_ref().1.is_early_data_accepted());
         assert_eq!(stream.get_ref().1.tls13_tickets_received(), 0);
         stream.shutdown().await.unwrap();
@@ -144,7 +150,8 @@ async fn tls_1_2_is_refused() {
     let extensions = [0, 10, 0, 4, 0, 2, 0, 23, 0, 13, 0, 4, 0, 2, 4, 3, 0, 11, 0, 2, 1, 0]; // P-256, ecdsa_secp256r1_sha256, uncompressed points
     hello.extend([0, u8::try_from(extensions.len()).unwrap()]);
     hello.extend(extensions);
-    let mut record = vec![22, 3, 1, 0, u8::try_from(hello.len() + 4).unwrap(), 1, 0, 0, u8::try_from(hello.len()).unwrap()];
+    let mut record =
+        vec![22, 3, 1, 0, u8::try_from(hello.len() + 4).unwrap(), 1, 0, 0, u8::try_from(hello.len()).unwrap()];
     record.extend(hello);
     tcp.write_all(&record).await.unwrap();
     let mut answer = Vec::new();
@@ -177,7 +184,10 @@ async fn the_nodes_listener_wants_a_certificate_of_our_authority_naming_a_node_o
     };
     let mut server = listener(ours, true).await;
     assert!(connect(server.address, Arc::new(client(&server.root, None))).await.is_err(), "no certificate");
-    assert!(connect(server.address, Arc::new(client(&server.root, Some(foreign)))).await.is_err(), "certificate of another authority");
+    assert!(
+        connect(server.address, Arc::new(client(&server.root, Some(foreign)))).await.is_err(),
+        "certificate of another authority"
+    );
     assert!(verifier::tls::node_of(&server_names, &domain()).is_err(), "a server's certificate names no node");
     let stream = connect(server.address, Arc::new(client(&server.root, Some(good)))).await.unwrap();
     let peer = server.peers.recv().await.unwrap();
@@ -207,8 +217,13 @@ async fn connections_beyond_the_cap_are_shed_and_the_places_come_back() {
         idle.push(TcpStream::connect(server.address).await.unwrap());
     }
     let config = Arc::new(client(&server.root, None));
-    let refused = tokio::time::timeout(Duration::from_secs(4), connect(server.address, config.clone())).await.expect("shed at once");
-    assert!(matches!(refused.unwrap_err().kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe));
+    let refused = tokio::time::timeout(Duration::from_secs(4), connect(server.address, config.clone()))
+        .await
+        .expect("shed at once");
+    assert!(matches!(
+        refused.unwrap_err().kind(),
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+    ));
     drop(idle);
     // The places come back as soon as the service notices that the connections are gone.
     let served = async {
