@@ -1,1 +1,21 @@
-//! placeholder
+//! The daemon on a node: collects Evidence, holds leases, runs workloads under them and halts when they end.
+//!
+//! A node never appraises itself: this crate reaches neither reference values nor policy.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::wildcard_enum_match_arm,
+        clippy::print_stderr
+    )
+)]
+
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod state;
+pub mod tpm;

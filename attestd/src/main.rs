@@ -1,1 +1,82 @@
-fn main() {}
+//! `attestd`: see the library.
+
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use attestd::cli::{Cli, ConfigVerb, Format, Outcome, Verb};
+use attestd::config::Config;
+use clap::{CommandFactory as _, Parser as _};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    quiet_libtss2();
+    match perform(cli) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            // The last words of a failed command; stderr may be closed.
+            let _ = writeln!(std::io::stderr(), "attestd: {error:#}");
+            Outcome::Fault.into()
+        }
+    }
+}
+
+fn perform(cli: Cli) -> anyhow::Result<Outcome> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&cli.common.log)?)
+        .with_writer(std::io::stderr)
+        .init();
+    match cli.verb {
+        Verb::Config { verb: ConfigVerb::Check } => config_check(&cli.common),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "attestd", &mut std::io::stdout());
+            Ok(Outcome::Done)
+        }
+        Verb::Man => {
+            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+            Ok(Outcome::Done)
+        }
+        Verb::Evidence(_) | Verb::Enrol(_) => anyhow::bail!("this verb is not in this build"),
+        Verb::Run | Verb::Exec(_) | Verb::Status | Verb::Halt(_) | Verb::Demo(_) | Verb::Supervise(_) => {
+            anyhow::bail!("this verb is not in this build")
+        }
+    }
+}
+
+fn config_check(common: &attestd::cli::Common) -> anyhow::Result<Outcome> {
+    let mut out = std::io::stdout();
+    match Config::load(&common.config_path(), std::env::vars()) {
+        Ok(config) => {
+            match common.format {
+                Format::Text => write!(out, "{}", config.in_words())?,
+                Format::Json => {
+                    let words = config.in_words();
+                    let enforced: Vec<&str> = words.lines().collect();
+                    writeln!(out, "{}", serde_json::json!({ "config": "accepted", "enforced": enforced }))?;
+                }
+            }
+            Ok(Outcome::Done)
+        }
+        Err(error) => {
+            match common.format {
+                Format::Text => writeln!(std::io::stderr(), "attestd: {error}")?,
+                Format::Json => {
+                    writeln!(out, "{}", serde_json::json!({ "config": "refused", "why": error.to_string() }))?
+                }
+            }
+            Ok(Outcome::Usage)
+        }
+    }
+}
+
+/// libtss2 writes every refused command to stderr, also those that we expect and retry. It reads its log level once,
+/// from the environment, and changing that in a running process is not safe: so start over with it.
+fn quiet_libtss2() {
+    if std::env::var_os("TSS2_LOG").is_some() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        // Only returns on failure, after which we go on, noisily.
+        let _ = Command::new(program).args(std::env::args_os().skip(1)).env("TSS2_LOG", "all+NONE").exec();
+    }
+}

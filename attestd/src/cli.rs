@@ -1,0 +1,240 @@
+//! The command line: verbs, options, exit codes. Fixed, because scripts rely on them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Outcome of a command, as its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, affirmed (0). `exec` passes on its workload's own code instead.
+    Done,
+    /// The workload's own exit code.
+    Workload(u8),
+    /// Misuse (2).
+    Usage,
+    /// Judged, and the answer is no (3).
+    Denied,
+    /// Could not be judged or done (4).
+    Fault,
+    /// Halted: the workload was killed or the node is quarantined (5).
+    Halted,
+}
+
+impl Outcome {
+    /// The process's exit code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Workload(code) => code,
+            Self::Usage => 2,
+            Self::Denied => 3,
+            Self::Fault => 4,
+            Self::Halted => 5,
+        }
+    }
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(outcome.code())
+    }
+}
+
+/// Runs workloads only while this machine's state is proven and every domain concerned agrees.
+#[derive(Debug, Parser)]
+#[command(name = "attestd", version, propagate_version = true)]
+pub struct Cli {
+    /// Options of every verb.
+    #[command(flatten)]
+    pub common: Common,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// State directory (must exist, mode 0700).
+    #[arg(long, global = true, value_name = "DIR", env = "ATTESTD_STATE", default_value = "/var/lib/attestd")]
+    pub state: PathBuf,
+    /// Configuration; DIR/attestd.toml unless given.
+    #[arg(long, global = true, value_name = "FILE", env = "ATTESTD_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Form of what is printed on standard output.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// What to log on standard error, as tracing filter directives.
+    #[arg(long, global = true, value_name = "FILTER", env = "ATTESTD_LOG", default_value = "info")]
+    pub log: String,
+}
+
+impl Common {
+    /// The configuration file.
+    #[must_use]
+    pub fn config_path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| self.state.join("attestd.toml"))
+    }
+}
+
+/// Form of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON document (or one a line, for events).
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the daemon.
+    Run,
+    /// Run a command under the daemon, once every domain concerned has authorized it.
+    Exec(ExecArgs),
+    /// Collect Evidence for a nonce and save it: what a verifier would see.
+    Evidence(EvidenceArgs),
+    /// Prove this TPM's EK and AK to a domain and store what it grants.
+    Enrol(EnrolArgs),
+    /// Show what the daemon holds: node, leases, halts.
+    Status,
+    /// Halt everything running here; durable until readmission.
+    Halt(HaltArgs),
+    /// Look at the configuration.
+    Config {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+    /// Show the whole path on this machine with a software TPM: no root, nothing left running.
+    Demo(DemoArgs),
+    /// Print a shell completion script.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+    /// The process that holds a workload; started by the daemon only.
+    #[command(name = "__supervise", hide = true)]
+    Supervise(SuperviseArgs),
+}
+
+/// `attestd exec`
+#[derive(Clone, Debug, Args)]
+pub struct ExecArgs {
+    /// Intent in TOML; replaces the other options.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keys", "labels", "capabilities", "environment", "argv"])]
+    pub intent: Option<PathBuf>,
+    /// Execution key that the workload needs; its descriptor is in `ATTESTD_KEY_FD_<NAME>`.
+    #[arg(long = "key", value_name = "NAME")]
+    pub keys: Vec<String>,
+    /// Label of the intent.
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub labels: Vec<String>,
+    /// Capability that the workload asks for.
+    #[arg(long = "capability", value_name = "NAME")]
+    pub capabilities: Vec<String>,
+    /// Environment variable for the workload; the daemon passes only allow-listed names.
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    pub environment: Vec<String>,
+    /// Working directory of the workload.
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// The command.
+    #[arg(last = true, value_name = "CMD", required_unless_present = "intent")]
+    pub argv: Vec<String>,
+}
+
+/// `attestd evidence`
+#[derive(Clone, Debug, Args)]
+pub struct EvidenceArgs {
+    /// 32 bytes that the Evidence must name.
+    #[arg(long, value_name = "HEX")]
+    pub nonce: String,
+    /// Where to write the CMW; its parts are described on standard output either way.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Directory for the parts in their own forms (quote, signature, public areas, PCR values, logs).
+    #[arg(long, value_name = "DIR")]
+    pub parts: Option<PathBuf>,
+    /// PCR bank.
+    #[arg(long, value_name = "ALG", default_value = "sha256")]
+    pub bank: String,
+    /// PCRs to quote.
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "0,1,2,3,4,5,6,7")]
+    pub pcrs: Vec<u8>,
+}
+
+/// `attestd enrol`
+#[derive(Clone, Debug, Args)]
+pub struct EnrolArgs {
+    /// Which configured domain; needed when there are several.
+    #[arg(long, value_name = "NAME")]
+    pub domain: Option<String>,
+}
+
+/// `attestd halt`
+#[derive(Clone, Debug, Args)]
+pub struct HaltArgs {
+    /// Why; goes into the signed halt record.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+/// `attestd config`
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Check the configuration and say in words what is enforced.
+    Check,
+}
+
+/// `attestd demo`
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// The verifier program; next to this one unless given.
+    #[arg(long, value_name = "FILE")]
+    pub verifier: Option<PathBuf>,
+    /// Keep the demo's folder instead of removing it.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `attestd __supervise`
+#[derive(Clone, Debug, Args)]
+pub struct SuperviseArgs {
+    /// Arguments, understood by the supervisor alone.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn exit_codes_are_the_fixed_ones() {
+        let codes: Vec<_> =
+            [Outcome::Done, Outcome::Usage, Outcome::Denied, Outcome::Fault, Outcome::Halted].map(Outcome::code).into();
+        assert_eq!(codes, [0, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn exec_needs_a_command_or_an_intent() {
+        assert!(Cli::try_parse_from(["attestd", "exec"]).is_err());
+        let cli = Cli::try_parse_from(["attestd", "exec", "--key", "db", "--", "sh", "-c", "true"]).unwrap();
+        let Verb::Exec(exec) = cli.verb else { panic!("exec expected") };
+        assert_eq!(exec.argv, ["sh", "-c", "true"]);
+    }
+}

@@ -1,0 +1,1 @@
+//! What `attestd demo` is made of.
