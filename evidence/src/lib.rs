@@ -24,6 +24,7 @@ pub mod challenge;
 pub mod cose;
 pub mod denial;
 pub mod digest;
+pub mod event_log;
 pub mod ledger;
 pub mod names;
 pub mod threshold;

@@ -1,0 +1,70 @@
+//! Little-endian reader over borrowed bytes: every length is checked against what is left before it is used.
+
+use crate::denial::EvidenceDenial;
+
+/// A position in one structure of a log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader<'a> {
+    structure: &'static str,
+    bytes: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) const fn new(structure: &'static str, bytes: &'a [u8]) -> Self {
+        Self { structure, bytes, offset: 0 }
+    }
+
+    pub(super) const fn offset(&self) -> usize {
+        self.offset
+    }
+
+    pub(super) const fn left(&self) -> usize {
+        self.bytes.len().saturating_sub(self.offset)
+    }
+
+    pub(super) const fn is_at_end(&self) -> bool {
+        self.left() == 0
+    }
+
+    /// The denial that this structure is malformed here.
+    pub(super) const fn malformed(&self, what: &'static str) -> EvidenceDenial {
+        EvidenceDenial::Malformed { structure: self.structure, offset: self.offset, what }
+    }
+
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], EvidenceDenial> {
+        let end = self.offset.checked_add(count).ok_or_else(|| self.malformed("length overflows"))?;
+        let taken = self.bytes.get(self.offset..end).ok_or_else(|| self.malformed("ends early"))?;
+        self.offset = end;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], EvidenceDenial> {
+        let taken = self.take(N)?;
+        <[u8; N]>::try_from(taken).map_err(|_| self.malformed("ends early"))
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, EvidenceDenial> {
+        self.array().map(|[byte]| byte)
+    }
+
+    pub(super) fn u16(&mut self) -> Result<u16, EvidenceDenial> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, EvidenceDenial> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// A 32-bit length, as a size of this machine.
+    pub(super) fn length_u32(&mut self) -> Result<usize, EvidenceDenial> {
+        let length = self.u32()?;
+        usize::try_from(length).map_err(|_| self.malformed("length overflows"))
+    }
+
+    /// A 64-bit length (UINT64 or UINTN of a 64-bit firmware), as a size of this machine.
+    pub(super) fn length_u64(&mut self) -> Result<usize, EvidenceDenial> {
+        let length = self.array().map(u64::from_le_bytes)?;
+        usize::try_from(length).map_err(|_| self.malformed("length overflows"))
+    }
+}
