@@ -15,5 +15,7 @@ pub mod challenges;
 pub mod clock;
 pub mod listen;
 pub mod live;
+pub mod metrics;
 pub mod random;
 pub mod tls;
+pub mod wrap;

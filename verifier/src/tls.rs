@@ -20,13 +20,12 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
+use wire::protocol::{CHANNEL_BYTES, CHANNEL_LABEL};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-/// RFC 8446 §7.5 exporter label of the channel binding; no context, 32 bytes.
-pub const CHANNEL_LABEL: &[u8] = b"EXPORTER-attestd-channel/1";
 const ALPN_H2: &[u8] = b"h2";
 
 /// Why a connection was not let in. Logged, never told to the peer.
@@ -53,7 +52,7 @@ pub enum TlsError {
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// TLS exporter of this very connection.
-    pub channel: [u8; 32],
+    pub channel: [u8; CHANNEL_BYTES],
     /// The node that the client certificate names; none on the enrolment listener.
     pub node: Option<NodeId>,
     /// For the log and the caps, never for a decision.
@@ -141,7 +140,8 @@ impl PeerStream {
         if session.alpn_protocol() != Some(ALPN_H2) {
             return Err(TlsError::Protocol);
         }
-        let channel = session.export_keying_material([0; 32], CHANNEL_LABEL, None).map_err(TlsError::Exporter)?;
+        let channel =
+            session.export_keying_material([0; CHANNEL_BYTES], CHANNEL_LABEL, None).map_err(TlsError::Exporter)?;
         let address = tcp.peer_addr().map_err(|_| TlsError::Identity("the peer is gone"))?;
         let node = match nodes_of {
             None => None,

@@ -19,7 +19,8 @@ use tokio_stream::StreamExt;
 use tonic::transport::server::Connected;
 use verifier::ca::CertificateAuthority;
 use verifier::listen::{ConnectionCaps, accepted};
-use verifier::tls::{CHANNEL_LABEL, Peer, ServingCertificate, enrolment_config, nodes_config};
+use verifier::tls::{Peer, ServingCertificate, enrolment_config, nodes_config};
+use wire::protocol::CHANNEL_LABEL;
 
 const CAPS: ConnectionCaps = ConnectionCaps { total: 4, per_address: 3 };
 

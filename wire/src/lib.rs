@@ -4,6 +4,8 @@
 //! sent goes through a `TryFrom` into a type of this crate before anything else looks at it.
 //! Signed and content-addressed things travel as the exact bytes that were signed or hashed.
 
+pub mod protocol;
+
 /// Generated messages, clients and servers.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
 pub mod proto {

@@ -1,0 +1,21 @@
+//! What both ends of the protocol must agree on beyond the messages.
+
+/// RFC 8446 §7.5 exporter label of the channel binding; exported with no context, [`CHANNEL_BYTES`] long, after the
+/// handshake. The connection is one full TLS 1.3 handshake, ALPN `h2`.
+pub const CHANNEL_LABEL: &[u8] = b"EXPORTER-attestd-channel/1";
+
+/// Length of the exporter value.
+pub const CHANNEL_BYTES: usize = 32;
+
+/// HPKE (RFC 9180) in base mode wraps execution keys to a P-256 node key: DHKEM(P-256, HKDF-SHA256) = 0x0010,
+/// HKDF-SHA256 = 0x0001, AES-256-GCM = 0x0002. The recipient's public key is the uncompressed point, 65 bytes.
+pub const HPKE_P256_SUITE: (u16, u16, u16) = (0x0010, 0x0001, 0x0002);
+
+/// HPKE `info` when an execution key is wrapped.
+pub const EXECUTION_KEY_INFO: &[u8] = b"attestd/execution-key/1";
+
+/// HPKE `aad` when an execution key is wrapped: the artifact's id (16 bytes, so that what follows cannot be read
+/// otherwise), then the key's name.
+pub fn execution_key_aad(artifact_id: &[u8; 16], name: &str) -> Vec<u8> {
+    [artifact_id.as_slice(), name.as_bytes()].concat()
+}
