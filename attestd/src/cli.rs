@@ -119,9 +119,6 @@ pub enum Verb {
     },
     /// Print the manual page.
     Man,
-    /// The process that holds a workload; started by the daemon only.
-    #[command(name = "__supervise", hide = true)]
-    Supervise(SuperviseArgs),
 }
 
 /// `attestd exec`
@@ -202,14 +199,6 @@ pub struct DemoArgs {
     /// Keep the demo's folder instead of removing it.
     #[arg(long)]
     pub keep: bool,
-}
-
-/// `attestd __supervise`
-#[derive(Clone, Debug, Args)]
-pub struct SuperviseArgs {
-    /// Arguments, understood by the supervisor alone.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub arguments: Vec<String>,
 }
 
 #[cfg(test)]

@@ -15,7 +15,10 @@
 )]
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod gateway;
 pub mod state;
+pub mod supervise;
 pub mod tpm;

@@ -9,6 +9,10 @@ use attestd::config::Config;
 use clap::{CommandFactory as _, Parser as _};
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(code) = attestd::supervise::run_if_asked(&arguments) {
+        return code;
+    }
     let cli = Cli::parse();
     quiet_libtss2();
     match perform(cli) {
@@ -37,7 +41,7 @@ fn perform(cli: Cli) -> anyhow::Result<Outcome> {
             Ok(Outcome::Done)
         }
         Verb::Evidence(_) | Verb::Enrol(_) => anyhow::bail!("this verb is not in this build"),
-        Verb::Run | Verb::Exec(_) | Verb::Status | Verb::Halt(_) | Verb::Demo(_) | Verb::Supervise(_) => {
+        Verb::Run | Verb::Exec(_) | Verb::Status | Verb::Halt(_) | Verb::Demo(_) => {
             anyhow::bail!("this verb is not in this build")
         }
     }

@@ -1,0 +1,302 @@
+//! The execution gateway: the only place that starts a workload.
+
+mod environment;
+mod executable;
+mod key;
+mod running;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use tokio::net::unix::pipe;
+use tokio::sync::{oneshot, watch};
+
+pub use environment::{Environment, EnvironmentError};
+pub use executable::{Executable, ExecutableError};
+pub use key::{ExecutionKey, key_variable};
+pub use running::Running;
+
+use crate::supervise::control::{self, ControlError, KEYS_CAP, Order, Report, Start};
+pub use crate::supervise::control::{EndCause, Ended, Outcome};
+use crate::supervise::{SUPERVISE, descendants};
+
+/// What the node's configuration says about workloads.
+#[derive(Debug, Clone)]
+pub struct GatewaySettings {
+    /// This program, as a supervisor.
+    pub program: PathBuf,
+    /// A writable cgroup v2 directory below which each execution gets its own; none: the process tree is walked.
+    pub cgroup: Option<PathBuf>,
+}
+
+/// Starts workloads and remembers their supervisors.
+#[derive(Debug)]
+pub struct Gateway {
+    settings: GatewaySettings,
+    executions: AtomicU64,
+}
+
+/// Supervisors alive. A process adopts orphans as a whole, so what is not an orphan is known as a whole.
+static SUPERVISORS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// A workload that is ready to run, apart from the permission to.
+pub struct Workload {
+    /// Opened and hashed before the intent was made.
+    pub executable: Executable,
+    /// Arguments, its own name first.
+    pub argv: Vec<String>,
+    /// Already judged.
+    pub environment: Environment,
+    /// Absolute.
+    pub working_directory: PathBuf,
+}
+
+impl Gateway {
+    /// Makes this process the reaper of whatever a killed supervisor leaves behind.
+    pub fn new(settings: GatewaySettings) -> io::Result<Self> {
+        rustix::process::set_child_subreaper(Some(getpid()))?;
+        Ok(Self { settings, executions: AtomicU64::new(0) })
+    }
+
+    /// Starts what was authorized. Comes back when the executable is running, with the lease's end already enforced.
+    pub(crate) async fn start(
+        &self,
+        authorized_digest: [u8; 32],
+        workload: Workload,
+        keys: Vec<ExecutionKey>,
+        ends_at_boottime_ms: u64,
+    ) -> Result<Running, GatewayError> {
+        if *workload.executable.digest() != authorized_digest {
+            let (path, got) = (workload.executable.path().to_owned(), *workload.executable.digest());
+            return Err(ExecutableError::Changed { path, got, authorized: authorized_digest }.into());
+        }
+        if workload.argv.is_empty() || keys.len() > KEYS_CAP {
+            return Err(GatewayError::Request { what: "no arguments, or too many keys" });
+        }
+        let cgroup = self.make_cgroup()?;
+        let (order_end, supervisor_end) = control::pair().map_err(io::Error::from)?;
+        let (stdout, stdout_writer) = io::pipe()?;
+        let (stderr, stderr_writer) = io::pipe()?;
+        let (started_sender, started) = oneshot::channel();
+        let (ended_sender, ended) = watch::channel(None);
+        let preparation = Preparation {
+            program: self.settings.program.clone(),
+            orders: order_end.try_clone()?,
+            supervisor_end,
+            outputs: [stdout_writer.into(), stderr_writer.into()],
+            workload,
+            keys,
+            cgroup,
+            ends_at_boottime_ms,
+        };
+        // One thread per execution, for as long as it lasts: the control channel is read by blocking.
+        std::thread::Builder::new()
+            .name("supervisor".to_owned())
+            .spawn(move || attend(preparation, started_sender, &ended_sender))?;
+        let supervisor = started.await.map_err(|_| GatewayError::SupervisorLost)??;
+        let stdout = pipe::Receiver::from_owned_fd(stdout.into())?;
+        let stderr = pipe::Receiver::from_owned_fd(stderr.into())?;
+        Ok(Running::new(supervisor, order_end, stdout, stderr, ended))
+    }
+
+    fn make_cgroup(&self) -> Result<Option<String>, GatewayError> {
+        let Some(parent) = &self.settings.cgroup else { return Ok(None) };
+        let number = self.executions.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("attestd-{}-{number}", getpid().as_raw_pid()));
+        std::fs::create_dir(&path).map_err(|source| GatewayError::Cgroup { path: path.clone(), source })?;
+        let text = path.to_str().ok_or(GatewayError::Request { what: "the cgroup's path is not UTF-8" })?;
+        Ok(Some(text.to_owned()))
+    }
+}
+
+/// All that an execution's thread needs.
+struct Preparation {
+    program: PathBuf,
+    orders: OwnedFd,
+    supervisor_end: OwnedFd,
+    outputs: [OwnedFd; 2],
+    workload: Workload,
+    keys: Vec<ExecutionKey>,
+    cgroup: Option<String>,
+    ends_at_boottime_ms: u64,
+}
+
+/// A supervisor whose workload runs.
+pub(crate) struct Supervisor {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) workload_pid: i32,
+}
+
+/// The life of one execution, seen from the daemon.
+fn attend(
+    preparation: Preparation,
+    started: oneshot::Sender<Result<Supervisor, GatewayError>>,
+    ended: &watch::Sender<Option<Ended>>,
+) {
+    let orders = match preparation.orders.try_clone() {
+        Ok(orders) => orders,
+        Err(error) => return drop(started.send(Err(error.into()))),
+    };
+    let mut child = None;
+    let result = begin(preparation, &mut child);
+    let running = result.is_ok();
+    let delivered = started.send(result).is_ok();
+    if running && !delivered {
+        let _ = control::send(&orders, &Order::Kill, &[]); // whoever asked for it is gone
+    }
+    let Some(mut child) = child else { return };
+    let reported = if running { last_report(&orders) } else { None };
+    drop(orders);
+    // The channel is closed or the last report is in: the supervisor has nothing left to do but exit.
+    if reported.is_none() && running {
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+    let pid = Pid::from_child(&child).as_raw_pid();
+    supervisors().remove(&pid);
+    let end = reported.unwrap_or_else(|| Ended {
+        outcome: Outcome::Unobserved,
+        cause: EndCause::SupervisorLost,
+        killed: kill_orphans(),
+    });
+    ended.send_replace(Some(end));
+}
+
+/// Starts the supervisor, hands everything over and waits until the executable runs.
+fn begin(preparation: Preparation, child: &mut Option<Child>) -> Result<Supervisor, GatewayError> {
+    let Preparation { program, orders, supervisor_end, outputs, workload, keys, cgroup, ends_at_boottime_ms } =
+        preparation;
+    workload.executable.verify_unchanged()?;
+    let mut command = Command::new(program);
+    command.arg(SUPERVISE).env_clear().current_dir("/");
+    command.stdin(Stdio::from(supervisor_end)).stdout(Stdio::null()).stderr(Stdio::null());
+    let pid = {
+        // Registered before anything else can take it for an orphan.
+        let mut supervisors = supervisors();
+        let pid = Pid::from_child(child.insert(command.spawn()?));
+        supervisors.insert(pid.as_raw_pid());
+        pid
+    };
+    drop(command); // and with it our copy of the supervisor's end
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
+
+    let sealed = keys.into_iter().map(ExecutionKey::seal).collect::<io::Result<Vec<_>>>()?;
+    let working_directory = workload
+        .working_directory
+        .to_str()
+        .ok_or(GatewayError::Request { what: "the working directory is not UTF-8" })?;
+    let start = Start {
+        argv: workload.argv,
+        environment: workload.environment.into_pairs(),
+        working_directory: working_directory.to_owned(),
+        key_variables: sealed.iter().map(|key| key.variable.clone()).collect(),
+        cgroup,
+        ends_at_boottime_ms,
+    };
+    let [stdout, stderr] = &outputs;
+    let mut descriptors: Vec<BorrowedFd<'_>> = vec![workload.executable.file().as_fd(), stdout.as_fd(), stderr.as_fd()];
+    descriptors.extend(sealed.iter().map(|key| key.descriptor.as_fd()));
+    control::send(&orders, &Order::Start(start), &descriptors)?;
+    drop(sealed);
+    drop(outputs);
+
+    match control::receive::<Report>(&orders)? {
+        Some((Report::Started { pid: workload_pid }, _)) => {
+            if let Err(changed) = workload.executable.verify_unchanged() {
+                let _ = control::send(&orders, &Order::Kill, &[]);
+                let _ = last_report(&orders);
+                return Err(changed.into());
+            }
+            Ok(Supervisor { pid, pidfd, workload_pid })
+        }
+        Some((Report::NotStarted { what }, _)) => Err(GatewayError::NotStarted { what }),
+        Some((Report::Ended(_), _)) | None => Err(GatewayError::SupervisorLost),
+    }
+}
+
+fn supervisors() -> MutexGuard<'static, BTreeSet<i32>> {
+    SUPERVISORS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Blocks until the supervisor reports the end; none if it dies first.
+fn last_report(orders: &OwnedFd) -> Option<Ended> {
+    loop {
+        match control::receive::<Report>(orders) {
+            Ok(Some((Report::Ended(ended), _))) => return Some(ended),
+            Ok(Some((Report::Started { .. } | Report::NotStarted { .. }, _))) => {}
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+/// Kills and reaps what a killed supervisor left: every child of ours that is not a supervisor.
+fn kill_orphans() -> u32 {
+    let mut killed = BTreeSet::new();
+    loop {
+        // Held while looking, so that a supervisor being started is not taken for an orphan.
+        let known = supervisors();
+        let mut orphans = descendants::children_and_zombies(getpid());
+        orphans.retain(|pid| !known.contains(&pid.as_raw_pid()));
+        drop(known);
+        if orphans.is_empty() {
+            return u32::try_from(killed.len()).unwrap_or(u32::MAX);
+        }
+        for orphan in orphans {
+            descendants::kill_below_once(orphan, &mut killed);
+            if descendants::kill_child_of(orphan, &BTreeSet::from([getpid().as_raw_pid()])) {
+                killed.insert(orphan.as_raw_pid());
+            }
+            let _ = rustix::process::waitpid(Some(orphan), rustix::process::WaitOptions::empty());
+        }
+    }
+}
+
+/// Why a workload was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The executable is not, or no longer, what was authorized.
+    #[error(transparent)]
+    Executable(#[from] ExecutableError),
+    /// The request cannot be carried out.
+    #[error("{what}")]
+    Request {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The supervisor could not start it.
+    #[error("start the workload: {what}")]
+    NotStarted {
+        /// What failed.
+        what: String,
+    },
+    /// The supervisor died.
+    #[error("the workload's supervisor died")]
+    SupervisorLost,
+    /// The control channel failed.
+    #[error("{0}")]
+    Control(String),
+    /// The cgroup could not be made.
+    #[error("make cgroup {}: {source}", path.display())]
+    Cgroup {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A system call failed.
+    #[error("start the workload: {0}")]
+    System(#[from] io::Error),
+}
+
+impl From<ControlError> for GatewayError {
+    fn from(error: ControlError) -> Self {
+        Self::Control(error.to_string())
+    }
+}

@@ -1,0 +1,268 @@
+//! The process between the daemon and a workload: it alone decides that the workload must die.
+//!
+//! `attestd __supervise` (not for operators) holds nothing but a control channel, the pid of the daemon and a timer. It kills
+//! everything that descends from the workload when the daemon says so, when the daemon is gone, or when the lease it was
+//! last told has run out by CLOCK_BOOTTIME. So neither `kill -9` nor a stopped daemon lets a workload outlive its lease.
+//!
+//! ```text
+//! attestd ──control──▶ attestd __supervise ──fork──▶ attestd __launch ══exec══▶ workload
+//!                      subreaper, own session         PDEATHSIG=KILL, no new privileges, no core dumps
+//! ```
+//!
+//! What it cannot do, because the workload runs under the same user: stop the workload from killing its supervisor. The
+//! workload's first process dies with it (PDEATHSIG), the rest falls to the daemon, which is a subreaper too.
+
+pub mod control;
+pub(crate) mod descendants;
+mod launch;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, WaitStatus, getpid, getppid, pidfd_open};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+
+use control::{EndCause, Ended, Order, Outcome, Report, Start};
+use descendants::Reaped;
+
+/// First argument of the supervisor.
+pub(crate) const SUPERVISE: &str = "__supervise";
+/// First argument of the process that becomes the workload.
+pub(crate) const LAUNCH: &str = "__launch";
+
+/// Runs the supervisor or the launcher if the arguments ask for one; to be called first in `main`, before any thread exists.
+pub fn run_if_asked(arguments: &[OsString]) -> Option<ExitCode> {
+    let verb = arguments.get(1)?;
+    if verb == SUPERVISE {
+        Some(supervise(getppid()))
+    } else if verb == LAUNCH {
+        Some(launch::launch(arguments.get(2..).unwrap_or_default()))
+    } else {
+        None
+    }
+}
+
+/// The supervisor's whole life. Its exit status matters to nobody: everything it has to say goes over the channel.
+fn supervise(daemon: Option<Pid>) -> ExitCode {
+    let stdin = std::io::stdin();
+    let channel = stdin.as_fd();
+    match supervise_on(channel, daemon) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(what) => {
+            let _ = control::send(channel, &Report::NotStarted { what }, &[]);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn supervise_on(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(), String> {
+    let daemon = daemon.ok_or("the daemon is gone")?;
+    let daemon = pidfd_open(daemon, PidfdFlags::empty()).map_err(|errno| format!("watch the daemon: {errno}"))?;
+    rustix::process::set_child_subreaper(Some(getpid())).map_err(|errno| format!("become subreaper: {errno}"))?;
+    rustix::process::setsid().map_err(|errno| format!("own session: {errno}"))?;
+    forbid_core_dumps().map_err(|errno| format!("forbid core dumps: {errno}"))?;
+
+    let (order, descriptors) =
+        control::receive(channel).map_err(|error| error.to_string())?.ok_or("the daemon is gone")?;
+    let start = match order {
+        Order::Start(start) => start,
+        Order::Deadline { .. } | Order::Kill => return Err("ordered something else before the start".to_owned()),
+    };
+    let deadline = Deadline::new().map_err(|errno| format!("lease timer: {errno}"))?;
+    deadline.set(start.ends_at_boottime_ms).map_err(|errno| format!("lease timer: {errno}"))?;
+    let cgroup = start.cgroup.clone();
+    let workload = match begin(&start, descriptors) {
+        Ok(workload) => workload,
+        Err(what) => {
+            kill_all(cgroup.as_deref(), None);
+            return Err(what);
+        }
+    };
+    let pid = workload.pid.as_raw_pid();
+    if control::send(channel, &Report::Started { pid }, &[]).is_err() {
+        kill_all(cgroup.as_deref(), None);
+        return Ok(());
+    }
+    let ended = watch(channel, &daemon, &deadline, &workload, cgroup.as_deref());
+    let _ = control::send(channel, &Report::Ended(ended), &[]); // nobody to tell if the daemon is gone
+    Ok(())
+}
+
+struct Workload {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+/// Starts the launcher and waits until it has become the workload.
+fn begin(start: &Start, descriptors: Vec<OwnedFd>) -> Result<Workload, String> {
+    let (status_reader, status_writer) = std::io::pipe().map_err(|error| format!("status pipe: {error}"))?;
+    let child = launch::command(start, descriptors, status_writer.into())?
+        .spawn()
+        .map_err(|error| format!("start the launcher: {error}"))?;
+    // The command, and with it our copies of the descriptors, was dropped above: only the launcher holds them now.
+    let pid = Pid::from_child(&child);
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| format!("watch the workload: {errno}"))?;
+    match launch_error(status_reader.into()) {
+        None => Ok(Workload { pid, pidfd }),
+        Some(what) => Err(what),
+    }
+}
+
+/// What the launcher said before it became the workload: nothing, or why it did not.
+fn launch_error(reader: OwnedFd) -> Option<String> {
+    let limit = Timespec { tv_sec: LAUNCH_TIMEOUT_S, tv_nsec: 0 };
+    match poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&limit)) {
+        Ok(0) => return Some(format!("the executable did not start within {LAUNCH_TIMEOUT_S} s")),
+        Ok(_) => {}
+        Err(errno) => return Some(format!("wait for the launcher: {errno}")),
+    }
+    let mut what = String::new();
+    match File::from(reader).take(LAUNCH_ERROR_CAP_BYTES).read_to_string(&mut what) {
+        Ok(0) => None,
+        Ok(_) => Some(what),
+        Err(error) => Some(format!("read the launcher's status: {error}")),
+    }
+}
+
+/// Waits for a reason to end the execution, then ends it.
+fn watch(
+    channel: BorrowedFd<'_>,
+    daemon: &OwnedFd,
+    deadline: &Deadline,
+    workload: &Workload,
+    cgroup: Option<&str>,
+) -> Ended {
+    let mut outcome = None;
+    let cause = loop {
+        let mut sources = [
+            PollFd::new(&channel, PollFlags::IN),
+            PollFd::new(daemon, PollFlags::IN),
+            PollFd::new(&deadline.timer, PollFlags::IN),
+            PollFd::new(&workload.pidfd, PollFlags::IN),
+        ];
+        let limit = Timespec { tv_sec: REAP_INTERVAL_S, tv_nsec: 0 };
+        if let Err(errno) = poll(&mut sources, Some(&limit))
+            && errno != rustix::io::Errno::INTR
+        {
+            break EndCause::DaemonLost; // cannot watch any more: the safe end
+        }
+        let [order, lost, due, exited] = sources.map(|source| !source.revents().is_empty());
+        reap_all(workload.pid, &mut outcome);
+        if due {
+            break EndCause::DeadlineReached;
+        }
+        if exited || outcome.is_some() {
+            break EndCause::WorkloadExited;
+        }
+        if lost {
+            break EndCause::DaemonLost;
+        }
+        if order && let Some(cause) = follow(channel, deadline) {
+            break cause;
+        }
+    };
+    let killed = kill_all(cgroup, Some((workload.pid, &mut outcome)));
+    Ended { outcome: outcome.unwrap_or(Outcome::Unobserved), cause, killed }
+}
+
+/// Follows one order; gives the cause if it ends the execution. What is not understood ends it too.
+fn follow(channel: BorrowedFd<'_>, deadline: &Deadline) -> Option<EndCause> {
+    match control::receive::<Order>(channel) {
+        Ok(Some((Order::Deadline { at_boottime_ms }, _))) => match deadline.set(at_boottime_ms) {
+            Ok(()) => None,
+            Err(_) => Some(EndCause::Killed),
+        },
+        Ok(Some((Order::Kill | Order::Start(_), _))) => Some(EndCause::Killed),
+        Ok(None) | Err(_) => Some(EndCause::DaemonLost),
+    }
+}
+
+/// Kills until no descendant is left, and says how many it was.
+fn kill_all(cgroup: Option<&str>, mut first: Option<(Pid, &mut Option<Outcome>)>) -> u32 {
+    let mut killed = BTreeSet::new();
+    let mut pause = Duration::from_micros(200);
+    loop {
+        if let Some(cgroup) = cgroup {
+            // cgroup v2, "cgroup.kill": kills the whole tree against concurrent forks. Absent before Linux 5.14.
+            let _ = std::fs::write(Path::new(cgroup).join("cgroup.kill"), "1");
+        }
+        descendants::kill_below_once(getpid(), &mut killed);
+        let childless = match &mut first {
+            Some((pid, outcome)) => reap_all(*pid, outcome),
+            None => reap_all(getpid(), &mut None),
+        };
+        if childless {
+            break;
+        }
+        std::thread::sleep(pause);
+        pause = pause.saturating_mul(2).min(KILL_PAUSE_MAX);
+    }
+    if let Some(cgroup) = cgroup {
+        let _ = std::fs::remove_dir(cgroup);
+    }
+    u32::try_from(killed.len()).unwrap_or(u32::MAX)
+}
+
+/// Reaps whatever has ended, keeps the outcome of the workload's first process; true when no child is left.
+fn reap_all(first: Pid, outcome: &mut Option<Outcome>) -> bool {
+    loop {
+        match descendants::reap() {
+            Reaped::One(pid, status) if pid == first => *outcome = Some(outcome_of(status)),
+            Reaped::One(..) => {}
+            Reaped::NoneEnded => return false,
+            Reaped::Childless => return true,
+        }
+    }
+}
+
+fn outcome_of(status: WaitStatus) -> Outcome {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Outcome::Exited(code),
+        (None, Some(signal)) => Outcome::Signalled(signal),
+        (None, None) => Outcome::Unobserved,
+    }
+}
+
+/// A timer on CLOCK_BOOTTIME, which goes on while the machine is suspended.
+struct Deadline {
+    timer: OwnedFd,
+}
+
+impl Deadline {
+    fn new() -> rustix::io::Result<Self> {
+        let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        Ok(Self { timer })
+    }
+
+    fn set(&self, at_boottime_ms: u64) -> rustix::io::Result<()> {
+        let at_boottime_ms = at_boottime_ms.max(1); // all zero would disarm it: timerfd_settime(2)
+        let seconds = i64::try_from(at_boottime_ms / 1_000).map_err(|_| rustix::io::Errno::INVAL)?;
+        let nanoseconds = i64::try_from(at_boottime_ms % 1_000).unwrap_or(0).saturating_mul(1_000_000);
+        let it_value = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval, it_value })?;
+        Ok(())
+    }
+}
+
+/// No key may reach a core file.
+pub(crate) fn forbid_core_dumps() -> rustix::io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
+const LAUNCH_TIMEOUT_S: i64 = 5;
+const LAUNCH_ERROR_CAP_BYTES: u64 = 4096;
+/// Orphans that were adopted and ended are reaped at least this often.
+const REAP_INTERVAL_S: i64 = 10;
+const KILL_PAUSE_MAX: Duration = Duration::from_millis(10);

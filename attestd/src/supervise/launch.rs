@@ -1,0 +1,95 @@
+//! The process that becomes the workload: it gives up what it must not have and then execs the verified descriptor.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::process::{Pid, Signal, getpid, getppid};
+
+use super::control::Start;
+use super::{LAUNCH, forbid_core_dumps};
+
+/// The launcher's command line: `__launch SUPERVISOR EXECUTABLE-FD CGROUP|- ARGV…`. Its environment is already the
+/// workload's, its stdin the status pipe, and every descriptor sits where the workload will find it.
+pub(super) fn command(start: &Start, descriptors: Vec<OwnedFd>, status: OwnedFd) -> Result<Command, String> {
+    let mut descriptors = descriptors.into_iter();
+    let (Some(executable), Some(stdout), Some(stderr)) = (descriptors.next(), descriptors.next(), descriptors.next())
+    else {
+        return Err("descriptors are missing".to_owned());
+    };
+    let mut command = Command::new("/proc/self/exe");
+    command.env_clear().envs(start.environment.iter().map(|(name, value)| (name, value)));
+
+    let mut mappings = Vec::new();
+    let mut number = FIRST_DESCRIPTOR;
+    let mut variables = start.key_variables.iter();
+    for parent_fd in descriptors {
+        let variable = variables.next().ok_or("more key descriptors than names")?;
+        command.env(variable, number.to_string());
+        mappings.push(FdMapping { parent_fd, child_fd: number });
+        number = number.saturating_add(1);
+    }
+    if variables.next().is_some() {
+        return Err("fewer key descriptors than names".to_owned());
+    }
+    mappings.push(FdMapping { parent_fd: executable, child_fd: number });
+
+    command.arg(LAUNCH).arg(getpid().as_raw_pid().to_string()).arg(number.to_string());
+    command.arg(start.cgroup.as_deref().unwrap_or(NO_CGROUP)).args(&start.argv);
+    command.current_dir(&start.working_directory).process_group(0);
+    command.stdin(Stdio::from(status)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
+    command.fd_mappings(mappings).map_err(|error| error.to_string())?;
+    Ok(command)
+}
+
+/// Becomes the workload. Comes back only with a failure, which it has told the supervisor by then.
+pub(super) fn launch(arguments: &[OsString]) -> ExitCode {
+    // A close-on-exec copy of the status pipe: it closes when the exec succeeds, and stdin is then /dev/null.
+    let Ok(status) = std::io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
+    let what = become_workload(arguments);
+    let _ = File::from(status).write_all(what.as_bytes());
+    ExitCode::FAILURE
+}
+
+fn become_workload(arguments: &[OsString]) -> String {
+    let [supervisor, executable, cgroup, name, rest @ ..] = arguments else {
+        return "arguments are missing".to_owned();
+    };
+    let numbers = supervisor
+        .to_str()
+        .and_then(|text| text.parse().ok())
+        .zip(executable.to_str().and_then(|text| text.parse::<u32>().ok()));
+    let Some((supervisor, executable)) = numbers else { return "arguments are not numbers".to_owned() };
+    if let Err(what) = give_up_privileges(supervisor) {
+        return what;
+    }
+    if cgroup != NO_CGROUP
+        && let Err(error) = std::fs::write(Path::new(cgroup).join("cgroup.procs"), "0")
+    {
+        return format!("enter the cgroup: {error}");
+    }
+    let error = Command::new(format!("/proc/self/fd/{executable}")).arg0(name).args(rest).stdin(Stdio::null()).exec();
+    format!("execute: {error}")
+}
+
+/// What a workload must not have: a life without its supervisor, set-uid programs (they would shed PDEATHSIG and could not
+/// be killed by us), core dumps with its keys.
+fn give_up_privileges(supervisor: i32) -> Result<(), String> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|errno| format!("PDEATHSIG: {errno}"))?;
+    // The supervisor may have died before the signal was asked for: prctl(2).
+    if getppid().map(Pid::as_raw_pid) != Some(supervisor) {
+        return Err("the supervisor is gone".to_owned());
+    }
+    rustix::thread::set_no_new_privs(true).map_err(|errno| format!("no new privileges: {errno}"))?;
+    forbid_core_dumps().map_err(|errno| format!("forbid core dumps: {errno}"))
+}
+
+/// Keys come first, so that a shell's one-digit redirection reaches them.
+const FIRST_DESCRIPTOR: i32 = 3;
+const NO_CGROUP: &str = "-";

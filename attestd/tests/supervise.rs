@@ -1,0 +1,226 @@
+//! The supervisor as a process: whatever happens to its daemon, nothing of the workload is left.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, PipeReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use attestd::clock::boottime_ms;
+use attestd::supervise::control::{self, EndCause, Ended, Order, Outcome, Report, Start};
+
+/// A supervisor of ours with its channel, and the workload's stdout.
+struct Supervised {
+    child: Child,
+    channel: Option<OwnedFd>,
+    stdout: BufReader<PipeReader>,
+}
+
+fn start(script: &str, keys: &[&[u8]], lease_ms: u64, cgroup: Option<String>) -> Supervised {
+    let argv = ["workload", "-c", script].map(str::to_owned).to_vec();
+    start_program("/bin/sh", argv, keys, lease_ms, cgroup)
+}
+
+fn start_program(
+    program: &str,
+    argv: Vec<String>,
+    keys: &[&[u8]],
+    lease_ms: u64,
+    cgroup: Option<String>,
+) -> Supervised {
+    let (ours, theirs) = control::pair().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_attestd"));
+    command.arg("__supervise").stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().unwrap();
+    drop(command);
+    let (stdout, writer) = std::io::pipe().unwrap();
+    let executable = File::open(program).unwrap();
+    let keys: Vec<File> = keys.iter().map(|key| key_file(key)).collect();
+    let order = Order::Start(Start {
+        argv,
+        environment: vec![("PATH".into(), "/usr/bin:/bin".into()), ("LANG".into(), "C".into())],
+        working_directory: "/".into(),
+        key_variables: (0..keys.len()).map(|n| format!("ATTESTD_KEY_FD_K{n}")).collect(),
+        cgroup,
+        ends_at_boottime_ms: boottime_ms().checked_add(lease_ms).unwrap(),
+    });
+    let mut descriptors = vec![executable.as_fd(), writer.as_fd(), writer.as_fd()];
+    descriptors.extend(keys.iter().map(AsFd::as_fd));
+    control::send(&ours, &order, &descriptors).unwrap();
+    Supervised { child, channel: Some(ours), stdout: BufReader::new(stdout) }
+}
+
+fn key_file(bytes: &[u8]) -> File {
+    use std::io::{Seek, Write};
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.rewind().unwrap();
+    file
+}
+
+impl Supervised {
+    fn report(&self) -> Option<Report> {
+        control::receive(self.channel.as_ref().unwrap()).unwrap().map(|(report, _)| report)
+    }
+
+    fn started(&self) -> i32 {
+        match self.report() {
+            Some(Report::Started { pid }) => pid,
+            other => panic!("not started: {other:?}"),
+        }
+    }
+
+    fn ended(&self) -> Ended {
+        match self.report() {
+            Some(Report::Ended(ended)) => ended,
+            other => panic!("not ended: {other:?}"),
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        drop(self.channel.take());
+        let _ = self.child.wait(); // it exits by itself, once nothing of the workload is left
+    }
+}
+
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Shell text that leaves behind a process with another session, another parent and no open descriptor of ours.
+const DAEMONIZE: &str = "setsid sh -c '(sleep 600 >/dev/null 2>&1 & echo $!) ' & wait $!; echo done; exec sleep 600";
+
+#[test]
+fn the_workload_gets_its_key_environment_and_arguments_and_nothing_else() {
+    let script = "cat <&$ATTESTD_KEY_FD_K0; echo; env; echo \"$0\"; ls /proc/self/fd | tr '\\n' ' '; ulimit -c; exit 7";
+    let mut supervised = start(script, &[b"key material"], 60_000, None);
+    let workload = supervised.started();
+    assert_ne!(workload, i32::try_from(supervised.child.id()).unwrap());
+    assert_eq!(supervised.ended(), Ended { outcome: Outcome::Exited(7), cause: EndCause::WorkloadExited, killed: 0 });
+    let mut output = String::new();
+    supervised.stdout.read_to_string(&mut output).unwrap();
+    let mut lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines.remove(0), "key material");
+    let mut environment: Vec<_> = lines.iter().filter(|line| line.contains('=')).copied().collect();
+    environment.retain(|line| !line.starts_with("PWD=") && !line.starts_with("_=")); // the shell's own
+    environment.sort_unstable();
+    assert_eq!(environment, ["ATTESTD_KEY_FD_K0=3", "LANG=C", "PATH=/usr/bin:/bin"]);
+    assert!(lines.contains(&"workload"), "{output}");
+    // stdin, stdout, stderr, the key, its own executable; ls adds the folder that it reads.
+    assert!(output.contains("\n0 1 2 3 4 5 0\n"), "{output}");
+}
+
+#[test]
+fn an_order_kills_everything_that_descends_from_the_workload() {
+    let mut supervised = start(DAEMONIZE, &[], 60_000, None);
+    let workload = supervised.started().to_string();
+    let orphan = supervised.line();
+    assert_eq!(supervised.line(), "done");
+    assert!(is_alive(&orphan) && is_alive(&workload));
+    control::send(supervised.channel.as_ref().unwrap(), &Order::Kill, &[]).unwrap();
+    let ended = supervised.ended();
+    assert_eq!((ended.outcome, ended.cause), (Outcome::Signalled(9), EndCause::Killed));
+    assert_eq!(ended.killed, 2);
+    assert!(!is_alive(&orphan) && !is_alive(&workload));
+}
+
+#[test]
+fn a_lost_daemon_ends_the_workload() {
+    let mut supervised = start(DAEMONIZE, &[], 60_000, None);
+    let workload = supervised.started().to_string();
+    let orphan = supervised.line();
+    drop(supervised.channel.take());
+    supervised.child.wait().unwrap();
+    assert!(!is_alive(&orphan) && !is_alive(&workload));
+}
+
+#[test]
+fn the_lease_ends_by_itself_and_can_be_prolonged() {
+    let supervised = start("exec sleep 600", &[], 300, None);
+    let before = Instant::now();
+    supervised.started();
+    let at_boottime_ms = boottime_ms().checked_add(900).unwrap();
+    control::send(supervised.channel.as_ref().unwrap(), &Order::Deadline { at_boottime_ms }, &[]).unwrap();
+    let ended = supervised.ended();
+    assert_eq!((ended.outcome, ended.cause), (Outcome::Signalled(9), EndCause::DeadlineReached));
+    assert!(before.elapsed() >= Duration::from_millis(850), "{:?}", before.elapsed());
+    assert!(boottime_ms() >= at_boottime_ms);
+}
+
+#[test]
+fn children_left_by_a_workload_that_exits_do_not_stay() {
+    let mut supervised = start("sleep 600 >/dev/null 2>&1 & echo $!", &[], 60_000, None);
+    supervised.started();
+    let child = supervised.line();
+    let ended = supervised.ended();
+    assert_eq!((ended.outcome, ended.cause, ended.killed), (Outcome::Exited(0), EndCause::WorkloadExited, 1));
+    assert!(!is_alive(&child));
+}
+
+#[test]
+fn a_killed_supervisor_takes_the_workload_along() {
+    let mut supervised = start("echo ready; exec sleep 600", &[], 60_000, None);
+    let workload = supervised.started().to_string();
+    assert_eq!(supervised.line(), "ready");
+    supervised.child.kill().unwrap();
+    assert!(supervised.report().is_none());
+    // End of file on its stdout: the workload, which alone holds the other end, is gone.
+    assert_eq!(supervised.line(), "");
+    while is_alive(&workload) {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_cannot_be_executed_is_reported() {
+    let supervised = start_program("/etc/hostname", vec!["hostname".into()], &[], 60_000, None);
+    assert!(matches!(supervised.report(), Some(Report::NotStarted { what }) if what.starts_with("execute:")));
+}
+
+#[test]
+fn a_script_runs_from_its_descriptor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("script");
+    std::fs::write(&path, "#!/bin/sh\necho from $1\n").unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut supervised = start_program(path.to_str().unwrap(), vec!["script".into(), "here".into()], &[], 60_000, None);
+    supervised.started();
+    assert_eq!(supervised.line(), "from here");
+    assert_eq!(supervised.ended().outcome, Outcome::Exited(0));
+}
+
+#[test]
+fn a_cgroup_is_killed_as_a_whole_and_removed() {
+    let Some(cgroup) = writable_cgroup() else {
+        println!("no writable cgroup v2 here: not tested");
+        return;
+    };
+    let mut supervised = start(DAEMONIZE, &[], 60_000, Some(cgroup.clone()));
+    let workload = supervised.started().to_string();
+    let orphan = supervised.line();
+    let members = std::fs::read_to_string(Path::new(&cgroup).join("cgroup.procs")).unwrap();
+    assert!(members.lines().any(|pid| pid == workload) && members.lines().any(|pid| pid == orphan));
+    control::send(supervised.channel.as_ref().unwrap(), &Order::Kill, &[]).unwrap();
+    assert_eq!(supervised.ended().cause, EndCause::Killed);
+    assert!(!is_alive(&orphan) && !Path::new(&cgroup).exists());
+}
+
+fn writable_cgroup() -> Option<String> {
+    let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .into_iter()
+        .find(|root| Path::new(root).join("cgroup.procs").exists())?;
+    let cgroup = format!("{root}/attestd-test-{}", std::process::id());
+    std::fs::create_dir(&cgroup).ok()?;
+    Some(cgroup)
+}
