@@ -191,8 +191,9 @@ fn a_killed_supervisor_takes_the_workload_along() {
 
 #[test]
 fn what_cannot_be_executed_is_reported() {
-    let supervised = start_program("/etc/hostname", vec!["hostname".into()], &[], 60_000, None);
-    assert!(matches!(supervised.report(), Some(Report::NotStarted { what }) if what.starts_with("execute:")));
+    let supervised = start_program("/etc/passwd", vec!["passwd".into()], &[], 60_000, None);
+    let report = supervised.report();
+    assert!(matches!(&report, Some(Report::NotStarted { what }) if what.starts_with("execute:")), "{report:?}");
 }
 
 #[test]
