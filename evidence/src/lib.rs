@@ -25,6 +25,7 @@ pub mod cose;
 pub mod denial;
 pub mod digest;
 pub mod event_log;
+pub mod ima;
 pub mod ledger;
 pub mod names;
 pub mod threshold;
