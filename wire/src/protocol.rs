@@ -1,5 +1,7 @@
 //! What both ends of the protocol must agree on beyond the messages.
 
+use evidence::digest::Sha256Digest;
+
 /// RFC 8446 §7.5 exporter label of the channel binding; exported with no context, [`CHANNEL_BYTES`] long, after the
 /// handshake. The connection is one full TLS 1.3 handshake, ALPN `h2`.
 pub const CHANNEL_LABEL: &[u8] = b"EXPORTER-attestd-channel/1";
@@ -18,4 +20,18 @@ pub const EXECUTION_KEY_INFO: &[u8] = b"attestd/execution-key/1";
 /// otherwise), then the key's name.
 pub fn execution_key_aad(artifact_id: &[u8; 16], name: &str) -> Vec<u8> {
     [artifact_id.as_slice(), name.as_bytes()].concat()
+}
+
+/// What the Evidence of a renewal is about: the artifacts it keeps alive, as SHA-256 over the label and the digests in
+/// ascending order. A node renews each execution by itself, so that each renewal has its own quote: one digest.
+pub fn renewal_subject(artifacts: &[Sha256Digest]) -> Sha256Digest {
+    let mut sorted = artifacts.to_vec();
+    sorted.sort_unstable();
+    let parts: Vec<&[u8]> = sorted.iter().map(|digest| digest.as_bytes().as_slice()).collect();
+    Sha256Digest::labelled("attestd/renewal/1", &parts)
+}
+
+/// What captured Evidence is about: nothing that could be granted.
+pub fn capture_subject() -> Sha256Digest {
+    Sha256Digest::labelled("attestd/capture/1", &[])
 }
