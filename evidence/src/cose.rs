@@ -42,6 +42,8 @@ pub enum Purpose {
     GovernanceState,
     /// Threshold-signed operator statement, by policy-authority keys.
     Statement,
+    /// Revocation, by the issuer key; a threshold-signed one is a [`Purpose::Statement`].
+    Revocation,
     /// Lineage record of a domain, by its issuer key.
     LineageRecord,
     /// Intent, by a node's record key.
@@ -64,6 +66,7 @@ impl Purpose {
             Self::TrustBundle => "application/attestd-trust-bundle+cbor",
             Self::GovernanceState => "application/attestd-governance-state+cbor",
             Self::Statement => "application/attestd-statement+cbor",
+            Self::Revocation => "application/attestd-revocation+cbor",
             Self::LineageRecord => "application/attestd-lineage-record+cbor",
             Self::Intent => "application/attestd-intent+cbor",
             Self::HaltRecord => "application/attestd-halt-record+cbor",

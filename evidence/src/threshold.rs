@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU8;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    cose::{CoseDenial, KeyId, KeySet, Purpose, verify1},
+    cose::{CoseDenial, KeyId, KeySet, PublicKey, Purpose, verify1},
     names::DomainName,
 };
 
@@ -104,6 +106,96 @@ pub fn verify_threshold<B: AsRef<[u8]>>(
     }
 }
 
+/// The keys that may sign for a domain, and how many of them must.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Parts", into = "Parts")]
+pub struct Authority {
+    keys: Vec<PublicKey>,
+    threshold: NonZeroU8,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parts {
+    keys: Vec<PublicKey>,
+    threshold: u8,
+}
+
+/// Keys and a threshold that could accept nothing, or anything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorityError {
+    /// A threshold of nothing, or of more keys than there are, or more keys than are read.
+    #[error("threshold {threshold} of {keys} keys, of which at most {SIGNATURES_CAP} are read")]
+    Impossible {
+        /// Keys given.
+        keys: usize,
+        /// Signatures demanded.
+        threshold: u8,
+    },
+    /// One key stands twice.
+    #[error("key {kid} stands twice in the authority")]
+    KeyRepeated {
+        /// The key.
+        kid: KeyId,
+    },
+}
+
+impl TryFrom<Parts> for Authority {
+    type Error = AuthorityError;
+    fn try_from(parts: Parts) -> Result<Self, AuthorityError> {
+        Self::new(parts.keys, parts.threshold)
+    }
+}
+
+impl From<Authority> for Parts {
+    fn from(authority: Authority) -> Self {
+        Self { keys: authority.keys, threshold: authority.threshold.get() }
+    }
+}
+
+impl Authority {
+    /// An authority of distinct `keys`, of which `threshold` must sign.
+    ///
+    /// # Errors
+    /// [`AuthorityError`] for no key, too many, a repeated key, or a threshold of zero or beyond the keys.
+    pub fn new(keys: Vec<PublicKey>, threshold: u8) -> Result<Self, AuthorityError> {
+        let possible = usize::from(threshold) <= keys.len() && keys.len() <= SIGNATURES_CAP;
+        let Some(demanded) = NonZeroU8::new(threshold).filter(|_| possible) else {
+            return Err(AuthorityError::Impossible { keys: keys.len(), threshold });
+        };
+        let mut seen = BTreeSet::new();
+        match keys.iter().find(|key| !seen.insert(key.kid())) {
+            Some(repeated) => Err(AuthorityError::KeyRepeated { kid: repeated.kid() }),
+            None => Ok(Self { keys, threshold: demanded }),
+        }
+    }
+
+    /// Its keys.
+    #[must_use]
+    pub fn keys(&self) -> &[PublicKey] {
+        &self.keys
+    }
+
+    /// How many of them must sign.
+    #[must_use]
+    pub const fn threshold(&self) -> NonZeroU8 {
+        self.threshold
+    }
+
+    /// The payload that enough of its keys signed for `purpose` within `domain`.
+    ///
+    /// # Errors
+    /// As for [`verify_threshold`].
+    pub fn verify<B: AsRef<[u8]>>(
+        &self,
+        purpose: Purpose,
+        domain: &DomainName,
+        signatures: &[B],
+    ) -> Result<ThresholdSigned, ThresholdDenial> {
+        verify_threshold(purpose, domain, signatures, &KeySet::new(&self.keys), self.threshold)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,5 +220,18 @@ mod tests {
         let other = sign1(Purpose::ReferenceValues, &domain, b"p", &keys[1]).unwrap();
         assert!(matches!(verify(&[sign(0, b"p"), other]), Err(ThresholdDenial::Cose(_))));
         assert!(matches!(verify(&vec![vec![]; 17]), Err(ThresholdDenial::TooMany { .. })));
+    }
+
+    #[test]
+    fn an_authority_that_could_accept_nothing_or_anything_is_refused() {
+        let public = |seed| SigningKey::from_seed(&[seed; 32]).unwrap().public().clone();
+        for (keys, threshold) in [(vec![], 0), (vec![public(1)], 0), (vec![public(1)], 2), (vec![], 1)] {
+            assert!(matches!(Authority::new(keys, threshold), Err(AuthorityError::Impossible { .. })));
+        }
+        assert!(matches!(Authority::new((1..=17).map(public).collect(), 1), Err(AuthorityError::Impossible { .. })));
+        let repeated = Authority::new(vec![public(1), public(1)], 2);
+        assert!(matches!(repeated, Err(AuthorityError::KeyRepeated { .. })));
+        let json = serde_json::json!({ "keys": [hex::encode(public(1).cose_key())], "threshold": 0 });
+        assert!(serde_json::from_value::<Authority>(json).is_err());
     }
 }
