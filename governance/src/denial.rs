@@ -1,0 +1,179 @@
+//! Why an authorization, or the state behind it, was refused: one variant a fact, both sides in it.
+
+use evidence::{
+    cose::CoseDenial, digest::Sha256Digest, names::DomainName, names::NodeId, threshold::ThresholdDenial,
+    time::UnixSeconds,
+};
+use strum::{EnumDiscriminants, EnumIter};
+
+use crate::revocation::RevokedKind;
+
+/// It was judged, and refused. `code` is stable; text is for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, EnumDiscriminants)]
+#[strum_discriminants(
+    name(GovernanceDenialKind),
+    derive(EnumIter, Hash, PartialOrd, Ord),
+    doc = "The variants of [`GovernanceDenial`], to enumerate them."
+)]
+#[allow(missing_docs, reason = "field names say which side they are; units stand in the name")]
+pub enum GovernanceDenial {
+    /// A record is longer than its cap.
+    #[error("{what} of {got_bytes} bytes, at most {cap_bytes} allowed")]
+    TooLarge { what: &'static str, got_bytes: usize, cap_bytes: usize },
+    /// A record is not the deterministic CBOR of its type.
+    #[error("{what} malformed: {cause}")]
+    Malformed { what: &'static str, cause: String },
+    /// A field breaks its own rule.
+    #[error("{what}.{field}: {rule}")]
+    FieldInvalid { what: &'static str, field: &'static str, rule: &'static str },
+    /// A record of another version.
+    #[error("{what} has version {got}, expected {expected}")]
+    Version { what: &'static str, got: u8, expected: u8 },
+    /// No signature by an accepted key over these bytes for this purpose and domain.
+    #[error("{what} is not signed by an accepted key: {cause}")]
+    SignatureInvalid { what: &'static str, cause: CoseDenial },
+    /// Not enough distinct keys of the authority signed.
+    #[error("{what} lacks the authority's signatures: {cause}")]
+    ThresholdNotMet { what: &'static str, cause: ThresholdDenial },
+    /// Fewer domains authorized the execution than its intent needs.
+    #[error("{got} of the {needed} authorizations that the intent needs")]
+    MissingAuthorization { got: usize, needed: usize },
+    /// Issued by or for another domain.
+    #[error("{what} is of domain {got}, expected {expected}")]
+    Domain { what: &'static str, got: DomainName, expected: DomainName },
+    /// Issued by another service of the domain.
+    #[error("artifact issued by {got}, expected {expected}")]
+    Issuer { got: String, expected: String },
+    /// Meant for somebody else.
+    #[error("artifact is for {got}, expected {expected}")]
+    Audience { got: String, expected: String },
+    /// About another node.
+    #[error("{what} is for node {got}, expected {expected}")]
+    Node { what: &'static str, got: NodeId, expected: NodeId },
+    /// Authorizes another workload (another intent).
+    #[error("artifact authorizes intent {got}, expected {expected}")]
+    Workload { got: Sha256Digest, expected: Sha256Digest },
+    /// Bound to another node key.
+    #[error("artifact is bound to node key {got}, expected {expected}")]
+    NodeKey { got: Sha256Digest, expected: Sha256Digest },
+    /// A renewal of another artifact.
+    #[error("artifact id {got}, expected {expected}")]
+    ArtifactId { got: String, expected: String },
+    /// Its window has not begun.
+    #[error("{what} begins at {not_before}, judged at {now}")]
+    NotYetValid { what: &'static str, not_before: UnixSeconds, now: UnixSeconds },
+    /// Its window is over.
+    #[error("{what} expired at {expires_at}, judged at {now}")]
+    Expired { what: &'static str, expires_at: UnixSeconds, now: UnixSeconds },
+    /// Its window is empty or longer than allowed.
+    #[error("{what} has a window of {got_s} s, allowed are 1 to {cap_s} s")]
+    Lifetime { what: &'static str, got_s: u64, cap_s: u64 },
+    /// From before the newest governance epoch that is known.
+    #[error("artifact of epoch {got}, at least {min} needed")]
+    EpochStale { got: u64, min: u64 },
+    /// A lease sequence number that was used or is void.
+    #[error("lease seq {got}, at least {min} needed")]
+    LeaseSeqStale { got: u64, min: u64 },
+    /// Lease terms that no lease can have.
+    #[error("lease of {duration_ms} ms renewed after {renew_after_ms} ms, at most {cap_ms} ms allowed")]
+    LeaseTerms { duration_ms: u64, renew_after_ms: u64, cap_ms: u64 },
+    /// Revoked.
+    #[error("{kind} {subject} is revoked: {reason}")]
+    Revoked { kind: RevokedKind, subject: String, reason: String },
+    /// Reaches beyond what its parent, or the request, allows.
+    #[error("{part} {got} is beyond the scope it must stay within")]
+    ScopeExceeded { part: &'static str, got: String },
+    /// Names another parent artifact than the one given.
+    #[error("parent artifact {got}, expected {expected}")]
+    Parent { got: String, expected: String },
+    /// The node's history does not continue the one that the verifier holds.
+    #[error("lineage head {got}, held are {current} and, acknowledged, {acknowledged}")]
+    LineageDiscontinuous { got: Sha256Digest, current: Sha256Digest, acknowledged: Sha256Digest },
+    /// The node halted or was quarantined and has not been readmitted.
+    #[error("node {node} is quarantined: {reason}")]
+    NodeQuarantined { node: NodeId, reason: String },
+    /// No such node is enrolled.
+    #[error("node {node} is not enrolled")]
+    NodeUnknown { node: NodeId },
+    /// The governance state in hand has expired, or none arrived in time.
+    #[error("governance state of {domain} expired at {expires_at}, judged at {now}")]
+    StateStale { domain: DomainName, expires_at: UnixSeconds, now: UnixSeconds },
+    /// Two governance states of one epoch, or one that does not continue the held one.
+    #[error("governance state of {domain}, epoch {epoch}: {got}, held is {held}")]
+    StateForked { domain: DomainName, epoch: u64, got: Sha256Digest, held: Sha256Digest },
+    /// A governance state from before the held one.
+    #[error("governance state of {domain} has epoch {got}, held is {held}")]
+    StateRolledBack { domain: DomainName, got: u64, held: u64 },
+    /// A governance state that skips epochs: the ones between must be fetched.
+    #[error("governance state of {domain} has epoch {got}, held is {held}")]
+    StateGap { domain: DomainName, got: u64, held: u64 },
+    /// Bound to another governance state than the one in force.
+    #[error("governance state {got}, expected {expected}")]
+    StateMismatch { got: Sha256Digest, expected: Sha256Digest },
+    /// A trust bundle with a lower sequence than the held one.
+    #[error("trust bundle of {domain} has sequence {got}, held is {held}")]
+    BundleRolledBack { domain: DomainName, got: u64, held: u64 },
+    /// Another trust bundle with the sequence of the held one.
+    #[error("trust bundle of {domain}, sequence {sequence}: {got}, held is {held}")]
+    BundleForked { domain: DomainName, sequence: u64, got: Sha256Digest, held: Sha256Digest },
+    /// A statement whose sequence was already used.
+    #[error("statement sequence {got}, at least {min} needed")]
+    StatementReplayed { got: u64, min: u64 },
+}
+
+impl GovernanceDenial {
+    /// Stable code, `governance.<fact>`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        GovernanceDenialKind::from(self).code()
+    }
+}
+
+impl GovernanceDenialKind {
+    /// Stable code of this kind of denial.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::TooLarge => "governance.too_large",
+            Self::Malformed => "governance.malformed",
+            Self::FieldInvalid => "governance.field_invalid",
+            Self::Version => "governance.version",
+            Self::SignatureInvalid => "governance.signature_invalid",
+            Self::ThresholdNotMet => "governance.threshold_not_met",
+            Self::MissingAuthorization => "governance.missing_authorization",
+            Self::Domain => "governance.domain",
+            Self::Issuer => "governance.issuer",
+            Self::Audience => "governance.audience",
+            Self::Node => "governance.node",
+            Self::Workload => "governance.workload",
+            Self::NodeKey => "governance.node_key",
+            Self::ArtifactId => "governance.artifact_id",
+            Self::NotYetValid => "governance.not_yet_valid",
+            Self::Expired => "governance.expired",
+            Self::Lifetime => "governance.lifetime",
+            Self::EpochStale => "governance.epoch_stale",
+            Self::LeaseSeqStale => "governance.lease_seq_stale",
+            Self::LeaseTerms => "governance.lease_terms",
+            Self::Revoked => "governance.revoked",
+            Self::ScopeExceeded => "governance.scope_exceeded",
+            Self::Parent => "governance.parent",
+            Self::LineageDiscontinuous => "governance.lineage_discontinuous",
+            Self::NodeQuarantined => "governance.node_quarantined",
+            Self::NodeUnknown => "governance.node_unknown",
+            Self::StateStale => "governance.state_stale",
+            Self::StateForked => "governance.state_forked",
+            Self::StateRolledBack => "governance.state_rolled_back",
+            Self::StateGap => "governance.state_gap",
+            Self::StateMismatch => "governance.state_mismatch",
+            Self::BundleRolledBack => "governance.bundle_rolled_back",
+            Self::BundleForked => "governance.bundle_forked",
+            Self::StatementReplayed => "governance.statement_replayed",
+        }
+    }
+
+    /// Every kind of denial.
+    pub fn all() -> impl Iterator<Item = Self> {
+        use strum::IntoEnumIterator as _;
+        Self::iter()
+    }
+}

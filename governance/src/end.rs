@@ -1,0 +1,113 @@
+//! End record: a node's signed word that an execution ended by itself.
+
+use evidence::{
+    cose::{KeySet, Purpose, SigningKey},
+    digest::Sha256Digest,
+    names::{DomainName, NodeId},
+    time::UnixSeconds,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    codec::{self, Kind},
+    denial::GovernanceDenial,
+    halt::HALT_LIST_CAP,
+};
+
+/// Version of the record.
+pub const END_VERSION: u8 = 1;
+/// Longest encoded end record, in bytes.
+pub const END_CAP_BYTES: usize = 8 * 1024;
+
+const KIND: Kind = Kind { name: "end record", cap_bytes: END_CAP_BYTES };
+
+/// The record itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndRecord {
+    /// [`END_VERSION`].
+    pub version: u8,
+    /// The node's home domain.
+    pub domain: DomainName,
+    /// Which node.
+    pub node: NodeId,
+    /// Digest of the intent that ended.
+    pub intent: Sha256Digest,
+    /// Digests of the artifacts that were live.
+    pub artifacts: Vec<Sha256Digest>,
+    /// Exit code, or 128 + signal.
+    pub exit_code: i32,
+    /// How many execution keys were wiped.
+    pub keys_wiped: u32,
+    /// When it ended, by the node's clock.
+    pub ended_at: UnixSeconds,
+    /// Newest record of its lineage that the node knows.
+    pub lineage_head: Sha256Digest,
+}
+
+impl EndRecord {
+    /// Its deterministic CBOR.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial`] when a list is too long.
+    pub fn encode(&self) -> Result<Vec<u8>, GovernanceDenial> {
+        self.bounded()?;
+        codec::write(KIND, self)
+    }
+
+    /// Reads an end record; its signature is not judged here.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial`] for the first rule broken.
+    pub fn decode(payload: &[u8]) -> Result<Self, GovernanceDenial> {
+        let record: Self = codec::read(KIND, payload)?;
+        record.bounded()?;
+        Ok(record)
+    }
+
+    /// SHA-256 of its deterministic CBOR.
+    ///
+    /// # Errors
+    /// As for [`EndRecord::encode`].
+    pub fn digest(&self) -> Result<Sha256Digest, GovernanceDenial> {
+        Ok(Sha256Digest::of(&self.encode()?))
+    }
+
+    /// Signs it with the node's record key.
+    ///
+    /// # Errors
+    /// As for [`EndRecord::encode`].
+    pub fn sign(&self, record_key: &SigningKey) -> Result<Vec<u8>, GovernanceDenial> {
+        codec::sign(KIND, Purpose::EndRecord, &self.domain, &self.encode()?, record_key)
+    }
+
+    /// Reads an end record of `node` of `home`, signed by that node's record key.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial`] for the first rule broken.
+    pub fn verify(
+        bytes: &[u8],
+        home: &DomainName,
+        node: &NodeId,
+        record_keys: &KeySet,
+    ) -> Result<Self, GovernanceDenial> {
+        let signed = codec::verify(KIND, Purpose::EndRecord, home, bytes, record_keys)?;
+        let record = Self::decode(signed.payload())?;
+        if record.domain != *home {
+            return Err(GovernanceDenial::Domain { what: KIND.name, got: record.domain, expected: home.clone() });
+        }
+        if record.node != *node {
+            return Err(GovernanceDenial::Node { what: KIND.name, got: record.node, expected: node.clone() });
+        }
+        Ok(record)
+    }
+
+    fn bounded(&self) -> Result<(), GovernanceDenial> {
+        codec::version(KIND.name, self.version, END_VERSION)?;
+        if self.artifacts.len() > HALT_LIST_CAP {
+            let rule = "at most 64";
+            return Err(GovernanceDenial::FieldInvalid { what: KIND.name, field: "artifacts", rule });
+        }
+        Ok(())
+    }
+}

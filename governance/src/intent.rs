@@ -1,0 +1,231 @@
+//! Intent: what somebody wants to run, said and signed before anything is authorized (phase 1).
+
+use std::collections::BTreeSet;
+
+use evidence::{
+    cose::{KeySet, Purpose, SigningKey},
+    digest::Sha256Digest,
+    names::{DomainName, NodeId},
+    time::UnixSeconds,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    codec::{self, Kind},
+    denial::GovernanceDenial,
+    scope::Scope,
+    text::Text,
+};
+
+/// Version of the record.
+pub const INTENT_VERSION: u8 = 1;
+/// Longest encoded intent, in bytes.
+pub const INTENT_CAP_BYTES: usize = 48 * 1024;
+/// Most arguments of a workload, its program included.
+pub const ARGV_CAP: usize = 128;
+/// Longest argument, in bytes.
+pub const ARGUMENT_CAP_BYTES: usize = 4096;
+/// Most environment names that a workload may see.
+pub const ENVIRONMENT_CAP: usize = 64;
+/// Longest environment name, in bytes.
+pub const ENVIRONMENT_NAME_CAP_BYTES: usize = 128;
+/// Most domains in one intent.
+pub const DOMAINS_CAP: usize = 16;
+
+const KIND: Kind = Kind { name: "intent", cap_bytes: INTENT_CAP_BYTES };
+
+/// What will run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Program and arguments, given to exec as they are.
+    pub argv: Vec<String>,
+    /// Names of environment variables that reach the workload. Names that steer the dynamic linker are refused: they
+    /// would change what runs after its digest was taken.
+    pub environment: BTreeSet<String>,
+    /// SHA-256 of the executable file.
+    pub executable: Sha256Digest,
+}
+
+/// Which domains must authorize.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Domains {
+    /// Each of these.
+    All(BTreeSet<DomainName>),
+    /// At least `k` of these.
+    Quorum {
+        /// How many.
+        k: u8,
+        /// Of which.
+        of: BTreeSet<DomainName>,
+    },
+}
+
+impl Domains {
+    /// The domains named.
+    #[must_use]
+    pub const fn named(&self) -> &BTreeSet<DomainName> {
+        match self {
+            Self::All(of) | Self::Quorum { of, .. } => of,
+        }
+    }
+
+    /// How many of them must authorize.
+    #[must_use]
+    pub fn needed(&self) -> usize {
+        match self {
+            Self::All(of) => of.len(),
+            Self::Quorum { k, .. } => usize::from(*k),
+        }
+    }
+
+    /// Refuses unless enough of the named domains are among `authorized`. A domain counts once, a stranger not at all.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial::MissingAuthorization`].
+    pub fn met_by<'a>(&self, authorized: impl IntoIterator<Item = &'a DomainName>) -> Result<(), GovernanceDenial> {
+        let counted: BTreeSet<_> = authorized.into_iter().filter(|domain| self.named().contains(domain)).collect();
+        let (got, needed) = (counted.len(), self.needed());
+        if needed == 0 || got < needed {
+            return Err(GovernanceDenial::MissingAuthorization { got, needed });
+        }
+        Ok(())
+    }
+}
+
+/// The record that starts an execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intent {
+    /// [`INTENT_VERSION`].
+    pub version: u8,
+    /// Who asks, as the node authenticated them.
+    pub requester: Text,
+    /// What will run.
+    pub workload: Workload,
+    /// What it may reach.
+    pub scope: Scope,
+    /// Who must authorize.
+    pub domains: Domains,
+    /// Digest of the parent's artifact for a child execution.
+    pub parent: Option<Sha256Digest>,
+    /// Where it will run.
+    pub node: NodeId,
+    /// The node's clock when it was made: attribution only, freshness comes from the challenge.
+    pub created_at: UnixSeconds,
+    /// Random, so that two equal requests are two executions.
+    #[serde(with = "serde_bytes")]
+    pub nonce: [u8; 16],
+}
+
+impl Intent {
+    /// Its deterministic CBOR.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial`] when a field breaks its rule or the whole is too long.
+    pub fn encode(&self) -> Result<Vec<u8>, GovernanceDenial> {
+        self.bounded()?;
+        codec::write(KIND, self)
+    }
+
+    /// Reads an intent; every rule is checked.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial`] for the first rule broken.
+    pub fn decode(bytes: &[u8]) -> Result<Self, GovernanceDenial> {
+        let intent: Self = codec::read(KIND, bytes)?;
+        intent.bounded()?;
+        Ok(intent)
+    }
+
+    /// SHA-256 of its deterministic CBOR: its name in challenges, artifacts and records.
+    ///
+    /// # Errors
+    /// As for [`Intent::encode`].
+    pub fn digest(&self) -> Result<Sha256Digest, GovernanceDenial> {
+        Ok(Sha256Digest::of(&self.encode()?))
+    }
+
+    /// Signs it with the node's record key, for the domain that the node belongs to.
+    ///
+    /// # Errors
+    /// As for [`Intent::encode`].
+    pub fn sign(&self, home: &DomainName, record_key: &SigningKey) -> Result<Vec<u8>, GovernanceDenial> {
+        codec::sign(KIND, Purpose::Intent, home, &self.encode()?, record_key)
+    }
+
+    /// Reads a signed intent of `node`: signed by that node's record key, and about that node.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial`] for the first rule broken.
+    pub fn verify(
+        bytes: &[u8],
+        home: &DomainName,
+        node: &NodeId,
+        record_keys: &KeySet,
+    ) -> Result<VerifiedIntent, GovernanceDenial> {
+        let signed = codec::verify(KIND, Purpose::Intent, home, bytes, record_keys)?;
+        let intent = Self::decode(signed.payload())?;
+        if intent.node != *node {
+            return Err(GovernanceDenial::Node { what: KIND.name, got: intent.node, expected: node.clone() });
+        }
+        Ok(VerifiedIntent { digest: Sha256Digest::of(signed.payload()), intent })
+    }
+
+    fn bounded(&self) -> Result<(), GovernanceDenial> {
+        codec::version(KIND.name, self.version, INTENT_VERSION)?;
+        let refuse = |field, rule| Err(GovernanceDenial::FieldInvalid { what: KIND.name, field, rule });
+        let argv = &self.workload.argv;
+        if argv.is_empty() || argv.len() > ARGV_CAP {
+            return refuse("workload.argv", "1 to 128 arguments");
+        }
+        if argv.iter().any(|a| a.len() > ARGUMENT_CAP_BYTES || a.contains('\0')) {
+            return refuse("workload.argv", "arguments of at most 4096 bytes, none with a zero byte");
+        }
+        if argv.first().is_none_or(String::is_empty) {
+            return refuse("workload.argv", "the program is named");
+        }
+        if self.workload.environment.len() > ENVIRONMENT_CAP {
+            return refuse("workload.environment", "at most 64 names");
+        }
+        if !self.workload.environment.iter().all(|name| environment_name(name)) {
+            return refuse("workload.environment", "names of A-Z a-z 0-9 _, not steering the dynamic linker");
+        }
+        let (named, needed) = (self.domains.named().len(), self.domains.needed());
+        if named == 0 || named > DOMAINS_CAP || needed == 0 || needed > named {
+            return refuse("domains", "1 to 16 domains, and no more needed than named");
+        }
+        self.scope.bounded(KIND.name)
+    }
+}
+
+fn environment_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    bytes.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
+        && bytes.len() <= ENVIRONMENT_NAME_CAP_BYTES
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+        && !name.starts_with("LD_")
+        && !matches!(name, "GLIBC_TUNABLES" | "GCONV_PATH")
+}
+
+/// An intent that its node signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedIntent {
+    intent: Intent,
+    digest: Sha256Digest,
+}
+
+impl VerifiedIntent {
+    /// What it says.
+    #[must_use]
+    pub const fn intent(&self) -> &Intent {
+        &self.intent
+    }
+
+    /// SHA-256 of its deterministic CBOR.
+    #[must_use]
+    pub const fn digest(&self) -> Sha256Digest {
+        self.digest
+    }
+}

@@ -1,0 +1,362 @@
+//! The lease of one execution, as a pure state machine: `Idle → Attesting → Held → Renewing → Halted`.
+//!
+//! Time is milliseconds since boot, suspend included (CLOCK_BOOTTIME). A lease is counted from the moment its request was
+//! sent, so that no delay on the way lengthens it, and the node's own cap can only shorten it. The execution is held
+//! while enough domains' leases live; it ends at the instant fewer do, whether or not anybody says so. `Halted` absorbs
+//! everything but a readmission.
+
+use std::collections::BTreeMap;
+
+use evidence::{digest::Sha256Digest, names::DomainName};
+
+use crate::{
+    artifact::{ArtifactId, LeaseTerms, VerifiedArtifact},
+    halt::HaltReason,
+    intent::Domains,
+    text::Text,
+};
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;
+
+/// How long to wait after a renewal went unanswered, in milliseconds.
+pub const RETRY_AFTER_MS: u64 = 1_000;
+
+/// Where the machine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseState {
+    /// Nothing runs, nothing was asked.
+    Idle,
+    /// Domains were asked; not enough have answered.
+    Attesting,
+    /// Enough leases live; the workload runs.
+    Held,
+    /// As held, and at least one renewal is under way.
+    Renewing,
+    /// Ended by the mesh or by what the node saw; needs readmission.
+    Halted {
+        /// Why.
+        reason: HaltReason,
+    },
+}
+
+/// One domain's authorization in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Artifact id.
+    pub id: ArtifactId,
+    /// Digest of the artifact.
+    pub artifact: Sha256Digest,
+    /// Epoch it was issued in.
+    pub epoch: u64,
+    /// Its terms.
+    pub terms: LeaseTerms,
+}
+
+impl From<&VerifiedArtifact> for Grant {
+    fn from(artifact: &VerifiedArtifact) -> Self {
+        let terms = artifact.terms();
+        Self { id: terms.id, artifact: artifact.digest(), epoch: terms.governance.epoch, terms: terms.lease }
+    }
+}
+
+/// A grant on this node's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// What was granted.
+    pub grant: Grant,
+    /// When to renew, milliseconds since boot.
+    pub renew_at_ms: u64,
+    /// When it is over, milliseconds since boot.
+    pub ends_at_ms: u64,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseEvent {
+    /// An execution is wanted.
+    Start,
+    /// The request that [`LeaseAction::Ask`] wanted left the node now.
+    Sent(DomainName),
+    /// A domain's artifact was verified.
+    Granted(DomainName, Grant),
+    /// A domain judged and said no.
+    Refused(DomainName, Text),
+    /// A domain could not judge, or did not answer.
+    Unanswered(DomainName),
+    /// A domain pushed a revocation or a halt.
+    Revoked(DomainName, Text),
+    /// The node saw something that ends everything at once.
+    Trip(HaltReason),
+    /// Time passed.
+    Tick,
+    /// The workload ended by itself.
+    WorkloadEnded(i32),
+    /// The authority took the node back.
+    Readmitted,
+}
+
+/// What to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseAction {
+    /// Ask this domain, with fresh evidence, for a first artifact or a renewal.
+    Ask(DomainName),
+    /// Start the workload.
+    StartWorkload,
+    /// Tell whoever supervises the workload when it must be dead, milliseconds since boot.
+    Deadline(u64),
+    /// Kill everything that runs under this lease.
+    Kill,
+    /// Wipe its execution keys.
+    WipeKeys,
+    /// Store, sign and send a halt record.
+    RecordHalt(HaltReason),
+    /// Sign and send an end record.
+    RecordEnd(i32),
+    /// The execution was never started.
+    GiveUp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    /// Wanted, not yet sent.
+    Wanted,
+    /// Sent at this time.
+    Sent(u64),
+    /// Not before this time.
+    NotBefore(u64),
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    domains: Domains,
+    cap_ms: u64,
+    state: LeaseState,
+    live: BTreeMap<DomainName, Live>,
+    requests: BTreeMap<DomainName, Request>,
+    newest_ms: u64,
+}
+
+impl Lease {
+    /// A machine for an execution that these domains must authorize; no lease is longer than `cap_ms`.
+    #[must_use]
+    pub fn new(domains: Domains, cap_ms: u64) -> Self {
+        let (live, requests) = (BTreeMap::new(), BTreeMap::new());
+        Self { domains, cap_ms, state: LeaseState::Idle, live, requests, newest_ms: 0 }
+    }
+
+    /// A machine that starts halted, as after a restart with a durable halt.
+    #[must_use]
+    pub fn halted(domains: Domains, cap_ms: u64, reason: HaltReason) -> Self {
+        Self { state: LeaseState::Halted { reason }, ..Self::new(domains, cap_ms) }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn state(&self) -> &LeaseState {
+        &self.state
+    }
+
+    /// Whether the workload may be running.
+    #[must_use]
+    pub const fn runs(&self) -> bool {
+        matches!(self.state, LeaseState::Held | LeaseState::Renewing)
+    }
+
+    /// Live grants, by domain.
+    #[must_use]
+    pub const fn live(&self) -> &BTreeMap<DomainName, Live> {
+        &self.live
+    }
+
+    /// When fewer than the needed leases will live, milliseconds since boot; none while already fewer do.
+    #[must_use]
+    pub fn ends_at_ms(&self) -> Option<u64> {
+        let mut ends: Vec<u64> = self.live.values().map(|live| live.ends_at_ms).collect();
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        ends.get(self.domains.needed().checked_sub(1)?).copied()
+    }
+
+    /// When to send the next [`LeaseEvent::Tick`] at the latest, milliseconds since boot.
+    #[must_use]
+    pub fn wake_at_ms(&self) -> Option<u64> {
+        let renewals = self.live.iter().filter_map(|(domain, live)| match self.requests.get(domain) {
+            None => Some(live.renew_at_ms),
+            Some(Request::NotBefore(at_ms)) => Some(*at_ms),
+            Some(Request::Wanted | Request::Sent(_)) => None,
+        });
+        renewals.chain(self.ends_at_ms()).min()
+    }
+
+    /// The one transition function. `now_ms` is milliseconds since boot; one that goes back is read as no time passed.
+    #[must_use]
+    pub fn on(mut self, event: LeaseEvent, now_ms: u64) -> (Self, Vec<LeaseAction>) {
+        self.newest_ms = self.newest_ms.max(now_ms);
+        let now_ms = self.newest_ms;
+        if matches!(self.state, LeaseState::Halted { .. }) {
+            if event == LeaseEvent::Readmitted {
+                self.clear(LeaseState::Idle);
+            }
+            return (self, Vec::new());
+        }
+        // A lease that ended before this event was noticed has ended all the same.
+        self.live.retain(|_, live| now_ms < live.ends_at_ms);
+        if self.runs() && self.live.len() < self.domains.needed() {
+            return self.halt(HaltReason::LeaseEnded);
+        }
+        match event {
+            LeaseEvent::Start => self.start(),
+            LeaseEvent::Sent(domain) => {
+                if self.requests.get(&domain) == Some(&Request::Wanted) {
+                    self.requests.insert(domain, Request::Sent(now_ms));
+                }
+                (self, Vec::new())
+            }
+            LeaseEvent::Granted(domain, grant) => self.granted(domain, grant, now_ms),
+            LeaseEvent::Refused(domain, code) => {
+                let reason = HaltReason::RefusedAtRenewal { domain: domain.clone(), code };
+                self.lost(&domain, reason)
+            }
+            LeaseEvent::Revoked(domain, code) => {
+                let reason = HaltReason::Revoked { domain: domain.clone(), code };
+                self.lost(&domain, reason)
+            }
+            LeaseEvent::Unanswered(domain) => self.unanswered(domain, now_ms),
+            LeaseEvent::Trip(reason) => self.halt(reason),
+            LeaseEvent::Tick => self.tick(now_ms),
+            LeaseEvent::WorkloadEnded(exit_code) => self.ended(exit_code),
+            LeaseEvent::Readmitted => (self, Vec::new()),
+        }
+    }
+
+    fn start(mut self) -> (Self, Vec<LeaseAction>) {
+        if self.state != LeaseState::Idle {
+            return (self, Vec::new());
+        }
+        self.clear(LeaseState::Attesting);
+        let named = self.domains.named().clone();
+        self.requests = named.iter().map(|domain| (domain.clone(), Request::Wanted)).collect();
+        (self, named.into_iter().map(LeaseAction::Ask).collect())
+    }
+
+    fn granted(mut self, domain: DomainName, grant: Grant, now_ms: u64) -> (Self, Vec<LeaseAction>) {
+        let Some(Request::Sent(sent_ms)) = self.requests.get(&domain).copied() else {
+            // An answer to nothing: it starts no clock that we could count from.
+            return (self, Vec::new());
+        };
+        let stale = self.live.get(&domain).is_some_and(|held| {
+            held.grant.id != grant.id || held.grant.terms.seq >= grant.terms.seq || held.grant.epoch > grant.epoch
+        });
+        let duration_ms = grant.terms.duration_ms.min(self.cap_ms);
+        let ends_at_ms = sent_ms.saturating_add(duration_ms);
+        if stale || ends_at_ms <= now_ms {
+            return self.unanswered(domain, now_ms);
+        }
+        let renew_after_ms = grant.terms.renew_after_ms.min(duration_ms / 3);
+        let renew_at_ms = sent_ms.saturating_add(renew_after_ms);
+        self.requests.remove(&domain);
+        self.live.insert(domain, Live { grant, renew_at_ms, ends_at_ms });
+        let mut actions = Vec::new();
+        if self.state == LeaseState::Attesting {
+            if self.live.len() < self.domains.needed() {
+                return (self, actions);
+            }
+            actions.push(LeaseAction::StartWorkload);
+        }
+        // The deadline goes first: nothing is ever started without one.
+        actions.splice(0..0, self.ends_at_ms().map(LeaseAction::Deadline));
+        self.settle();
+        (self, actions)
+    }
+
+    /// A domain no longer authorizes.
+    fn lost(mut self, domain: &DomainName, reason: HaltReason) -> (Self, Vec<LeaseAction>) {
+        self.requests.remove(domain);
+        self.live.remove(domain);
+        match self.state {
+            LeaseState::Attesting => self.give_up_if_hopeless(),
+            LeaseState::Held | LeaseState::Renewing if self.live.len() < self.domains.needed() => self.halt(reason),
+            LeaseState::Held | LeaseState::Renewing => {
+                self.settle();
+                let deadline = self.ends_at_ms().map(LeaseAction::Deadline);
+                (self, deadline.into_iter().collect())
+            }
+            LeaseState::Idle | LeaseState::Halted { .. } => (self, Vec::new()),
+        }
+    }
+
+    fn unanswered(mut self, domain: DomainName, now_ms: u64) -> (Self, Vec<LeaseAction>) {
+        match self.state {
+            LeaseState::Attesting => {
+                self.requests.remove(&domain);
+                self.give_up_if_hopeless()
+            }
+            LeaseState::Held | LeaseState::Renewing => {
+                if self.requests.contains_key(&domain) {
+                    self.requests.insert(domain, Request::NotBefore(now_ms.saturating_add(RETRY_AFTER_MS)));
+                }
+                self.settle();
+                (self, Vec::new())
+            }
+            LeaseState::Idle | LeaseState::Halted { .. } => (self, Vec::new()),
+        }
+    }
+
+    fn tick(mut self, now_ms: u64) -> (Self, Vec<LeaseAction>) {
+        if self.state == LeaseState::Attesting {
+            return self.give_up_if_hopeless();
+        }
+        let due = |domain: &DomainName, live: &Live| match self.requests.get(domain) {
+            None => live.renew_at_ms <= now_ms,
+            Some(Request::NotBefore(at_ms)) => *at_ms <= now_ms,
+            Some(Request::Wanted | Request::Sent(_)) => false,
+        };
+        let asked: Vec<_> = self.live.iter().filter(|(d, live)| due(d, live)).map(|(d, _)| d.clone()).collect();
+        for domain in &asked {
+            self.requests.insert(domain.clone(), Request::Wanted);
+        }
+        self.settle();
+        (self, asked.into_iter().map(LeaseAction::Ask).collect())
+    }
+
+    fn ended(mut self, exit_code: i32) -> (Self, Vec<LeaseAction>) {
+        if !self.runs() {
+            return (self, Vec::new());
+        }
+        self.clear(LeaseState::Idle);
+        // What the workload left behind ends with it.
+        (self, vec![LeaseAction::Kill, LeaseAction::WipeKeys, LeaseAction::RecordEnd(exit_code)])
+    }
+
+    fn halt(mut self, reason: HaltReason) -> (Self, Vec<LeaseAction>) {
+        self.clear(LeaseState::Halted { reason: reason.clone() });
+        (self, vec![LeaseAction::Kill, LeaseAction::WipeKeys, LeaseAction::RecordHalt(reason)])
+    }
+
+    fn give_up_if_hopeless(mut self) -> (Self, Vec<LeaseAction>) {
+        if self.live.len().saturating_add(self.requests.len()) >= self.domains.needed() {
+            return (self, Vec::new());
+        }
+        self.clear(LeaseState::Idle);
+        (self, vec![LeaseAction::WipeKeys, LeaseAction::GiveUp])
+    }
+
+    fn clear(&mut self, state: LeaseState) {
+        self.live.clear();
+        self.requests.clear();
+        self.state = state;
+    }
+
+    /// Held or renewing, by whether a request is under way.
+    fn settle(&mut self) {
+        if !self.runs() && self.live.len() < self.domains.needed() {
+            return;
+        }
+        let live = &self.live;
+        self.requests.retain(|domain, request| live.contains_key(domain) || *request != Request::Wanted);
+        let under_way = self.requests.values().any(|r| matches!(r, Request::Wanted | Request::Sent(_)));
+        self.state = if under_way { LeaseState::Renewing } else { LeaseState::Held };
+    }
+}
