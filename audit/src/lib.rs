@@ -1,1 +1,23 @@
-//! placeholder
+//! Can a stranger prove what was decided?
+//!
+//! The lineage of every execution as signed records, the append-only log they stand in (C2SP tlog-tiles), and the
+//! receipts and proof bundles by which anyone who holds public keys checks both, offline.
+//!
+//! Pure: no IO, no clock, no randomness, no logging.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::wildcard_enum_match_arm
+    )
+)]
+
+pub mod denial;
+pub mod tile;
+pub mod tlog;
+
+pub use denial::AuditDenial;
