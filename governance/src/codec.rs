@@ -71,9 +71,10 @@ pub(crate) fn verify_threshold<B: AsRef<[u8]>>(
     for statement in statements {
         within(kind.name, statement.as_ref().len(), kind.cap_bytes.saturating_add(COSE_CAP_BYTES))?;
     }
-    authority
-        .verify(purpose, domain, statements)
-        .map_err(|cause| GovernanceDenial::ThresholdNotMet { what: kind.name, cause })
+    match authority.verify(purpose, domain, statements) {
+        Ok(signed) => Ok(signed.payload().to_vec()),
+        Err(cause) => Err(GovernanceDenial::ThresholdNotMet { what: kind.name, cause }),
+    }
 }
 
 pub(crate) fn version(what: &'static str, got: u8, expected: u8) -> Result<(), GovernanceDenial> {

@@ -33,7 +33,10 @@ const PURE: [&str; 5] = ["evidence", "firmware-refs", "governance", "policy", "a
 #[test]
 fn pure_crates_reach_no_runtime_network_or_database() {
     for package in PURE {
-        assert_absent(package, &["tokio", "tonic", "sqlx", "sqlx-core", "axum", "hyper", "reqwest", "rustls", "rustix"]);
+        assert_absent(
+            package,
+            &["tokio", "tonic", "sqlx", "sqlx-core", "axum", "hyper", "reqwest", "rustls", "rustix"],
+        );
     }
 }
 
