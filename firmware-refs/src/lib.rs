@@ -1,1 +1,25 @@
-//! placeholder
+//! Is every measurement one we know, and where do the known values come from?
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        clippy::wildcard_enum_match_arm
+    )
+)]
+
+pub mod denial;
+pub mod document;
+mod judge;
+pub mod lifecycle;
+pub mod observed;
+pub mod set;
+pub mod signed;
+pub mod text;
+pub mod values;
+
+pub use denial::ReferenceDenial;
+pub use values::{InForce, ReferenceValues, Requirements};

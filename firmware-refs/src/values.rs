@@ -1,0 +1,262 @@
+//! The reference values in force: an immutable snapshot of active sets and of
+//! superseded ones within their grace windows.
+
+use std::ops::ControlFlow;
+
+use evidence::{
+    digest::{HashAlg, Sha256Digest},
+    ledger::CheckLedger,
+    names::ItemName,
+    time::UnixSeconds,
+};
+
+use crate::denial::{ReferenceDenial, ReferenceName, moment};
+use crate::judge;
+use crate::observed::ObservedTpm;
+use crate::signed::SignedSet;
+
+/// Most sets in force at once: each may be compared with each machine.
+pub const SETS_CAP: usize = 64;
+
+/// A set in force.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    set: SignedSet,
+    name: ReferenceName,
+    grace_until: Option<UnixSeconds>,
+}
+
+impl InForce {
+    /// An active set.
+    #[must_use]
+    pub fn active(set: SignedSet) -> Self {
+        Self::new(set, None)
+    }
+
+    /// A superseded set that still matches before `grace_until`.
+    #[must_use]
+    pub fn in_grace(set: SignedSet, grace_until: UnixSeconds) -> Self {
+        Self::new(set, Some(grace_until))
+    }
+
+    fn new(set: SignedSet, grace_until: Option<UnixSeconds>) -> Self {
+        let (id, version) = (set.set().id().clone(), set.set().version());
+        let name = ReferenceName { id, version, signers: set.signers().to_vec() };
+        Self { set, name, grace_until }
+    }
+
+    /// The set.
+    #[must_use]
+    pub fn set(&self) -> &SignedSet {
+        &self.set
+    }
+
+    /// Its name in denials and results.
+    #[must_use]
+    pub fn name(&self) -> &ReferenceName {
+        &self.name
+    }
+
+    /// Whether it was superseded.
+    #[must_use]
+    pub fn is_in_grace(&self) -> bool {
+        self.grace_until.is_some()
+    }
+
+    fn out_of_force(&self, now: UnixSeconds) -> Option<ReferenceDenial> {
+        let (set, reference) = (self.set.set(), || self.name.clone());
+        let ended = self.grace_until.map_or(set.not_after(), |grace| grace.min(set.not_after()));
+        if now < set.not_before() {
+            let not_before = moment(set.not_before());
+            return Some(ReferenceDenial::NotYetInForce { reference: reference(), not_before, now: moment(now) });
+        }
+        (now >= ended).then(|| ReferenceDenial::Expired {
+            reference: reference(),
+            ended: moment(ended),
+            now: moment(now),
+        })
+    }
+}
+
+/// Why sets cannot be in force together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValuesError {
+    /// One challenge quotes one bank.
+    #[error("set {one} has values of bank {bank}, set {other} of bank {other_bank}: one challenge quotes one bank")]
+    Banks {
+        /// One set.
+        one: ItemName,
+        /// Its bank.
+        bank: HashAlg,
+        /// Another.
+        other: ItemName,
+        /// Its bank.
+        other_bank: HashAlg,
+    },
+    /// One version of one set stands twice.
+    #[error("set {id} version {version} stands twice")]
+    Twice {
+        /// Name.
+        id: ItemName,
+        /// Version.
+        version: u64,
+    },
+    /// More sets than are compared.
+    #[error("{got} sets, at most {SETS_CAP} are compared")]
+    TooMany {
+        /// How many.
+        got: usize,
+    },
+}
+
+/// What evidence must come with, so that every set in force can judge it. The verifier puts it in the challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirements {
+    /// Bank to quote.
+    pub bank: HashAlg,
+    /// PCRs to quote, ascending.
+    pub pcrs: Vec<u8>,
+    /// Whether the event log must come.
+    pub event_log: bool,
+    /// Whether the IMA log must come.
+    pub ima_log: bool,
+}
+
+/// The reference values in force. Immutable; a change makes a new snapshot.
+#[derive(Clone, Debug)]
+pub struct ReferenceValues {
+    sets: Vec<InForce>,
+    requirements: Option<Requirements>,
+    digest: Sha256Digest,
+}
+
+/// A set that matched a machine in every respect, and the checks that passed doing so.
+#[derive(Clone, Copy, Debug)]
+pub struct Match<'r> {
+    /// The set.
+    pub by: &'r InForce,
+    /// T9, T11, M1, and E9 where the event log was judged.
+    pub passed: CheckLedger,
+}
+
+impl ReferenceValues {
+    /// A snapshot of `sets`. None at all is a snapshot too: it matches nothing.
+    ///
+    /// # Errors
+    /// [`ValuesError`] when they cannot be in force together.
+    pub fn new(sets: Vec<InForce>) -> Result<Self, ValuesError> {
+        if sets.len() > SETS_CAP {
+            return Err(ValuesError::TooMany { got: sets.len() });
+        }
+        let mut sets = sets;
+        // Newest first: the order in which they are tried, and in which a tie of failures is told.
+        sets.sort_by(|a, b| {
+            (a.is_in_grace(), &a.name.id, std::cmp::Reverse(a.name.version)).cmp(&(
+                b.is_in_grace(),
+                &b.name.id,
+                std::cmp::Reverse(b.name.version),
+            ))
+        });
+        let requirements = requirements(&sets)?;
+        let parts: Vec<[u8; 40]> = sets.iter().map(part).collect();
+        let parts: Vec<&[u8]> = parts.iter().map(<[u8; 40]>::as_slice).collect();
+        let digest = Sha256Digest::labelled("attestd/reference-values/1", &parts);
+        Ok(Self { sets, requirements, digest })
+    }
+
+    /// What evidence must come with; `None` when no set is in force.
+    #[must_use]
+    pub fn requirements(&self) -> Option<&Requirements> {
+        self.requirements.as_ref()
+    }
+
+    /// The sets, in the order in which they are tried.
+    #[must_use]
+    pub fn sets(&self) -> &[InForce] {
+        &self.sets
+    }
+
+    /// Digest over the digests of its sets and their grace windows.
+    #[must_use]
+    pub fn digest(&self) -> Sha256Digest {
+        self.digest
+    }
+
+    /// The first set that matches in every respect. Values of different sets are never mixed: a machine is one
+    /// known machine, not parts of several.
+    ///
+    /// # Errors
+    /// The first failure of the set that came nearest.
+    pub fn compare_observed(&self, observed: &ObservedTpm<'_>, now: UnixSeconds) -> Result<Match<'_>, ReferenceDenial> {
+        for by in &self.sets {
+            if by.out_of_force(now).is_some() {
+                continue;
+            }
+            let mut denied = false;
+            let passed = judge::judge(by.set.set().tpm(), &by.name, observed, &mut |_| {
+                denied = true;
+                ControlFlow::Break(())
+            });
+            if !denied {
+                return Ok(Match { by, passed });
+            }
+        }
+        Err(self.all_failures(observed, now).into_iter().next().unwrap_or(ReferenceDenial::NoneActive))
+    }
+
+    /// Every failure of the set that came nearest (fewest failures, newest first); empty when one matches.
+    #[must_use]
+    pub fn all_failures(&self, observed: &ObservedTpm<'_>, now: UnixSeconds) -> Vec<ReferenceDenial> {
+        let nearest = self.sets.iter().map(|by| failures_of(by, observed, now)).min_by_key(|(out, f)| (*out, f.len()));
+        nearest.map_or_else(|| vec![ReferenceDenial::NoneActive], |(_, failures)| failures)
+    }
+}
+
+/// Failures against one set; first whether it is out of force, which is further away than any mismatch.
+fn failures_of(by: &InForce, observed: &ObservedTpm<'_>, now: UnixSeconds) -> (bool, Vec<ReferenceDenial>) {
+    let mut failures: Vec<ReferenceDenial> = by.out_of_force(now).into_iter().collect();
+    let out = !failures.is_empty();
+    judge::judge(by.set.set().tpm(), &by.name, observed, &mut |denial| {
+        failures.push(denial);
+        ControlFlow::Continue(())
+    });
+    (out, failures)
+}
+
+fn requirements(sets: &[InForce]) -> Result<Option<Requirements>, ValuesError> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut all: Option<(Requirements, &ItemName)> = None;
+    for by in sets {
+        if !seen.insert((&by.name.id, by.name.version)) {
+            return Err(ValuesError::Twice { id: by.name.id.clone(), version: by.name.version });
+        }
+        let tpm = by.set.set().tpm();
+        let (all, first) = all.get_or_insert_with(|| {
+            let none = Requirements { bank: tpm.bank, pcrs: Vec::new(), event_log: false, ima_log: false };
+            (none, &by.name.id)
+        });
+        if all.bank != tpm.bank {
+            return Err(ValuesError::Banks {
+                one: first.clone(),
+                bank: all.bank,
+                other: by.name.id.clone(),
+                other_bank: tpm.bank,
+            });
+        }
+        all.pcrs.extend(tpm.pcrs.iter().copied());
+        all.pcrs.sort_unstable();
+        all.pcrs.dedup();
+        all.event_log |= tpm.require_event_log;
+        all.ima_log |= tpm.require_ima_log;
+    }
+    Ok(all.map(|(requirements, _)| requirements))
+}
+
+/// One set in the snapshot's digest: digest of its signed form, end of its grace window or zero.
+fn part(by: &InForce) -> [u8; 40] {
+    let mut out = [0u8; 40];
+    let grace = by.grace_until.map_or(0, |at| at.0).to_be_bytes();
+    let bytes = by.set.digest().0.into_iter().chain(grace);
+    out.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    out
+}
