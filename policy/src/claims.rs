@@ -1,0 +1,267 @@
+//! The typed claims that policies judge. Also the form of a `policy test` case:
+//! what is written there is exactly what a policy sees.
+
+use cedar_policy::{Context, RestrictedExpression as Cedar};
+use serde::{Deserialize, Serialize};
+
+/// Claims about a machine, after its evidence matched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claims {
+    /// Node id.
+    pub node: String,
+    /// The domain that judges.
+    pub domain: String,
+    /// Kind of evidence.
+    pub kind: String,
+    /// Environment of the reference value set that matched.
+    pub environment: String,
+    /// Whether the evidence chains to roots accepted for a lab only.
+    pub simulated: bool,
+    /// Governance epoch of the challenge.
+    pub epoch: i64,
+    /// Verifier's time, seconds since 1970.
+    pub now: i64,
+    /// Whether a lease is being renewed.
+    pub renewal: bool,
+    /// The reference value set that matched.
+    pub reference: ReferenceClaims,
+    /// Claims of TPM evidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<TpmFacts>,
+}
+
+/// The reference value set that matched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceClaims {
+    /// Name.
+    pub id: String,
+    /// Version.
+    pub version: i64,
+    /// Seconds since it was issued.
+    pub age_s: i64,
+    /// Superseded, still within its grace window.
+    pub grace: bool,
+}
+
+/// Claims of TPM evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TpmFacts {
+    /// SHA-256 of the EK's public area, hexadecimal.
+    pub ek: String,
+    /// Whether an operator pinned the EK, without a certificate.
+    pub ek_pinned: bool,
+    /// SHA-256 of the AK's public area, hexadecimal.
+    pub ak: String,
+    /// Manufacturer (`id:49464800`), or `none`.
+    pub manufacturer: String,
+    /// Firmware version, sixteen hexadecimal digits.
+    pub firmware: String,
+    /// Quoted bank.
+    pub bank: String,
+    /// Quoted PCRs.
+    pub pcrs: Vec<i64>,
+    /// Whether the event log was judged.
+    pub event_log: bool,
+    /// Whether the IMA log was judged.
+    pub ima_log: bool,
+    /// TPM resets so far.
+    pub reset_count: i64,
+    /// TPM restarts since the last reset.
+    pub restart_count: i64,
+}
+
+/// What an execution asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntentClaims {
+    /// Who asks.
+    pub requester: String,
+    /// Digest of the executable or image, hexadecimal.
+    pub executable: String,
+    /// argv\[0\].
+    pub program: String,
+    /// How many arguments follow.
+    pub arguments: i64,
+    /// Capabilities asked for.
+    pub capabilities: Vec<String>,
+    /// Keys asked for, by name.
+    pub keys: Vec<String>,
+    /// Labels, `name=value`.
+    pub labels: Vec<String>,
+    /// Whether it has a parent artifact.
+    pub child: bool,
+}
+
+fn text(value: &str) -> Cedar {
+    Cedar::new_string(value.to_owned())
+}
+
+fn texts(values: &[String]) -> Cedar {
+    Cedar::new_set(values.iter().map(|v| text(v)))
+}
+
+/// A record whose field names are distinct by construction; were they not, Cedar refuses it and so do we.
+fn record<const N: usize>(fields: [(&str, Cedar); N]) -> Result<Cedar, String> {
+    Cedar::new_record(fields.map(|(name, value)| (name.to_owned(), value))).map_err(|e| e.to_string())
+}
+
+impl Claims {
+    fn to_cedar(&self) -> Result<Cedar, String> {
+        let fields = [
+            ("node", text(&self.node)),
+            ("domain", text(&self.domain)),
+            ("kind", text(&self.kind)),
+            ("environment", text(&self.environment)),
+            ("simulated", Cedar::new_bool(self.simulated)),
+            ("epoch", Cedar::new_long(self.epoch)),
+            ("now", Cedar::new_long(self.now)),
+            ("renewal", Cedar::new_bool(self.renewal)),
+            ("reference", self.reference.to_cedar()?),
+        ];
+        let tpm = self.tpm.as_ref().map(TpmFacts::to_cedar).transpose()?;
+        let fields = fields.into_iter().chain(tpm.map(|tpm| ("tpm", tpm)));
+        Cedar::new_record(fields.map(|(name, value)| (name.to_owned(), value))).map_err(|e| e.to_string())
+    }
+}
+
+impl ReferenceClaims {
+    fn to_cedar(&self) -> Result<Cedar, String> {
+        record([
+            ("id", text(&self.id)),
+            ("version", Cedar::new_long(self.version)),
+            ("age_s", Cedar::new_long(self.age_s)),
+            ("grace", Cedar::new_bool(self.grace)),
+        ])
+    }
+}
+
+impl TpmFacts {
+    fn to_cedar(&self) -> Result<Cedar, String> {
+        record([
+            ("ek", text(&self.ek)),
+            ("ek_pinned", Cedar::new_bool(self.ek_pinned)),
+            ("ak", text(&self.ak)),
+            ("manufacturer", text(&self.manufacturer)),
+            ("firmware", text(&self.firmware)),
+            ("bank", text(&self.bank)),
+            ("pcrs", Cedar::new_set(self.pcrs.iter().map(|pcr| Cedar::new_long(*pcr)))),
+            ("event_log", Cedar::new_bool(self.event_log)),
+            ("ima_log", Cedar::new_bool(self.ima_log)),
+            ("reset_count", Cedar::new_long(self.reset_count)),
+            ("restart_count", Cedar::new_long(self.restart_count)),
+        ])
+    }
+}
+
+impl IntentClaims {
+    fn to_cedar(&self) -> Result<Cedar, String> {
+        record([
+            ("requester", text(&self.requester)),
+            ("executable", text(&self.executable)),
+            ("program", text(&self.program)),
+            ("arguments", Cedar::new_long(self.arguments)),
+            ("capabilities", texts(&self.capabilities)),
+            ("keys", texts(&self.keys)),
+            ("labels", texts(&self.labels)),
+            ("child", Cedar::new_bool(self.child)),
+        ])
+    }
+}
+
+fn context<const N: usize>(fields: [(&str, Cedar); N]) -> Result<Context, String> {
+    Context::from_pairs(fields.map(|(name, value)| (name.to_owned(), value))).map_err(|e| e.to_string())
+}
+
+/// What is asked, with its typed context.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Question {
+    /// May this machine be trusted?
+    Attest {
+        /// The machine.
+        claims: Claims,
+    },
+    /// May it run this?
+    Execute {
+        /// The machine.
+        claims: Claims,
+        /// What it would run.
+        intent: IntentClaims,
+        /// Name of the intent's scope.
+        scope: String,
+    },
+    /// May that execution have this key?
+    Release {
+        /// The machine.
+        claims: Claims,
+        /// What it runs.
+        intent: IntentClaims,
+        /// Name of the key.
+        key: String,
+        /// Labels of the key, `name=value`.
+        labels: Vec<String>,
+    },
+    /// May this partner's witness cosign this log?
+    Witness {
+        /// The partner domain.
+        partner: String,
+        /// The domain that asks.
+        domain: String,
+        /// Governance epoch.
+        epoch: i64,
+        /// Seconds since 1970.
+        now: i64,
+        /// Origin line of the log.
+        origin: String,
+    },
+    /// May this partner assert this?
+    Federate {
+        /// The partner domain.
+        partner: String,
+        /// The domain that asks.
+        domain: String,
+        /// Governance epoch.
+        epoch: i64,
+        /// Seconds since 1970.
+        now: i64,
+        /// Kind of evidence that the partner appraised.
+        kind: String,
+        /// SPIFFE ID that it asserts.
+        subject: String,
+        /// Age of its result.
+        result_age_s: i64,
+        /// Age of its governance state.
+        state_age_s: i64,
+    },
+}
+
+impl Question {
+    pub(crate) fn context(&self) -> Result<Context, String> {
+        let long = Cedar::new_long;
+        match self {
+            Self::Attest { claims } => context([("claims", claims.to_cedar()?)]),
+            Self::Execute { claims, intent, scope: _ } => {
+                context([("claims", claims.to_cedar()?), ("intent", intent.to_cedar()?)])
+            }
+            Self::Release { claims, intent, key: _, labels } => {
+                context([("claims", claims.to_cedar()?), ("intent", intent.to_cedar()?), ("labels", texts(labels))])
+            }
+            Self::Witness { partner: _, domain: _, epoch, now, origin } => {
+                context([("epoch", long(*epoch)), ("now", long(*now)), ("origin", text(origin))])
+            }
+            Self::Federate { partner: _, domain: _, epoch, now, kind, subject, result_age_s, state_age_s } => {
+                context([
+                    ("epoch", long(*epoch)),
+                    ("now", long(*now)),
+                    ("kind", text(kind)),
+                    ("subject", text(subject)),
+                    ("result_age_s", long(*result_age_s)),
+                    ("state_age_s", long(*state_age_s)),
+                ])
+            }
+        }
+    }
+}

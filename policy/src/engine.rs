@@ -1,0 +1,168 @@
+//! Asking a policy set: default deny, forbid wins, and an error denies.
+//!
+//! Cedar by itself skips a policy that errors. An erroring `forbid` would then
+//! vanish, so any error in the diagnostics denies, whatever the decision was.
+
+use std::collections::HashSet;
+
+use cedar_policy::{Authorizer, Decision, Effect, Entities, Entity, EntityUid, PolicyId, Request};
+
+use crate::claims::{Claims, Question};
+use crate::denial::PolicyDenial;
+use crate::schema::{Action, uid};
+use crate::set::PolicySet;
+
+/// A policy that determined a decision.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Rule {
+    /// Its `@id`.
+    pub id: String,
+    /// Its `@reason`, in the author's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its `@hint`: what to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A permission, and the rules that gave it. Only [`PolicySet::ask`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permitted {
+    action: Action,
+    rules: Vec<Rule>,
+}
+
+impl Permitted {
+    /// What was permitted.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
+    /// The rules that permitted it, by id, ascending.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+}
+
+impl PolicySet {
+    /// Asks the set.
+    ///
+    /// # Errors
+    /// [`PolicyDenial`] unless some policy permits, none forbids and none errs.
+    pub fn ask(&self, question: &Question) -> Result<Permitted, PolicyDenial> {
+        self.judge(question).map_err(|mut denials| denials.swap_remove(0))
+    }
+
+    /// Asks the set; a refusal names every reason, never none.
+    pub(crate) fn judge(&self, question: &Question) -> Result<Permitted, Vec<PolicyDenial>> {
+        let action = question.action();
+        let request = self.request(question).map_err(|what| vec![self.invalid(action, what)])?;
+        let entities = self.entities(question).map_err(|what| vec![self.invalid(action, what)])?;
+        let response = Authorizer::new().is_authorized(&request, &self.cedar, &entities);
+
+        let errors: Vec<_> = response.diagnostics().errors().map(|error| self.errs(action, error)).collect();
+        let mut rules: Vec<_> = response.diagnostics().reason().map(|id| self.rule(id)).collect();
+        rules.sort_by(|a, b| a.id.cmp(&b.id));
+        if response.decision() == Decision::Allow && errors.is_empty() {
+            return Ok(Permitted { action, rules });
+        }
+        let forbidding = match response.decision() {
+            Decision::Deny => rules,
+            Decision::Allow => Vec::new(),
+        };
+        let forbids = forbidding.into_iter().map(|rule| self.forbids(action, rule));
+        let denials: Vec<_> = errors.into_iter().chain(forbids).collect();
+        Err(if denials.is_empty() { vec![self.permits_nothing(action)] } else { denials })
+    }
+
+    fn request(&self, question: &Question) -> Result<Request, String> {
+        let principal = self.principal(question);
+        let resource = self.resource(question);
+        let action = self.names.action(question.action());
+        // The schema goes with every request: without it a missing attribute would only be a diagnostic.
+        Request::new(principal, action, resource, question.context()?, Some(&self.schema)).map_err(|e| e.to_string())
+    }
+
+    fn principal(&self, question: &Question) -> EntityUid {
+        match question {
+            Question::Attest { claims } | Question::Execute { claims, .. } | Question::Release { claims, .. } => {
+                uid(&self.names.node, &claims.node)
+            }
+            Question::Witness { partner, .. } | Question::Federate { partner, .. } => uid(&self.names.domain, partner),
+        }
+    }
+
+    fn resource(&self, question: &Question) -> EntityUid {
+        match question {
+            Question::Attest { claims } => uid(&self.names.domain, &claims.domain),
+            Question::Execute { scope, .. } => uid(&self.names.scope, scope),
+            Question::Release { key, .. } => uid(&self.names.key, key),
+            Question::Witness { domain, .. } | Question::Federate { domain, .. } => uid(&self.names.domain, domain),
+        }
+    }
+
+    /// Node and resource within their domain, nothing else: attributes are in the context.
+    fn entities(&self, question: &Question) -> Result<Entities, String> {
+        let within = |entity: EntityUid, domain: &str| {
+            Entity::new_no_attrs(entity, HashSet::from([uid(&self.names.domain, domain)]))
+        };
+        let of = |claims: &Claims| within(uid(&self.names.node, &claims.node), &claims.domain);
+        let entities = match question {
+            Question::Attest { claims } => vec![of(claims)],
+            Question::Execute { claims, .. } | Question::Release { claims, .. } => {
+                vec![of(claims), within(self.resource(question), &claims.domain)]
+            }
+            Question::Witness { .. } | Question::Federate { .. } => Vec::new(),
+        };
+        Entities::from_entities(entities, None).map_err(|e| e.to_string())
+    }
+
+    fn rule(&self, id: &PolicyId) -> Rule {
+        let annotation = |key: &str| self.cedar.annotation(id, key).map(str::to_owned);
+        Rule { id: id.to_string(), reason: annotation("reason"), hint: annotation("hint") }
+    }
+
+    fn invalid(&self, action: Action, what: String) -> PolicyDenial {
+        PolicyDenial::RequestInvalid { set: self.name.clone(), action, what }
+    }
+
+    fn errs(&self, action: Action, error: &cedar_policy::AuthorizationError) -> PolicyDenial {
+        let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
+        let rule = self.rule(error.policy_id());
+        PolicyDenial::Error { set: self.name.clone(), action, rule, what: error.inner().to_string() }
+    }
+
+    fn forbids(&self, action: Action, rule: Rule) -> PolicyDenial {
+        PolicyDenial::Forbidden { set: self.name.clone(), action, rule }
+    }
+
+    fn permits_nothing(&self, action: Action) -> PolicyDenial {
+        let permits: Vec<_> = self
+            .cedar
+            .policies()
+            .filter(|policy| policy.effect() == Effect::Permit && self.concerns(policy, action))
+            .map(|policy| policy.id().to_string())
+            .collect();
+        PolicyDenial::NotPermitted { set: self.name.clone(), action, permits }
+    }
+
+    pub(crate) fn concerns(&self, policy: &cedar_policy::Policy, action: Action) -> bool {
+        policy.get_valid_request_envs(&self.schema).any(|env| *env.action() == self.names.action(action))
+    }
+}
+
+impl Question {
+    /// What is asked.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        match self {
+            Self::Attest { .. } => Action::Attest,
+            Self::Execute { .. } => Action::Execute,
+            Self::Release { .. } => Action::Release,
+            Self::Witness { .. } => Action::Witness,
+            Self::Federate { .. } => Action::Federate,
+        }
+    }
+}
