@@ -225,7 +225,7 @@ fn write_head(major: u8, argument: u64, out: &mut Vec<u8>) {
     out.extend(bytes.iter().skip(8usize.saturating_sub(width)));
 }
 
-fn write_length(major: u8, length: usize, out: &mut Vec<u8>) {
+pub(crate) fn write_length(major: u8, length: usize, out: &mut Vec<u8>) {
     write_head(major, u64::try_from(length).unwrap_or(u64::MAX), out);
 }
 

@@ -1,11 +1,14 @@
 //! Why evidence was not authentic, or not an answer to the challenge: one variant a fact, both sides in it.
 
+mod code;
+
 use strum::{EnumDiscriminants, EnumIter};
 
 use crate::{
     cbor::CborError,
-    digest::{Digest, HashAlg},
+    digest::{Digest, HashAlg, Sha256Digest},
     time::UnixSeconds,
+    tpm::{ClockState, public::SignatureScheme},
 };
 
 /// The evidence was judged, and refused. `code` is stable; text is for people.
@@ -275,58 +278,159 @@ pub enum EvidenceDenial {
         /// What is wrong.
         what: &'static str,
     },
-}
-
-impl EvidenceDenial {
-    /// Stable code, `evidence.<fact>`.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        EvidenceDenialKind::from(self).code()
-    }
-}
-
-impl EvidenceDenialKind {
-    /// Stable code of this kind of denial.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Malformed => "evidence.malformed",
-            Self::TrailingBytes => "evidence.trailing_bytes",
-            Self::TooLarge => "evidence.too_large",
-            Self::Cbor => "evidence.cbor",
-            Self::Missing => "evidence.missing",
-            Self::AlgorithmRefused => "evidence.algorithm_refused",
-            Self::WeakHash => "evidence.weak_hash",
-            Self::SignatureInvalid => "evidence.signature_invalid",
-            Self::BindingMismatch => "evidence.binding_mismatch",
-            Self::ChallengeExpired => "evidence.challenge_expired",
-            Self::PcrSelection => "evidence.pcr_selection",
-            Self::PcrDigestMismatch => "evidence.pcr_digest_mismatch",
-            Self::ReplayMismatch => "evidence.replay_mismatch",
-            Self::TooMany => "evidence.too_many",
-            Self::BankMissing => "evidence.bank_missing",
-            Self::SeparatorMissing => "evidence.separator_missing",
-            Self::SeparatorRepeated => "evidence.separator_repeated",
-            Self::SeparatorNotZero => "evidence.separator_not_zero",
-            Self::ConfigurationAfterSeparator => "evidence.configuration_after_separator",
-            Self::EventDataMismatch => "evidence.event_data_mismatch",
-            Self::EventTypeRefused => "evidence.event_type_refused",
-            Self::VariableRepeated => "evidence.variable_repeated",
-            Self::SecureBootNotBoolean => "evidence.secure_boot_not_boolean",
-            Self::ActionRefused => "evidence.action_refused",
-            Self::ImaTemplateMismatch => "evidence.ima_template_mismatch",
-            Self::ImaViolation => "evidence.ima_violation",
-            Self::ImaRegister => "evidence.ima_register",
-            Self::ImaOrder => "evidence.ima_order",
-            Self::ImaReplayMismatch => "evidence.ima_replay_mismatch",
-            Self::ImaBootAggregate => "evidence.ima_boot_aggregate",
-            Self::ImaSignature => "evidence.ima_signature",
-        }
-    }
-
-    /// Every kind of denial.
-    pub fn all() -> impl Iterator<Item = Self> {
-        use strum::IntoEnumIterator as _;
-        Self::iter()
-    }
+    /// A key cannot be used for what it must be used for.
+    #[error("key unusable: {what}")]
+    KeyUnusable {
+        /// Why.
+        what: &'static str,
+    },
+    /// A signature is by another scheme than its key's.
+    #[error("signature by {got}, the key is for {want}")]
+    SchemeMismatch {
+        /// Of the signature.
+        got: SignatureScheme,
+        /// Of the key.
+        want: SignatureScheme,
+    },
+    /// A part came that the challenge did not ask for, so nothing requires its checks.
+    #[error("{part} was not asked for")]
+    UnexpectedPart {
+        /// Which part.
+        part: &'static str,
+    },
+    /// A certificate or key was taken back.
+    #[error("{sha256} is revoked")]
+    Revoked {
+        /// SHA-256 of the certificate, key or EK.
+        sha256: Sha256Digest,
+    },
+    /// Nothing we trust vouches for the EK.
+    #[error("EK {ek} is not pinned and its certificates do not lead to a pinned root")]
+    EkUnanchored {
+        /// SHA-256 of its TPM2B_PUBLIC.
+        ek: Sha256Digest,
+    },
+    /// A certificate is not valid at this time.
+    #[error("certificate {position} is valid from {not_before} to {not_after}, judged at {now}")]
+    CertificateValidity {
+        /// Place in the chain, 0 for the EK's.
+        position: usize,
+        /// First instant.
+        not_before: UnixSeconds,
+        /// Last instant.
+        not_after: UnixSeconds,
+        /// When it was judged.
+        now: UnixSeconds,
+    },
+    /// A certificate is not signed by its issuer, or by an algorithm that is not accepted.
+    #[error("certificate {position} is not signed by its issuer: {what}")]
+    CertificateSignature {
+        /// Place in the chain, 0 for the EK's.
+        position: usize,
+        /// Why.
+        what: &'static str,
+    },
+    /// A certificate does not have the form or the constraints of its place in the chain.
+    #[error("certificate {position} does not fit its place: {what}")]
+    CertificateConstraint {
+        /// Place in the chain, 0 for the EK's.
+        position: usize,
+        /// What it must have.
+        what: &'static str,
+    },
+    /// A critical extension that we do not process.
+    #[error("certificate {position} has unknown critical extension {oid}")]
+    CertificateExtension {
+        /// Place in the chain, 0 for the EK's.
+        position: usize,
+        /// Its object identifier.
+        oid: String,
+    },
+    /// The TPM is a software TPM, and this is not a lab.
+    #[error("the EK certificate is of a simulated TPM")]
+    SimulatedTpm,
+    /// The certified key is not the EK.
+    #[error("the key in the EK certificate is not the EK")]
+    EkKeyMismatch,
+    /// The EK has none of the default templates.
+    #[error("EK with attributes {attributes:#010x} has no known template")]
+    EkTemplate {
+        /// objectAttributes.
+        attributes: u32,
+    },
+    /// The AK's public area lacks a requirement.
+    #[error("AK must have {what}")]
+    AkTemplate {
+        /// The requirement.
+        what: &'static str,
+    },
+    /// The activation secret that came back is another.
+    #[error("the activation secret is not the one sent")]
+    ActivationSecret,
+    /// The parts of an enrolment do not belong together.
+    #[error("enrolment does not hold together: {what}")]
+    ActivationMismatch {
+        /// What does not fit.
+        what: &'static str,
+    },
+    /// The enrolment was proven under other anchors or for another time.
+    #[error("enrolment proven for {not_before} to {not_after} or under other anchors, judged at {now}")]
+    EnrolmentNotCurrent {
+        /// First instant.
+        not_before: UnixSeconds,
+        /// Last instant.
+        not_after: UnixSeconds,
+        /// When it was judged.
+        now: UnixSeconds,
+    },
+    /// A PCR that software can reset was offered as evidence.
+    #[error("PCR {pcr} can be reset while the machine runs")]
+    ResettablePcr {
+        /// PCR index.
+        pcr: u8,
+    },
+    /// The TPM says its clock may have been higher before.
+    #[error("TPM clock {clock_ms} ms is not safe")]
+    ClockUnsafe {
+        /// Its clock, in milliseconds.
+        clock_ms: u64,
+    },
+    /// The TPM restarted since the baseline and no restart was logged.
+    #[error("TPM restarted: {got}, baseline {baseline}")]
+    TpmRestarted {
+        /// Counters and clock in the quote.
+        got: ClockState,
+        /// As last accepted.
+        baseline: ClockState,
+    },
+    /// Counters or clock are not later than last seen: a clone, a replay or a restored state.
+    #[error("TPM went back: {got}, last {last}")]
+    TpmRolledBack {
+        /// Counters and clock in the quote.
+        got: ClockState,
+        /// As last accepted.
+        last: ClockState,
+    },
+    /// The node key's public area lacks a requirement.
+    #[error("node key must have {what}")]
+    NodeKeyTemplate {
+        /// The requirement.
+        what: &'static str,
+    },
+    /// The AK certified another object.
+    #[error("the AK certified {certified}, the node key is {got}")]
+    NodeKeyNotCertified {
+        /// Name in the certification, hexadecimal.
+        certified: String,
+        /// Name of the key that came, hexadecimal.
+        got: String,
+    },
+    /// The node key opens in another state than the quoted one.
+    #[error("node key policy is {got}, over the quoted PCRs it would be {expected}")]
+    NodeKeyPolicy {
+        /// Its authPolicy.
+        got: String,
+        /// PolicyPCR over the quoted values.
+        expected: String,
+    },
 }

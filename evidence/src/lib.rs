@@ -18,17 +18,23 @@
     )
 )]
 
+pub mod anchors;
 pub mod binding;
 pub mod cbor;
 pub mod challenge;
+mod cmw;
 pub mod cose;
 pub mod denial;
 pub mod digest;
 pub mod event_log;
+pub mod evidence;
 pub mod ima;
 pub mod ledger;
 pub mod names;
 pub mod threshold;
 pub mod time;
+pub mod tpm;
 
+pub use anchors::TrustAnchors;
 pub use denial::EvidenceDenial;
+pub use evidence::{Authentic, Bound, Claims, Endorsements, Evidence, verify};

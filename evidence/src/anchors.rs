@@ -1,0 +1,107 @@
+//! What a domain trusts hardware by: pinned roots, pinned EKs, and what was taken back.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::{EvidenceDenial, cbor, digest::Sha256Digest};
+
+/// A TPM manufacturer's root, named by a digest: the certificate itself comes with the evidence or in
+/// [`AnchorSet::ca_certificates`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootPin {
+    /// SHA-256 of the certificate's DER.
+    Certificate(Sha256Digest),
+    /// SHA-256 of the SubjectPublicKeyInfo; the certificate must then be self-signed, so that what else it says
+    /// comes from that key.
+    PublicKey(Sha256Digest),
+}
+
+/// Trust anchors as data: what is configured, logged and digested. Becomes [`TrustAnchors`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnchorSet {
+    /// Roots of TPM manufacturers.
+    pub tpm_roots: BTreeSet<RootPin>,
+    /// Roots of software TPMs (swtpm-localca, test CAs). Anyone can make such a TPM say anything.
+    pub simulated_tpm_roots: BTreeSet<RootPin>,
+    /// Roots and intermediates (DER) for nodes that send only their EK certificate. Trusted for nothing by themselves.
+    pub ca_certificates: BTreeSet<ByteBuf>,
+    /// SHA-256 of each TPM2B_PUBLIC of an EK that an operator vouches for.
+    pub pinned_eks: BTreeSet<Sha256Digest>,
+    /// SHA-256 of a certificate's DER, of a SubjectPublicKeyInfo or of an EK's TPM2B_PUBLIC: never trusted again.
+    pub revoked: BTreeSet<Sha256Digest>,
+}
+
+/// The anchors that evidence is judged by.
+#[derive(Clone, Debug)]
+pub struct TrustAnchors {
+    set: AnchorSet,
+    digest: Sha256Digest,
+}
+
+/// Anchors that may not be used as they are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnchorError {
+    /// Nothing could ever be trusted.
+    #[error("no root and no EK is trusted: an empty set of anchors is a mistake")]
+    Empty,
+    /// Simulated roots outside a lab.
+    #[error("{count} roots of simulated TPMs are listed, which only a lab domain may trust")]
+    Simulated {
+        /// How many.
+        count: usize,
+    },
+    /// They could not be encoded for their digest.
+    #[error(transparent)]
+    Encoding(#[from] cbor::CborError),
+}
+
+impl TrustAnchors {
+    /// Anchors of real hardware and operator-pinned EKs.
+    ///
+    /// # Errors
+    /// [`AnchorError`] when the set is empty or lists simulated roots.
+    pub fn new(set: AnchorSet) -> Result<Self, AnchorError> {
+        match set.simulated_tpm_roots.len() {
+            0 => Self::admit(set),
+            count => Err(AnchorError::Simulated { count }),
+        }
+    }
+
+    /// DANGER: also accepts EK certificates of software TPMs under the simulated roots listed. Whoever holds such
+    /// a root's key, or the swtpm process, makes any evidence. For a domain that guards nothing real.
+    ///
+    /// # Errors
+    /// [`AnchorError`] when the set is empty.
+    pub fn lab_accepting_simulated(set: AnchorSet) -> Result<Self, AnchorError> {
+        Self::admit(set)
+    }
+
+    fn admit(set: AnchorSet) -> Result<Self, AnchorError> {
+        if set.tpm_roots.is_empty() && set.simulated_tpm_roots.is_empty() && set.pinned_eks.is_empty() {
+            return Err(AnchorError::Empty);
+        }
+        let digest = Sha256Digest::of(&cbor::to_vec(&set)?);
+        Ok(Self { set, digest })
+    }
+
+    /// The anchors as data.
+    #[must_use]
+    pub const fn set(&self) -> &AnchorSet {
+        &self.set
+    }
+
+    /// SHA-256 of the deterministic CBOR of the set: names these anchors in results and logs.
+    #[must_use]
+    pub const fn digest(&self) -> Sha256Digest {
+        self.digest
+    }
+
+    /// Refuses what was taken back.
+    pub(crate) fn refuse_revoked(&self, what: Sha256Digest) -> Result<(), EvidenceDenial> {
+        if self.set.revoked.contains(&what) { Err(EvidenceDenial::Revoked { sha256: what }) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,80 @@
+//! Stable codes of the denials: listed in the documentation, carried on the wire, never reused.
+
+use super::{EvidenceDenial, EvidenceDenialKind};
+
+impl EvidenceDenial {
+    /// Stable code, `evidence.<fact>`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        EvidenceDenialKind::from(self).code()
+    }
+}
+
+impl EvidenceDenialKind {
+    /// Stable code of this kind of denial.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "evidence.malformed",
+            Self::TrailingBytes => "evidence.trailing_bytes",
+            Self::TooLarge => "evidence.too_large",
+            Self::Cbor => "evidence.cbor",
+            Self::Missing => "evidence.missing",
+            Self::AlgorithmRefused => "evidence.algorithm_refused",
+            Self::WeakHash => "evidence.weak_hash",
+            Self::SignatureInvalid => "evidence.signature_invalid",
+            Self::BindingMismatch => "evidence.binding_mismatch",
+            Self::ChallengeExpired => "evidence.challenge_expired",
+            Self::PcrSelection => "evidence.pcr_selection",
+            Self::PcrDigestMismatch => "evidence.pcr_digest_mismatch",
+            Self::ReplayMismatch => "evidence.replay_mismatch",
+            Self::TooMany => "evidence.too_many",
+            Self::BankMissing => "evidence.bank_missing",
+            Self::SeparatorMissing => "evidence.separator_missing",
+            Self::SeparatorRepeated => "evidence.separator_repeated",
+            Self::SeparatorNotZero => "evidence.separator_not_zero",
+            Self::ConfigurationAfterSeparator => "evidence.configuration_after_separator",
+            Self::EventDataMismatch => "evidence.event_data_mismatch",
+            Self::EventTypeRefused => "evidence.event_type_refused",
+            Self::VariableRepeated => "evidence.variable_repeated",
+            Self::SecureBootNotBoolean => "evidence.secure_boot_not_boolean",
+            Self::ActionRefused => "evidence.action_refused",
+            Self::ImaTemplateMismatch => "evidence.ima_template_mismatch",
+            Self::ImaViolation => "evidence.ima_violation",
+            Self::ImaRegister => "evidence.ima_register",
+            Self::ImaOrder => "evidence.ima_order",
+            Self::ImaReplayMismatch => "evidence.ima_replay_mismatch",
+            Self::ImaBootAggregate => "evidence.ima_boot_aggregate",
+            Self::ImaSignature => "evidence.ima_signature",
+            Self::KeyUnusable => "evidence.key_unusable",
+            Self::SchemeMismatch => "evidence.scheme_mismatch",
+            Self::UnexpectedPart => "evidence.unexpected_part",
+            Self::Revoked => "evidence.revoked",
+            Self::EkUnanchored => "evidence.ek_unanchored",
+            Self::CertificateValidity => "evidence.certificate_validity",
+            Self::CertificateSignature => "evidence.certificate_signature",
+            Self::CertificateConstraint => "evidence.certificate_constraint",
+            Self::CertificateExtension => "evidence.certificate_extension",
+            Self::SimulatedTpm => "evidence.simulated_tpm",
+            Self::EkKeyMismatch => "evidence.ek_key_mismatch",
+            Self::EkTemplate => "evidence.ek_template",
+            Self::AkTemplate => "evidence.ak_template",
+            Self::ActivationSecret => "evidence.activation_secret",
+            Self::ActivationMismatch => "evidence.activation_mismatch",
+            Self::EnrolmentNotCurrent => "evidence.enrolment_not_current",
+            Self::ResettablePcr => "evidence.resettable_pcr",
+            Self::ClockUnsafe => "evidence.clock_unsafe",
+            Self::TpmRestarted => "evidence.tpm_restarted",
+            Self::TpmRolledBack => "evidence.tpm_rolled_back",
+            Self::NodeKeyTemplate => "evidence.node_key_template",
+            Self::NodeKeyNotCertified => "evidence.node_key_not_certified",
+            Self::NodeKeyPolicy => "evidence.node_key_policy",
+        }
+    }
+
+    /// Every kind of denial.
+    pub fn all() -> impl Iterator<Item = Self> {
+        use strum::IntoEnumIterator as _;
+        Self::iter()
+    }
+}

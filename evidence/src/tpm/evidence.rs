@@ -1,0 +1,199 @@
+//! The parts of one TPM evidence, in the one buffer they came in.
+
+use std::ops::Range;
+
+use super::pcr::PcrValues;
+use crate::{
+    EvidenceDenial,
+    cmw::{self, Part},
+    digest::Sha256Digest,
+};
+
+/// Longest evidence apart from its logs.
+pub const EVIDENCE_CAP_BYTES: usize = 64 * 1024;
+/// Longest TCG event log.
+pub const EVENT_LOG_CAP_BYTES: usize = 1024 * 1024;
+/// Longest IMA log.
+pub const IMA_LOG_CAP_BYTES: usize = 8 * 1024 * 1024;
+/// Longest evidence with all its logs: what may be received at all.
+pub const TPM_EVIDENCE_CAP_BYTES: usize = EVIDENCE_CAP_BYTES + EVENT_LOG_CAP_BYTES + IMA_LOG_CAP_BYTES;
+
+/// Type of the collection (RFC 9999 `__cmwc_t`).
+pub(crate) const KIND: &str = "tag:attestd.dev,2026:evidence/tpm/1";
+
+/// TPM evidence: a quote, the values it covers, the node key with its certification, and logs.
+///
+/// Structure only; nothing of it is believed before [`crate::verify`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct TpmEvidence {
+    bytes: Vec<u8>,
+    digest: Sha256Digest,
+    pcrs: PcrValues,
+    quote: Range<usize>,
+    signature: Range<usize>,
+    node_key: Range<usize>,
+    certification: Range<usize>,
+    certification_signature: Range<usize>,
+    event_log: Option<Range<usize>>,
+    ima_log: Option<Range<usize>>,
+}
+
+/// What a node collects; becomes [`TpmEvidence`] by [`TpmEvidence::assemble`].
+#[derive(Clone, Copy, Debug)]
+pub struct TpmParts<'a> {
+    /// TPMS_ATTEST of TPM2_Quote.
+    pub quote: &'a [u8],
+    /// TPMT_SIGNATURE over it.
+    pub signature: &'a [u8],
+    /// Values of the quoted PCRs.
+    pub pcrs: &'a PcrValues,
+    /// TPM2B_PUBLIC of the node key.
+    pub node_key: &'a [u8],
+    /// TPMS_ATTEST of TPM2_Certify of the node key by the AK.
+    pub certification: &'a [u8],
+    /// TPMT_SIGNATURE over it.
+    pub certification_signature: &'a [u8],
+    /// TCG event log, when asked for.
+    pub event_log: Option<&'a [u8]>,
+    /// IMA measurement list, when asked for.
+    pub ima_log: Option<&'a [u8]>,
+}
+
+impl TpmEvidence {
+    /// Puts the parts into a collection.
+    ///
+    /// # Errors
+    /// [`EvidenceDenial::TooLarge`] for a part above its cap.
+    pub fn assemble(parts: TpmParts<'_>) -> Result<Self, EvidenceDenial> {
+        let pcrs = parts.pcrs.to_cbor()?;
+        let mut out = Vec::new();
+        let mut add = |name: &PartName, value| {
+            out.push(Part { label: name.label, media_type: name.media_type, value });
+        };
+        add(&QUOTE, parts.quote);
+        add(&SIGNATURE, parts.signature);
+        add(&PCRS, &pcrs);
+        add(&NODE_KEY, parts.node_key);
+        add(&CERTIFICATION, parts.certification);
+        add(&CERTIFICATION_SIGNATURE, parts.certification_signature);
+        if let Some(log) = parts.event_log {
+            add(&EVENT_LOG, log);
+        }
+        if let Some(log) = parts.ima_log {
+            add(&IMA_LOG, log);
+        }
+        Self::decode(cmw::write(KIND, &out))
+    }
+
+    /// Takes the bytes that came and finds the parts in them.
+    ///
+    /// # Errors
+    /// [`EvidenceDenial`] when they are not exactly such a collection, within the caps.
+    pub(crate) fn decode(bytes: Vec<u8>) -> Result<Self, EvidenceDenial> {
+        let collection = cmw::read(&bytes, TPM_EVIDENCE_CAP_BYTES)?;
+        if collection.kind != KIND {
+            return Err(EvidenceDenial::UnexpectedPart { part: "a collection of unknown kind" });
+        }
+        let mut small_bytes = bytes.len();
+        let mut found: [Option<Range<usize>>; 8] = Default::default();
+        for (label, media_type, range) in collection.parts {
+            let named = PARTS.iter().zip(&mut found).find(|(name, _)| name.label == label);
+            let (name, slot) = named.ok_or(EvidenceDenial::UnexpectedPart { part: "a part of unknown label" })?;
+            if name.media_type != media_type {
+                return Err(EvidenceDenial::UnexpectedPart { part: "a part of another media type" });
+            }
+            if range.len() > name.cap_bytes {
+                let (got_bytes, cap_bytes) = (range.len(), name.cap_bytes);
+                return Err(EvidenceDenial::TooLarge { part: name.label, got_bytes, cap_bytes });
+            }
+            if name.is_log {
+                small_bytes = small_bytes.saturating_sub(range.len());
+            }
+            *slot = Some(range);
+        }
+        if small_bytes > EVIDENCE_CAP_BYTES {
+            let (got_bytes, cap_bytes) = (small_bytes, EVIDENCE_CAP_BYTES);
+            return Err(EvidenceDenial::TooLarge { part: "evidence without its logs", got_bytes, cap_bytes });
+        }
+        let [quote, signature, pcrs, node_key, certification, certification_signature, event_log, ima_log] = found;
+        let need =
+            |range: Option<Range<usize>>, name: &PartName| range.ok_or(EvidenceDenial::Missing { part: name.label });
+        let pcrs = PcrValues::from_cbor(bytes.get(need(pcrs, &PCRS)?).unwrap_or(&[]))?;
+        Ok(Self {
+            digest: Sha256Digest::of(&bytes),
+            pcrs,
+            quote: need(quote, &QUOTE)?,
+            signature: need(signature, &SIGNATURE)?,
+            node_key: need(node_key, &NODE_KEY)?,
+            certification: need(certification, &CERTIFICATION)?,
+            certification_signature: need(certification_signature, &CERTIFICATION_SIGNATURE)?,
+            event_log,
+            ima_log,
+            bytes,
+        })
+    }
+
+    fn part(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or(&[])
+    }
+
+    /// The collection as received.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// SHA-256 of [`TpmEvidence::bytes`].
+    #[must_use]
+    pub const fn digest(&self) -> Sha256Digest {
+        self.digest
+    }
+
+    /// The parts.
+    #[must_use]
+    pub fn parts(&self) -> TpmParts<'_> {
+        TpmParts {
+            quote: self.part(&self.quote),
+            signature: self.part(&self.signature),
+            pcrs: &self.pcrs,
+            node_key: self.part(&self.node_key),
+            certification: self.part(&self.certification),
+            certification_signature: self.part(&self.certification_signature),
+            event_log: self.event_log.as_ref().map(|range| self.part(range)),
+            ima_log: self.ima_log.as_ref().map(|range| self.part(range)),
+        }
+    }
+}
+
+impl std::fmt::Debug for TpmEvidence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TpmEvidence({}, {} bytes)", self.digest, self.bytes.len())
+    }
+}
+
+struct PartName {
+    label: &'static str,
+    media_type: &'static str,
+    cap_bytes: usize,
+    is_log: bool,
+}
+
+const fn small(label: &'static str, media_type: &'static str) -> PartName {
+    PartName { label, media_type, cap_bytes: EVIDENCE_CAP_BYTES, is_log: false }
+}
+
+const fn log(label: &'static str, media_type: &'static str, cap_bytes: usize) -> PartName {
+    PartName { label, media_type, cap_bytes, is_log: true }
+}
+
+const QUOTE: PartName = small("quote", "application/vnd.attestd.tpms-attest");
+const SIGNATURE: PartName = small("quote-signature", "application/vnd.attestd.tpmt-signature");
+const PCRS: PartName = small("pcrs", "application/vnd.attestd.pcr-values+cbor");
+const NODE_KEY: PartName = small("node-key", "application/vnd.attestd.tpm2b-public");
+const CERTIFICATION: PartName = small("certification", "application/vnd.attestd.tpms-attest");
+const CERTIFICATION_SIGNATURE: PartName = small("certification-signature", "application/vnd.attestd.tpmt-signature");
+const EVENT_LOG: PartName = log("event-log", "application/vnd.attestd.tcg-event-log", EVENT_LOG_CAP_BYTES);
+const IMA_LOG: PartName = log("ima-log", "application/vnd.attestd.ima-log", IMA_LOG_CAP_BYTES);
+/// In the order that [`TpmEvidence::decode`] takes them apart.
+const PARTS: [PartName; 8] =
+    [QUOTE, SIGNATURE, PCRS, NODE_KEY, CERTIFICATION, CERTIFICATION_SIGNATURE, EVENT_LOG, IMA_LOG];
