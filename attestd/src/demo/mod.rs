@@ -1,1 +1,3 @@
-//! What `attestd demo` is made of.
+//! What `attestd demo` is made of; tests start the same parts.
+
+pub mod swtpm;

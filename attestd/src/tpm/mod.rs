@@ -6,6 +6,7 @@
 pub mod actor;
 pub mod device;
 pub mod error;
+pub mod esys;
 pub mod types;
 
 pub use actor::Tpm;
