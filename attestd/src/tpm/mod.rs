@@ -7,6 +7,7 @@ pub mod actor;
 pub mod device;
 pub mod error;
 pub mod esys;
+pub mod hpke;
 pub mod types;
 
 pub use actor::Tpm;

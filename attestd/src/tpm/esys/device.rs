@@ -157,7 +157,10 @@ impl TpmDevice for EsysDevice {
                             c.policy_pcr(policy, tss_esapi::structures::Digest::default(), list)
                         })?;
                         d.encrypt_answers(session)?;
-                        d.run(COMMAND, (Some(session), None, None), |c| c.ecdh_z_gen(key, point))
+                        d.run(COMMAND, (Some(session), None, None), |c| c.ecdh_z_gen(key, point)).map_err(|e| match e {
+                            TpmError::Refused { rc, .. } if rc::base(rc) == rc::ECC_POINT => TpmError::NotForThisKey,
+                            other => other,
+                        })
                     })
                 })
             })

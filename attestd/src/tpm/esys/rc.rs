@@ -10,6 +10,8 @@ pub(super) const PCR_CHANGED: u32 = 0x128;
 pub(super) const RETRY: u32 = 0x922;
 /// TPM_RC_HANDLE (format one): no such handle.
 pub(super) const HANDLE: u32 = 0x08B;
+/// TPM_RC_ECC_POINT (format one): not a point of the curve.
+pub(super) const ECC_POINT: u32 = 0x0A7;
 
 const POLICY_FAIL: u32 = 0x09D;
 const LOCKOUT: u32 = 0x921;
