@@ -16,7 +16,10 @@
     )
 )]
 
+pub mod checkpoint;
 pub mod denial;
+pub mod note;
+pub mod record;
 pub mod tile;
 pub mod tlog;
 

@@ -1,0 +1,302 @@
+//! What a lineage record can say: digests and small typed facts, never evidence or personal data.
+
+use serde_bytes::ByteArray;
+use strum::EnumIter;
+
+use super::{Deserialize, DomainName, ItemName, PublicKey, Serialize, Sha256Digest};
+
+/// A stable code (`evidence.pcr_digest_mismatch`, `halt.pcr_changed`): `a-z 0-9 . _`, 1 to 64 characters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Code(String);
+
+impl Code {
+    /// Admits a well-formed code.
+    ///
+    /// # Errors
+    /// The rule, when it is not.
+    pub fn new(text: impl Into<String>) -> Result<Self, &'static str> {
+        let text = text.into();
+        let formed = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'_');
+        if formed && (1..=64).contains(&text.len()) {
+            Ok(Self(text))
+        } else {
+            Err("a code is 1 to 64 characters of a-z 0-9 . _")
+        }
+    }
+
+    /// The code as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Code {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        Self::new(text)
+    }
+}
+
+impl From<Code> for String {
+    fn from(code: Code) -> Self {
+        code.0
+    }
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an activation made active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activated {
+    /// A reference value set.
+    References,
+    /// A policy set.
+    Policy,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum RecordBody {
+    /// A node proved its EK and AK. Origin of its lineage; a later one starts a new identity of the same node id.
+    Enrolment {
+        /// Digest of the enrolment record.
+        enrolment: Sha256Digest,
+        /// Digest of the EK public area.
+        ek: Sha256Digest,
+        /// The node's record key: signs its intents, halt and end records from here on.
+        record_key: PublicKey,
+    },
+    /// An operator admitted an EK or a pending node.
+    Admission {
+        /// Digest of the EK public area.
+        ek: Sha256Digest,
+    },
+    /// Evidence was kept as a source of reference values; nothing was granted.
+    Capture {
+        /// Digest of the evidence.
+        evidence: Sha256Digest,
+    },
+    /// A node asked for an execution.
+    Intent {
+        /// Digest of the intent.
+        intent: Sha256Digest,
+    },
+    /// An execution was authorized.
+    Authorization {
+        /// Artifact id.
+        artifact: ByteArray<16>,
+        /// Digest of the artifact's terms (the artifact names this record, so its own digest cannot stand here).
+        terms: Sha256Digest,
+        /// Digest of the Attestation Result.
+        result: Sha256Digest,
+        /// Digest of the evidence.
+        evidence: Sha256Digest,
+        /// Digest of the governance state.
+        state: Sha256Digest,
+        /// Lease sequence number.
+        lease_seq: u64,
+    },
+    /// Execution keys were wrapped for the node.
+    Release {
+        /// Artifact id.
+        artifact: ByteArray<16>,
+        /// Their names.
+        keys: Vec<ItemName>,
+    },
+    /// An authorization was renewed on fresh evidence.
+    Renewal {
+        /// Artifact id.
+        artifact: ByteArray<16>,
+        /// Digest of the renewed artifact's terms.
+        terms: Sha256Digest,
+        /// Digest of the Attestation Result.
+        result: Sha256Digest,
+        /// Digest of the evidence.
+        evidence: Sha256Digest,
+        /// Digest of the governance state.
+        state: Sha256Digest,
+        /// Lease sequence number.
+        lease_seq: u64,
+    },
+    /// A request was judged and refused.
+    Denial {
+        /// Code of the first failure.
+        code: Code,
+        /// Digest of the evidence, when the request got so far.
+        evidence: Option<Sha256Digest>,
+        /// Digest of the Attestation Result, when one was made.
+        result: Option<Sha256Digest>,
+        /// Digest of the governance state.
+        state: Option<Sha256Digest>,
+    },
+    /// A node halted.
+    Halt {
+        /// Digest of the node's halt record.
+        halt: Sha256Digest,
+        /// Code of the trigger.
+        code: Code,
+    },
+    /// An execution ended by itself.
+    End {
+        /// Digest of the node's end record.
+        end: Sha256Digest,
+    },
+    /// The domain put a node aside, or a halt record is missing.
+    Quarantine {
+        /// Why.
+        code: Code,
+    },
+    /// The policy authority took a node back.
+    Readmission {
+        /// Digest of the statement.
+        statement: Sha256Digest,
+        /// Digest of the halt record that it answers; zero for a quarantine without one.
+        halt: Sha256Digest,
+        /// Governance epoch from which it counts.
+        epoch: u64,
+    },
+    /// A set became active.
+    Activation {
+        /// Which kind.
+        what: Activated,
+        /// Its version.
+        version: u64,
+        /// Its digest.
+        set: Sha256Digest,
+        /// Digest of the statement.
+        statement: Sha256Digest,
+    },
+    /// A governance state was issued.
+    GovernanceState {
+        /// Its digest.
+        state: Sha256Digest,
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// Something was revoked.
+    Revocation {
+        /// Digest of the revocation.
+        revocation: Sha256Digest,
+        /// Digest of the statement that ordered it, when one did.
+        statement: Option<Sha256Digest>,
+    },
+    /// A partner's state was taken, or refused.
+    Federation {
+        /// The partner.
+        partner: DomainName,
+        /// Digest of its state.
+        state: Sha256Digest,
+        /// What was concluded.
+        code: Code,
+    },
+}
+
+/// Kinds of record, to enumerate and to name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter)]
+#[allow(missing_docs, reason = "each is the variant of RecordBody of that name")]
+pub enum RecordKind {
+    Enrolment,
+    Admission,
+    Capture,
+    Intent,
+    Authorization,
+    Release,
+    Renewal,
+    Denial,
+    Halt,
+    End,
+    Quarantine,
+    Readmission,
+    Activation,
+    GovernanceState,
+    Revocation,
+    Federation,
+}
+
+impl RecordBody {
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> RecordKind {
+        match self {
+            Self::Enrolment { .. } => RecordKind::Enrolment,
+            Self::Admission { .. } => RecordKind::Admission,
+            Self::Capture { .. } => RecordKind::Capture,
+            Self::Intent { .. } => RecordKind::Intent,
+            Self::Authorization { .. } => RecordKind::Authorization,
+            Self::Release { .. } => RecordKind::Release,
+            Self::Renewal { .. } => RecordKind::Renewal,
+            Self::Denial { .. } => RecordKind::Denial,
+            Self::Halt { .. } => RecordKind::Halt,
+            Self::End { .. } => RecordKind::End,
+            Self::Quarantine { .. } => RecordKind::Quarantine,
+            Self::Readmission { .. } => RecordKind::Readmission,
+            Self::Activation { .. } => RecordKind::Activation,
+            Self::GovernanceState { .. } => RecordKind::GovernanceState,
+            Self::Revocation { .. } => RecordKind::Revocation,
+            Self::Federation { .. } => RecordKind::Federation,
+        }
+    }
+}
+
+impl RecordKind {
+    /// Name as in the log's JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Enrolment => "enrolment",
+            Self::Admission => "admission",
+            Self::Capture => "capture",
+            Self::Intent => "intent",
+            Self::Authorization => "authorization",
+            Self::Release => "release",
+            Self::Renewal => "renewal",
+            Self::Denial => "denial",
+            Self::Halt => "halt",
+            Self::End => "end",
+            Self::Quarantine => "quarantine",
+            Self::Readmission => "readmission",
+            Self::Activation => "activation",
+            Self::GovernanceState => "governance_state",
+            Self::Revocation => "revocation",
+            Self::Federation => "federation",
+        }
+    }
+
+    /// Whether it belongs to one node's chain. An admission comes before the node has one, and a denial may be of a
+    /// stranger: those two may, but need not, name a node, and only the denial of an enrolled node is in its chain.
+    #[must_use]
+    pub const fn is_of_a_node(self) -> bool {
+        match self {
+            Self::Enrolment
+            | Self::Capture
+            | Self::Intent
+            | Self::Authorization
+            | Self::Release
+            | Self::Renewal
+            | Self::Halt
+            | Self::End
+            | Self::Quarantine
+            | Self::Readmission => true,
+            Self::Admission
+            | Self::Denial
+            | Self::Activation
+            | Self::GovernanceState
+            | Self::Revocation
+            | Self::Federation => false,
+        }
+    }
+}
+
+impl std::fmt::Display for RecordKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
