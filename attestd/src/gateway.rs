@@ -13,6 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use governance::GovernanceDenial;
+use governance::artifact::VerifiedArtifact;
+use governance::intent::Intent;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
@@ -22,7 +25,7 @@ pub use executable::{Executable, ExecutableError};
 pub use key::{ExecutionKey, key_variable};
 pub use running::Running;
 
-use crate::supervise::control::{self, ControlError, KEYS_CAP, Order, Report, Start};
+use crate::supervise::control::{self, ControlError, Order, Report, Start};
 pub use crate::supervise::control::{EndCause, Ended, Outcome};
 use crate::supervise::{SUPERVISE, descendants};
 
@@ -45,12 +48,10 @@ pub struct Gateway {
 /// Supervisors alive. A process adopts orphans as a whole, so what is not an orphan is known as a whole.
 static SUPERVISORS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// A workload that is ready to run, apart from the permission to.
+/// What the node adds to an intent: the open executable, values for the intent's environment names, a place to run.
 pub struct Workload {
     /// Opened and hashed before the intent was made.
     pub executable: Executable,
-    /// Arguments, its own name first.
-    pub argv: Vec<String>,
     /// Already judged.
     pub environment: Environment,
     /// Absolute.
@@ -64,21 +65,20 @@ impl Gateway {
         Ok(Self { settings, executions: AtomicU64::new(0) })
     }
 
-    /// Starts what was authorized. Comes back when the executable is running, with the lease's end already enforced.
-    pub(crate) async fn start(
+    /// Starts what was authorized, and only that. Comes back when the executable is running, with the lease's end already
+    /// enforced by its supervisor.
+    ///
+    /// # Errors
+    /// [`GatewayError`]; nothing runs then, and the keys are wiped.
+    pub async fn start(
         &self,
-        authorized_digest: [u8; 32],
+        artifacts: &[VerifiedArtifact],
+        intent: &Intent,
         workload: Workload,
         keys: Vec<ExecutionKey>,
         ends_at_boottime_ms: u64,
     ) -> Result<Running, GatewayError> {
-        if *workload.executable.digest() != authorized_digest {
-            let (path, got) = (workload.executable.path().to_owned(), *workload.executable.digest());
-            return Err(ExecutableError::Changed { path, got, authorized: authorized_digest }.into());
-        }
-        if workload.argv.is_empty() || keys.len() > KEYS_CAP {
-            return Err(GatewayError::Request { what: "no arguments, or too many keys" });
-        }
+        permit(artifacts, intent, &workload, &keys)?;
         let cgroup = self.make_cgroup()?;
         let (order_end, supervisor_end) = control::pair().map_err(io::Error::from)?;
         let (stdout, stdout_writer) = io::pipe()?;
@@ -90,6 +90,7 @@ impl Gateway {
             orders: order_end.try_clone()?,
             supervisor_end,
             outputs: [stdout_writer.into(), stderr_writer.into()],
+            argv: intent.workload.argv.clone(),
             workload,
             keys,
             cgroup,
@@ -115,12 +116,43 @@ impl Gateway {
     }
 }
 
+/// The gate: enough domains authorized this very intent, and everything about to run is what they authorized.
+fn permit(
+    artifacts: &[VerifiedArtifact],
+    intent: &Intent,
+    workload: &Workload,
+    keys: &[ExecutionKey],
+) -> Result<(), GatewayError> {
+    let digest = intent.digest()?;
+    intent.domains.met_by(artifacts.iter().map(|artifact| &artifact.terms().governance.domain))?;
+    for artifact in artifacts {
+        let terms = artifact.terms();
+        if terms.intent != digest {
+            return Err(GovernanceDenial::Workload { got: terms.intent, expected: digest }.into());
+        }
+        let authorized = *terms.bindings.executable.as_bytes();
+        if *workload.executable.digest() != authorized {
+            let (path, got) = (workload.executable.path().to_owned(), *workload.executable.digest());
+            return Err(ExecutableError::Changed { path, got, authorized }.into());
+        }
+    }
+    let granted = |name: &str| artifacts.iter().any(|a| a.terms().scope.keys.iter().any(|key| key.as_str() == name));
+    if let Some(key) = keys.iter().find(|key| !granted(key.name())) {
+        return Err(GovernanceDenial::ScopeExceeded { part: "key", got: key.name().to_owned() }.into());
+    }
+    if let Some(name) = workload.environment.requested().find(|name| !intent.workload.environment.contains(*name)) {
+        return Err(EnvironmentError::NotAllowed { name: name.to_owned() }.into());
+    }
+    Ok(())
+}
+
 /// All that an execution's thread needs.
 struct Preparation {
     program: PathBuf,
     orders: OwnedFd,
     supervisor_end: OwnedFd,
     outputs: [OwnedFd; 2],
+    argv: Vec<String>,
     workload: Workload,
     keys: Vec<ExecutionKey>,
     cgroup: Option<String>,
@@ -171,7 +203,7 @@ fn attend(
 
 /// Starts the supervisor, hands everything over and waits until the executable runs.
 fn begin(preparation: Preparation, child: &mut Option<Child>) -> Result<Supervisor, GatewayError> {
-    let Preparation { program, orders, supervisor_end, outputs, workload, keys, cgroup, ends_at_boottime_ms } =
+    let Preparation { program, orders, supervisor_end, outputs, argv, workload, keys, cgroup, ends_at_boottime_ms } =
         preparation;
     workload.executable.verify_unchanged()?;
     let mut command = Command::new(program);
@@ -193,7 +225,7 @@ fn begin(preparation: Preparation, child: &mut Option<Child>) -> Result<Supervis
         .to_str()
         .ok_or(GatewayError::Request { what: "the working directory is not UTF-8" })?;
     let start = Start {
-        argv: workload.argv,
+        argv,
         environment: workload.environment.into_pairs(),
         working_directory: working_directory.to_owned(),
         key_variables: sealed.iter().map(|key| key.variable.clone()).collect(),
@@ -264,6 +296,12 @@ pub enum GatewayError {
     /// The executable is not, or no longer, what was authorized.
     #[error(transparent)]
     Executable(#[from] ExecutableError),
+    /// The artifacts do not authorize it.
+    #[error(transparent)]
+    NotAuthorized(#[from] GovernanceDenial),
+    /// A variable that the intent does not name.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
     /// The request cannot be carried out.
     #[error("{what}")]
     Request {

@@ -23,7 +23,6 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, WaitStatus, getpid, getppid, pidfd_open};
@@ -189,7 +188,6 @@ fn follow(channel: BorrowedFd<'_>, deadline: &Deadline) -> Option<EndCause> {
 /// Kills until no descendant is left, and says how many it was.
 fn kill_all(cgroup: Option<&str>, mut first: Option<(Pid, &mut Option<Outcome>)>) -> u32 {
     let mut killed = BTreeSet::new();
-    let mut pause = Duration::from_micros(200);
     loop {
         if let Some(cgroup) = cgroup {
             // cgroup v2, "cgroup.kill": kills the whole tree against concurrent forks. Absent before Linux 5.14.
@@ -203,8 +201,7 @@ fn kill_all(cgroup: Option<&str>, mut first: Option<(Pid, &mut Option<Outcome>)>
         if childless {
             break;
         }
-        std::thread::sleep(pause);
-        pause = pause.saturating_mul(2).min(KILL_PAUSE_MAX);
+        descendants::await_one_of(getpid(), KILL_PAUSE);
     }
     if let Some(cgroup) = cgroup {
         let _ = std::fs::remove_dir(cgroup);
@@ -265,4 +262,5 @@ const LAUNCH_TIMEOUT_S: i64 = 5;
 const LAUNCH_ERROR_CAP_BYTES: u64 = 4096;
 /// Orphans that were adopted and ended are reaped at least this often.
 const REAP_INTERVAL_S: i64 = 10;
-const KILL_PAUSE_MAX: Duration = Duration::from_millis(10);
+/// A pass that missed a process born meanwhile is repeated at least this often.
+const KILL_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };

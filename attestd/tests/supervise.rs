@@ -1,5 +1,5 @@
 //! The supervisor as a process: whatever happens to its daemon, nothing of the workload is left.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Read};

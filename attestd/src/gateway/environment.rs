@@ -1,11 +1,12 @@
 //! The environment of a workload: what the node's configuration allows by name, and nothing it inherited.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A workload's environment, already judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    requested: BTreeSet<String>,
 }
 
 impl Environment {
@@ -13,7 +14,8 @@ impl Environment {
     ///
     /// Names that make the dynamic linker or libc load code or data from elsewhere are never allowed, listed or not: they
     /// would change what the measured executable does. Nor are names of our own.
-    pub fn new(requested: &[String], allowed: &[String]) -> Result<Self, EnvironmentError> {
+    pub fn new(requested: &[String], allowed: &BTreeSet<String>) -> Result<Self, EnvironmentError> {
+        let mut names = BTreeSet::new();
         let mut variables = BTreeMap::from([("PATH".to_owned(), SEARCH_PATH.to_owned())]);
         if requested.len() > VARIABLES_CAP {
             return Err(EnvironmentError::TooMany { got: requested.len(), cap: VARIABLES_CAP });
@@ -22,15 +24,21 @@ impl Environment {
             let Some((name, value)) = pair.split_once('=').filter(|(name, _)| is_name(name)) else {
                 return Err(EnvironmentError::NotAPair);
             };
-            if is_never_allowed(name) || !allowed.iter().any(|allowed| allowed == name) {
+            if is_never_allowed(name) || !allowed.contains(name) {
                 return Err(EnvironmentError::NotAllowed { name: name.to_owned() });
             }
             if value.contains('\0') {
                 return Err(EnvironmentError::NotAPair);
             }
+            names.insert(name.to_owned());
             variables.insert(name.to_owned(), value.to_owned());
         }
-        Ok(Self { variables })
+        Ok(Self { variables, requested: names })
+    }
+
+    /// The names that were asked for.
+    pub fn requested(&self) -> impl Iterator<Item = &str> {
+        self.requested.iter().map(String::as_str)
     }
 
     /// Where the program is looked for.
@@ -101,21 +109,25 @@ const NAME_CAP_BYTES: usize = 128;
 mod tests {
     use super::*;
 
-    fn strings(texts: &[&str]) -> Vec<String> {
+    fn strings<C: FromIterator<String>>(texts: &[&str]) -> C {
         texts.iter().map(|text| (*text).to_owned()).collect()
     }
 
     #[test]
     fn only_allowed_names_pass_and_the_linkers_never() {
         let allowed = strings(&["LANG", "LD_PRELOAD", "ATTESTD_KEY_FD_A"]);
-        let environment = Environment::new(&strings(&["LANG=C=x"]), &allowed).unwrap();
+        let environment = Environment::new(&strings::<Vec<_>>(&["LANG=C=x"]), &allowed).unwrap();
         assert_eq!(environment.into_pairs(), [("LANG".into(), "C=x".into()), ("PATH".into(), SEARCH_PATH.into())]);
         for pair in ["HOME=/", "LD_PRELOAD=x.so", "ATTESTD_KEY_FD_A=9"] {
-            let refused = Environment::new(&strings(&[pair]), &allowed);
+            let refused = Environment::new(&strings::<Vec<_>>(&[pair]), &allowed);
             assert!(matches!(refused, Err(EnvironmentError::NotAllowed { .. })), "{pair}");
         }
         for pair in ["LANG", "=x", "LA NG=x", "LANG=a\0b"] {
-            assert_eq!(Environment::new(&strings(&[pair]), &allowed), Err(EnvironmentError::NotAPair), "{pair}");
+            assert_eq!(
+                Environment::new(&strings::<Vec<_>>(&[pair]), &allowed),
+                Err(EnvironmentError::NotAPair),
+                "{pair}"
+            );
         }
     }
 

@@ -12,7 +12,7 @@ use super::{EndCause, Ended, Outcome, Supervisor};
 use crate::supervise::control::{self, Order};
 use crate::supervise::descendants;
 
-/// A workload that runs. Dropping it kills the workload: the control channel closes.
+/// A workload that runs. Dropping it kills the workload.
 pub struct Running {
     supervisor: Supervisor,
     orders: OwnedFd,
@@ -82,6 +82,12 @@ impl Running {
         let mut ended = self.ended().await;
         ended.killed = ended.killed.saturating_add(u32::try_from(killed.len()).unwrap_or(u32::MAX));
         ended
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = control::send(&self.orders, &Order::Kill, &[]); // an error means that it has ended
     }
 }
 

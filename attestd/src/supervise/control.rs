@@ -196,7 +196,7 @@ pub enum ControlError {
 /// Arguments and environment of a workload fit in a lineage record (64 KiB); JSON may double them.
 pub const MESSAGE_CAP_BYTES: usize = 128 * 1024;
 /// Keys of one execution.
-pub const KEYS_CAP: usize = 16;
+pub const KEYS_CAP: usize = governance::scope::KEYS_CAP;
 /// Executable, stdout, stderr and the keys.
 const DESCRIPTORS_CAP: usize = KEYS_CAP + 3;
 

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, pidfd_open, pidfd_send_signal};
 
@@ -104,6 +105,14 @@ pub(crate) fn kill_below_once(root: Pid, killed: &mut BTreeSet<i32>) {
     }
 }
 
+/// Waits until a child of `parent` ends, but no longer than `limit`.
+pub(crate) fn await_one_of(parent: Pid, limit: Timespec) {
+    let opened = children_and_zombies(parent).into_iter().filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let opened: Vec<OwnedFd> = opened.take(POLL_CAP).collect();
+    let mut sources: Vec<_> = opened.iter().map(|pidfd| PollFd::new(pidfd, PollFlags::IN)).collect();
+    let _ = poll(&mut sources, Some(&limit)); // whatever it says, the caller looks again
+}
+
 /// What reaping found.
 pub(crate) enum Reaped {
     /// Children remain, none has ended since the last call.
@@ -126,6 +135,8 @@ pub(crate) fn reap() -> Reaped {
     }
 }
 
+/// Children waited for at once.
+const POLL_CAP: usize = 256;
 /// Processes looked at in one pass; what is beyond is met in the next.
 const WALK_CAP: usize = 65_536;
 
