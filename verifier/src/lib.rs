@@ -13,9 +13,16 @@
 pub mod ca;
 pub mod challenges;
 pub mod clock;
+pub mod evidence_store;
+pub mod governance_state;
+pub mod keys;
+pub mod leases;
 pub mod listen;
 pub mod live;
+pub mod log;
 pub mod metrics;
+pub mod nodes;
 pub mod random;
+pub mod store;
 pub mod tls;
 pub mod wrap;

@@ -1,0 +1,245 @@
+//! Authorizations in force. The sequence is a fencing token: it is taken in the
+//! transaction that logs the authorization and re-reads the epoch, so no two
+//! holders can ever have the same one.
+
+use evidence::digest::Sha256Digest;
+use evidence::names::NodeId;
+use governance::artifact::ArtifactId;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
+
+use crate::store::{Store, StoreError, Transaction, While, signed, unsigned};
+
+/// An authorization's newest lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Artifact id, constant across renewals.
+    pub artifact_id: ArtifactId,
+    /// Who holds it.
+    pub node: NodeId,
+    /// Digest of the newest artifact, in the evidence store.
+    pub artifact: Sha256Digest,
+    /// Fencing token.
+    pub seq: u64,
+    /// Governance epoch it was granted under.
+    pub epoch: u64,
+    /// When it ends, Unix seconds, by the verifier's clock.
+    pub ends_at: u64,
+    /// Why it is over; nothing while it is in force.
+    pub ended: Option<LeaseEnd>,
+}
+
+/// Why a lease is over, other than by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeaseEnd {
+    /// The workload ended.
+    Ended,
+    /// A renewal was refused, or the node halted.
+    Halted,
+    /// The artifact or its node was revoked.
+    Revoked,
+}
+
+/// Why a lease was not granted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseRefusal {
+    /// No such authorization.
+    #[error("no authorization {0}")]
+    Unknown(ArtifactId),
+    /// It is over.
+    #[error("authorization {0} is over")]
+    Over(ArtifactId, LeaseEnd),
+    /// Another node holds it.
+    #[error("authorization {0} belongs to another node")]
+    OtherNode(ArtifactId),
+    /// The epoch moved on between judgement and release (P9).
+    #[error("governance epoch is {current}, judged under {judged}")]
+    EpochMoved {
+        /// Epoch in force.
+        current: u64,
+        /// Epoch of the judgement.
+        judged: u64,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Grants the first lease of an authorization, sequence 1.
+pub async fn open(
+    transaction: &mut Transaction<'_>,
+    artifact_id: &ArtifactId,
+    node: &NodeId,
+    artifact: &Sha256Digest,
+    epoch: u64,
+    ends_at: u64,
+) -> Result<(), LeaseRefusal> {
+    same_epoch(transaction.connection(), epoch).await?;
+    sqlx::query(
+        "INSERT INTO leases (artifact_id, node_id, artifact, seq, epoch, ends_at, state) \
+         VALUES ($1, $2, $3, 1, $4, $5, $6)",
+    )
+    .bind(artifact_id.0.to_vec())
+    .bind(node.as_str())
+    .bind(artifact.as_bytes().to_vec())
+    .bind(signed(epoch)?)
+    .bind(signed(ends_at)?)
+    .bind(IN_FORCE)
+    .execute(transaction.connection())
+    .await
+    .doing("granting a lease")?;
+    Ok(())
+}
+
+/// The sequence that the next lease of an authorization will have. Read it in
+/// the transaction that then calls [`renew`] with it.
+pub async fn next_seq(
+    transaction: &mut Transaction<'_>,
+    artifact_id: &ArtifactId,
+    node: &NodeId,
+) -> Result<u64, LeaseRefusal> {
+    let lease = find_in(transaction.connection(), artifact_id).await?.ok_or(LeaseRefusal::Unknown(*artifact_id))?;
+    if lease.node != *node {
+        return Err(LeaseRefusal::OtherNode(*artifact_id));
+    }
+    if let Some(end) = lease.ended {
+        return Err(LeaseRefusal::Over(*artifact_id, end));
+    }
+    Ok(lease.seq.saturating_add(1))
+}
+
+/// Grants the next lease: compare-and-swap from `seq` − 1 to `seq`.
+pub async fn renew(
+    transaction: &mut Transaction<'_>,
+    artifact_id: &ArtifactId,
+    artifact: &Sha256Digest,
+    seq: u64,
+    epoch: u64,
+    ends_at: u64,
+) -> Result<(), LeaseRefusal> {
+    same_epoch(transaction.connection(), epoch).await?;
+    let done = sqlx::query(
+        "UPDATE leases SET artifact = $1, seq = $2, epoch = $3, ends_at = $4 \
+         WHERE artifact_id = $5 AND seq = $6 AND state = $7",
+    )
+    .bind(artifact.as_bytes().to_vec())
+    .bind(signed(seq)?)
+    .bind(signed(epoch)?)
+    .bind(signed(ends_at)?)
+    .bind(artifact_id.0.to_vec())
+    .bind(signed(seq.saturating_sub(1))?)
+    .bind(IN_FORCE)
+    .execute(transaction.connection())
+    .await
+    .doing("renewing a lease")?;
+    match done.rows_affected() {
+        1 => Ok(()),
+        _ => Err(LeaseRefusal::Unknown(*artifact_id)),
+    }
+}
+
+/// Ends an authorization for good. Ending it twice keeps the first reason.
+pub async fn end(transaction: &mut Transaction<'_>, artifact_id: &ArtifactId, end: LeaseEnd) -> Result<(), StoreError> {
+    sqlx::query("UPDATE leases SET state = $1 WHERE artifact_id = $2 AND state = $3")
+        .bind(name(end))
+        .bind(artifact_id.0.to_vec())
+        .bind(IN_FORCE)
+        .execute(transaction.connection())
+        .await
+        .doing("ending a lease")?;
+    Ok(())
+}
+
+/// Ends every authorization of a node and says which they were.
+pub async fn end_all(
+    transaction: &mut Transaction<'_>,
+    node: &NodeId,
+    end: LeaseEnd,
+) -> Result<Vec<ArtifactId>, StoreError> {
+    let doing = "ending leases";
+    let rows = sqlx::query("SELECT * FROM leases WHERE node_id = $1 AND state = $2")
+        .bind(node.as_str())
+        .bind(IN_FORCE)
+        .fetch_all(transaction.connection())
+        .await
+        .doing(doing)?;
+    sqlx::query("UPDATE leases SET state = $1 WHERE node_id = $2 AND state = $3")
+        .bind(name(end))
+        .bind(node.as_str())
+        .bind(IN_FORCE)
+        .execute(transaction.connection())
+        .await
+        .doing(doing)?;
+    rows.iter().map(|row| read_row(row).map(|lease| lease.artifact_id)).collect()
+}
+
+/// An authorization by artifact id.
+pub async fn find(store: &Store, artifact_id: &ArtifactId) -> Result<Option<Lease>, StoreError> {
+    let mut connection = store.reads().acquire().await.doing("reading a lease")?;
+    find_in(&mut connection, artifact_id).await
+}
+
+/// Authorizations of a node, over or not.
+pub async fn of_node(store: &Store, node: &NodeId) -> Result<Vec<Lease>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM leases WHERE node_id = $1 ORDER BY ends_at")
+        .bind(node.as_str())
+        .fetch_all(store.reads())
+        .await
+        .doing("reading leases")?;
+    rows.iter().map(read_row).collect()
+}
+
+async fn find_in(connection: &mut AnyConnection, artifact_id: &ArtifactId) -> Result<Option<Lease>, StoreError> {
+    let row = sqlx::query("SELECT * FROM leases WHERE artifact_id = $1")
+        .bind(artifact_id.0.to_vec())
+        .fetch_optional(connection)
+        .await
+        .doing("reading a lease")?;
+    row.as_ref().map(read_row).transpose()
+}
+
+async fn same_epoch(connection: &mut AnyConnection, judged: u64) -> Result<(), LeaseRefusal> {
+    let current = crate::governance_state::epoch_in(connection).await?;
+    if current == judged { Ok(()) } else { Err(LeaseRefusal::EpochMoved { current, judged }) }
+}
+
+fn read_row(row: &AnyRow) -> Result<Lease, StoreError> {
+    let text = |name| row.try_get::<String, _>(name).doing("reading a lease");
+    let figure = |name| row.try_get::<i64, _>(name).doing("reading a lease").and_then(unsigned);
+    let bytes = |name| row.try_get::<Vec<u8>, _>(name).doing("reading a lease");
+    let digest = |name| Sha256Digest::try_from(bytes(name)?.as_slice()).map_err(|_| corrupt(name));
+    Ok(Lease {
+        artifact_id: ArtifactId(<[u8; 16]>::try_from(bytes("artifact_id")?).map_err(|_| corrupt("artifact_id"))?),
+        node: NodeId::new(text("node_id")?).map_err(|_| corrupt("node_id"))?,
+        artifact: digest("artifact")?,
+        seq: figure("seq")?,
+        epoch: figure("epoch")?,
+        ends_at: figure("ends_at")?,
+        ended: read_end(&text("state")?)?,
+    })
+}
+
+fn name(end: LeaseEnd) -> &'static str {
+    match end {
+        LeaseEnd::Ended => "ended",
+        LeaseEnd::Halted => "halted",
+        LeaseEnd::Revoked => "revoked",
+    }
+}
+
+fn read_end(state: &str) -> Result<Option<LeaseEnd>, StoreError> {
+    match state {
+        IN_FORCE => Ok(None),
+        "ended" => Ok(Some(LeaseEnd::Ended)),
+        "halted" => Ok(Some(LeaseEnd::Halted)),
+        "revoked" => Ok(Some(LeaseEnd::Revoked)),
+        _ => Err(corrupt("state")),
+    }
+}
+
+fn corrupt(column: &str) -> StoreError {
+    StoreError::Corrupt { what: format!("lease column {column}") }
+}
+
+const IN_FORCE: &str = "in force";

@@ -1,0 +1,174 @@
+//! The domain's transparency log: a C2SP tlog-tiles log sequenced by the store's
+//! writer. The table is the source of truth; tiles and checkpoint are published
+//! from it after each commit and before anyone is answered.
+
+mod check;
+mod entries;
+mod publisher;
+mod recovery;
+mod sign;
+mod tiles;
+mod tree;
+
+use audit::AuditDenial;
+use audit::tile;
+use audit::tlog::{ProofPlan, TreeHash};
+use evidence::digest::Sha256Digest;
+use tokio::sync::watch;
+
+pub use check::{AuditReport, audit_whole_log};
+pub use entries::Entry;
+pub use recovery::{OpenOptions, Opened, open};
+pub use sign::CheckpointSigner;
+
+pub(crate) use publisher::{Group, Publication};
+pub(crate) use tree::Tree;
+
+use sign::SignedHead;
+use tiles::TileFolder;
+use tree::Tile;
+
+use crate::store::{NewEntry, Store, StoreError};
+
+/// An entry that is durable, under a signed checkpoint, and published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// Its position, counted from 0.
+    pub index: u64,
+    /// Inclusion proof and checkpoint.
+    pub receipt: Receipt,
+}
+
+/// Inclusion proof and the checkpoint it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Position of the entry.
+    pub index: u64,
+    /// Inclusion proof.
+    pub proof: Vec<TreeHash>,
+    /// Signed note.
+    pub checkpoint: String,
+}
+
+/// A published state of the log.
+#[derive(Clone)]
+pub(crate) struct Published {
+    tree: Tree,
+    head: SignedHead,
+    folder: TileFolder,
+}
+
+impl Published {
+    /// Receipts for `count` entries from index `first` on.
+    pub(crate) fn receipts(&self, first: u64, count: u64) -> Result<Vec<Logged>, StoreError> {
+        (first..first.saturating_add(count)).map(|index| self.receipt(index)).collect()
+    }
+
+    fn receipt(&self, index: u64) -> Result<Logged, StoreError> {
+        let plan = ProofPlan::inclusion(index, self.tree.size()).map_err(corrupt)?;
+        let proof = self.build(&plan)?;
+        Ok(Logged { index, receipt: self.head.receipt(index, proof) })
+    }
+
+    /// A proof; tiles no longer in memory are read from their files and must
+    /// still hash to this tree's root, which the caller of a proof can check.
+    fn build(&self, plan: &ProofPlan) -> Result<Vec<TreeHash>, StoreError> {
+        let missing = self.tree.missing(plan);
+        if missing.is_empty() {
+            return plan.build(&self.tree).map_err(corrupt);
+        }
+        let mut tree = self.tree.clone();
+        for at in missing {
+            let hashes = self
+                .folder
+                .read_full_tile(at.level, at.number)?
+                .ok_or_else(|| StoreError::Corrupt { what: format!("tile {}/{} is missing", at.level, at.number) })?;
+            tree.remember(at, Tile::of(hashes));
+        }
+        plan.build(&tree).map_err(corrupt)
+    }
+}
+
+/// A handle on the log. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Log {
+    store: Store,
+    published: watch::Receiver<Published>,
+}
+
+impl Log {
+    pub(crate) fn new(store: Store, published: watch::Receiver<Published>) -> Self {
+        Self { store, published }
+    }
+
+    /// Appends entries and answers when they are durable, under a signed
+    /// checkpoint, and published. To log and change tables in one commit, use
+    /// [`Store::write`].
+    pub async fn append(&self, entries: Vec<NewEntry>) -> Result<Vec<Logged>, StoreError> {
+        self.store.append(entries).await
+    }
+
+    /// Number of entries under the newest checkpoint.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.published.borrow().tree.size()
+    }
+
+    /// The newest checkpoint, a signed note.
+    #[must_use]
+    pub fn checkpoint(&self) -> String {
+        self.published.borrow().head.note.clone()
+    }
+
+    /// Receipt of an entry under the newest checkpoint, checked before it is
+    /// given out.
+    pub fn prove(&self, entry: &Entry) -> Result<Logged, StoreError> {
+        let published = self.published.borrow().clone();
+        let logged = published.receipt(entry.index)?;
+        published.head.confirm(entry, &logged.receipt)?;
+        Ok(logged)
+    }
+
+    /// Proof that the log of `old` entries is a prefix of the newest one.
+    pub fn prove_growth(&self, old: u64) -> Result<Vec<TreeHash>, StoreError> {
+        let published = self.published.borrow().clone();
+        let plan = ProofPlan::consistency(old, published.tree.size()).map_err(corrupt)?;
+        published.build(&plan)
+    }
+
+    /// The entry at an index.
+    pub async fn entry(&self, index: u64) -> Result<Option<Entry>, StoreError> {
+        entries::at(self.store.reads(), index).await
+    }
+
+    /// The entry with this digest, as records name their parents.
+    pub async fn entry_by_digest(&self, digest: &Sha256Digest) -> Result<Option<Entry>, StoreError> {
+        entries::by_digest(self.store.reads(), digest).await
+    }
+
+    /// Entries listed under a subject, oldest first.
+    pub async fn entries_about(&self, subject: &str) -> Result<Vec<Entry>, StoreError> {
+        entries::about(self.store.reads(), subject).await
+    }
+
+    /// Wakes when a new checkpoint is published.
+    pub async fn grown(&mut self) -> Result<(), StoreError> {
+        self.published.changed().await.map_err(|_| StoreError::Stopped)
+    }
+}
+
+/// Index of the first entry of the bundle that holds an index.
+fn bundle_start(index: u64) -> u64 {
+    index >> tile::TILE_HEIGHT << tile::TILE_HEIGHT
+}
+
+impl std::fmt::Debug for Published {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Published({} entries)", self.head.size)
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the argument of map_err")]
+fn corrupt(denial: AuditDenial) -> StoreError {
+    StoreError::Corrupt { what: denial.to_string() }
+}

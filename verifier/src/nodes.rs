@@ -1,0 +1,391 @@
+//! The nodes of this domain: who they are (immutable), whether they may attest,
+//! and where their lineage stands.
+
+use evidence::cose::PublicKey;
+use evidence::digest::Sha256Digest;
+use evidence::names::NodeId;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
+
+use crate::store::{Store, StoreError, Transaction, While, signed, unix_now, unsigned};
+
+/// Whether a node may attest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeStatus {
+    /// Enrolled; an operator has yet to admit it.
+    Pending,
+    /// May attest.
+    Active,
+    /// Halted: refused until readmitted by a threshold-signed statement.
+    Quarantined,
+}
+
+impl NodeStatus {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Quarantined => "quarantined",
+        }
+    }
+
+    fn read(name: &str) -> Result<Self, StoreError> {
+        match name {
+            "pending" => Ok(Self::Pending),
+            "active" => Ok(Self::Active),
+            "quarantined" => Ok(Self::Quarantined),
+            other => Err(StoreError::Corrupt { what: format!("node status {other:?}") }),
+        }
+    }
+}
+
+/// What a node is, fixed by its enrolment for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeIdentity {
+    /// Its id.
+    pub id: NodeId,
+    /// SHA-256 of its endorsement key's TPM2B_PUBLIC.
+    pub ek_digest: Sha256Digest,
+    /// TPM name of its attestation key.
+    pub ak_name: Vec<u8>,
+    /// The key that signs its records and its TLS requests.
+    pub record_key: PublicKey,
+    /// Digest of the enrolment record in the evidence store.
+    pub enrolment: Sha256Digest,
+}
+
+/// TPM clock figures (TPMS_CLOCK_INFO), which never go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct ClockSeen {
+    /// TPM resets since the TPM was made.
+    pub reset_count: u32,
+    /// TPM restarts since the last reset.
+    pub restart_count: u32,
+    /// TPM clock in milliseconds.
+    pub clock_ms: u64,
+}
+
+/// A node as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// What it is.
+    pub identity: NodeIdentity,
+    /// Whether it may attest.
+    pub status: NodeStatus,
+    /// Why it has this status; empty for none.
+    pub reason: String,
+    /// Digest of the newest record of its lineage.
+    pub head_current: Sha256Digest,
+    /// The newest head that it has shown to know.
+    pub head_acked: Sha256Digest,
+    /// Last TPM clock seen.
+    pub clock: ClockSeen,
+    /// Governance epoch under which it was admitted last.
+    pub epoch: u64,
+    /// When it enrolled, Unix seconds.
+    pub enrolled_at: u64,
+    /// When it was heard last, Unix seconds.
+    pub seen_at: u64,
+}
+
+/// Why a change to a node was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeRefusal {
+    /// No such node.
+    #[error("node {0} is not enrolled")]
+    Unknown(NodeId),
+    /// The id belongs to another EK or AK (T4): alarm, never replace.
+    #[error("node {0} is enrolled with another EK or AK")]
+    OtherIdentity(NodeId),
+    /// The EK is enrolled under another id.
+    #[error("the EK of node {0} is enrolled under another id")]
+    EkInUse(NodeId),
+    /// The EK was admitted by an operator for another id.
+    #[error("the EK was admitted for node {0}")]
+    AdmittedForAnother(String),
+    /// The head presented is neither the newest record nor the one before a
+    /// lost answer.
+    #[error("lineage of node {0} is discontinuous")]
+    LineageDiscontinuous(NodeId),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Whether the node knows everything we recorded about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuity {
+    /// It presented the newest record.
+    Current,
+    /// It presented the one before: our last answer was lost, and any lease
+    /// sequence in it is void.
+    AnswerLost,
+}
+
+impl Node {
+    /// Judges a lineage head that the node presented.
+    pub fn continuity(&self, presented: &Sha256Digest) -> Result<Continuity, NodeRefusal> {
+        if *presented == self.head_current {
+            Ok(Continuity::Current)
+        } else if *presented == self.head_acked {
+            Ok(Continuity::AnswerLost)
+        } else {
+            Err(NodeRefusal::LineageDiscontinuous(self.identity.id.clone()))
+        }
+    }
+}
+
+/// A node by id.
+pub async fn find(store: &Store, id: &NodeId) -> Result<Option<Node>, StoreError> {
+    let row =
+        sqlx::query(SELECT_BY_ID).bind(id.as_str()).fetch_optional(store.reads()).await.doing("reading a node")?;
+    row.as_ref().map(read_row).transpose()
+}
+
+/// All nodes, by id.
+pub async fn list(store: &Store) -> Result<Vec<Node>, StoreError> {
+    let rows =
+        sqlx::query("SELECT * FROM nodes ORDER BY node_id").fetch_all(store.reads()).await.doing("reading nodes")?;
+    rows.iter().map(read_row).collect()
+}
+
+/// The node, inside a commit.
+pub async fn read(transaction: &mut Transaction<'_>, id: &NodeId) -> Result<Node, NodeRefusal> {
+    find_in(transaction.connection(), id).await?.ok_or_else(|| NodeRefusal::Unknown(id.clone()))
+}
+
+/// Stores a proven enrolment. The same identity again only refreshes its
+/// enrolment record; any other EK or AK under the same id is refused.
+pub async fn enrol(
+    transaction: &mut Transaction<'_>,
+    identity: &NodeIdentity,
+    clock: ClockSeen,
+    status: NodeStatus,
+    head: &Sha256Digest,
+    epoch: u64,
+) -> Result<(), NodeRefusal> {
+    let doing = "storing an enrolment";
+    let connection = transaction.connection();
+    if let Some(known) = find_in(connection, &identity.id).await? {
+        let same = known.identity.ek_digest == identity.ek_digest && known.identity.ak_name == identity.ak_name;
+        if !same {
+            return Err(NodeRefusal::OtherIdentity(identity.id.clone()));
+        }
+        return refresh(connection, identity, head).await;
+    }
+    let taken = sqlx::query("SELECT node_id FROM nodes WHERE ek_digest = $1")
+        .bind(identity.ek_digest.as_bytes().to_vec())
+        .fetch_optional(&mut *connection)
+        .await
+        .doing(doing)?;
+    if taken.is_some() {
+        return Err(NodeRefusal::EkInUse(identity.id.clone()));
+    }
+    let now = unix_now();
+    sqlx::query(
+        "INSERT INTO nodes (node_id, ek_digest, ak_name, record_key, enrolment, status, reason, \
+         head_current, head_acked, reset_count, restart_count, clock_ms, epoch, enrolled_at, \
+         seen_at) VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, $9, $10, $11, $12, $13, $14)",
+    )
+    .bind(identity.id.as_str())
+    .bind(identity.ek_digest.as_bytes().to_vec())
+    .bind(identity.ak_name.clone())
+    .bind(identity.record_key.cose_key().to_vec())
+    .bind(identity.enrolment.as_bytes().to_vec())
+    .bind(status.name())
+    .bind(head.as_bytes().to_vec())
+    .bind(head.as_bytes().to_vec())
+    .bind(i64::from(clock.reset_count))
+    .bind(i64::from(clock.restart_count))
+    .bind(signed(clock.clock_ms)?)
+    .bind(signed(epoch)?)
+    .bind(now)
+    .bind(now)
+    .execute(connection)
+    .await
+    .doing(doing)?;
+    Ok(())
+}
+
+/// Moves a node's lineage on: `presented` is what it showed, `head` the record
+/// just logged about it. Records that the node did not ask for (a quarantine)
+/// name the head as parent and leave it where the node knows it to be. Compare-and-swap, so that two streams of one node (a
+/// clone) cannot both go on.
+pub async fn advance(
+    transaction: &mut Transaction<'_>,
+    id: &NodeId,
+    presented: &Sha256Digest,
+    head: &Sha256Digest,
+) -> Result<Continuity, NodeRefusal> {
+    let node = read(transaction, id).await?;
+    let continuity = node.continuity(presented)?;
+    let moved = sqlx::query(
+        "UPDATE nodes SET head_current = $1, head_acked = $2, seen_at = $3 \
+         WHERE node_id = $4 AND head_current = $5",
+    )
+    .bind(head.as_bytes().to_vec())
+    .bind(presented.as_bytes().to_vec())
+    .bind(unix_now())
+    .bind(id.as_str())
+    .bind(node.head_current.as_bytes().to_vec())
+    .execute(transaction.connection())
+    .await
+    .doing("moving a lineage head")?;
+    match moved.rows_affected() {
+        1 => Ok(continuity),
+        _ => Err(NodeRefusal::LineageDiscontinuous(id.clone())),
+    }
+}
+
+/// Remembers the TPM clock of an appraised quote. Figures that went back match
+/// no row: the caller has denied them before (T8), this is the second lock.
+pub async fn see_clock(transaction: &mut Transaction<'_>, id: &NodeId, clock: ClockSeen) -> Result<(), NodeRefusal> {
+    let done = sqlx::query(
+        "UPDATE nodes SET reset_count = $1, restart_count = $2, clock_ms = $3 WHERE node_id = $4 \
+         AND (reset_count < $5 OR (reset_count = $6 AND restart_count <= $7 AND clock_ms <= $8))",
+    )
+    .bind(i64::from(clock.reset_count))
+    .bind(i64::from(clock.restart_count))
+    .bind(signed(clock.clock_ms)?)
+    .bind(id.as_str())
+    .bind(i64::from(clock.reset_count))
+    .bind(i64::from(clock.reset_count))
+    .bind(i64::from(clock.restart_count))
+    .bind(signed(clock.clock_ms)?)
+    .execute(transaction.connection())
+    .await
+    .doing("storing a TPM clock")?;
+    match done.rows_affected() {
+        1 => Ok(()),
+        _ => Err(NodeRefusal::Store(StoreError::Conflict { doing: "storing a TPM clock" })),
+    }
+}
+
+/// Changes whether a node may attest.
+pub async fn set_status(
+    transaction: &mut Transaction<'_>,
+    id: &NodeId,
+    status: NodeStatus,
+    reason: &str,
+    epoch: u64,
+) -> Result<(), NodeRefusal> {
+    let done = sqlx::query("UPDATE nodes SET status = $1, reason = $2, epoch = $3 WHERE node_id = $4")
+        .bind(status.name())
+        .bind(reason)
+        .bind(signed(epoch)?)
+        .bind(id.as_str())
+        .execute(transaction.connection())
+        .await
+        .doing("changing a node's status")?;
+    one(done.rows_affected(), id)
+}
+
+/// Lets an EK in that no manufacturer's chain vouches for, for one node id.
+pub async fn admit_ek(
+    transaction: &mut Transaction<'_>,
+    ek_digest: &Sha256Digest,
+    id: &NodeId,
+    reason: &str,
+) -> Result<(), NodeRefusal> {
+    let doing = "admitting an EK";
+    if let Some(other) = admitted_for(transaction.connection(), ek_digest).await? {
+        return match other == id.as_str() {
+            true => Ok(()),
+            false => Err(NodeRefusal::AdmittedForAnother(other)),
+        };
+    }
+    sqlx::query(
+        "INSERT INTO admitted_eks (ek_digest, node_id, reason, admitted_at) \
+         VALUES ($1, $2, $3, $4)",
+    )
+    .bind(ek_digest.as_bytes().to_vec())
+    .bind(id.as_str())
+    .bind(reason)
+    .bind(unix_now())
+    .execute(transaction.connection())
+    .await
+    .doing(doing)?;
+    Ok(())
+}
+
+/// The node id for which an operator admitted this EK.
+pub async fn ek_admitted_for(store: &Store, ek_digest: &Sha256Digest) -> Result<Option<String>, StoreError> {
+    let mut connection = store.reads().acquire().await.doing("reading admitted EKs")?;
+    admitted_for(&mut connection, ek_digest).await
+}
+
+async fn admitted_for(connection: &mut AnyConnection, ek_digest: &Sha256Digest) -> Result<Option<String>, StoreError> {
+    let doing = "reading admitted EKs";
+    let row = sqlx::query("SELECT node_id FROM admitted_eks WHERE ek_digest = $1")
+        .bind(ek_digest.as_bytes().to_vec())
+        .fetch_optional(connection)
+        .await
+        .doing(doing)?;
+    row.map(|row| row.try_get("node_id").doing(doing)).transpose()
+}
+
+async fn refresh(
+    connection: &mut AnyConnection,
+    identity: &NodeIdentity,
+    head: &Sha256Digest,
+) -> Result<(), NodeRefusal> {
+    sqlx::query(
+        "UPDATE nodes SET record_key = $1, enrolment = $2, head_current = $3, head_acked = $4, \
+         seen_at = $5 WHERE node_id = $6",
+    )
+    .bind(identity.record_key.cose_key().to_vec())
+    .bind(identity.enrolment.as_bytes().to_vec())
+    .bind(head.as_bytes().to_vec())
+    .bind(head.as_bytes().to_vec())
+    .bind(unix_now())
+    .bind(identity.id.as_str())
+    .execute(connection)
+    .await
+    .doing("storing an enrolment")?;
+    Ok(())
+}
+
+async fn find_in(connection: &mut AnyConnection, id: &NodeId) -> Result<Option<Node>, StoreError> {
+    let row = sqlx::query(SELECT_BY_ID).bind(id.as_str()).fetch_optional(connection).await.doing("reading a node")?;
+    row.as_ref().map(read_row).transpose()
+}
+
+fn one(rows: u64, id: &NodeId) -> Result<(), NodeRefusal> {
+    if rows == 1 { Ok(()) } else { Err(NodeRefusal::Unknown(id.clone())) }
+}
+
+fn read_row(row: &AnyRow) -> Result<Node, StoreError> {
+    let text = |name| row.try_get::<String, _>(name).doing("reading a node");
+    let bytes = |name| row.try_get::<Vec<u8>, _>(name).doing("reading a node");
+    let figure = |name| row.try_get::<i64, _>(name).doing("reading a node").and_then(unsigned);
+    let digest = |name| Sha256Digest::try_from(bytes(name)?.as_slice()).map_err(|_| corrupt(name));
+    let small = |name| figure(name).and_then(|n| u32::try_from(n).map_err(|_| corrupt(name)));
+    Ok(Node {
+        identity: NodeIdentity {
+            id: NodeId::new(text("node_id")?).map_err(|_| corrupt("node_id"))?,
+            ek_digest: digest("ek_digest")?,
+            ak_name: bytes("ak_name")?,
+            record_key: PublicKey::from_cose_key(&bytes("record_key")?).map_err(|_| corrupt("record_key"))?,
+            enrolment: digest("enrolment")?,
+        },
+        status: NodeStatus::read(&text("status")?)?,
+        reason: text("reason")?,
+        head_current: digest("head_current")?,
+        head_acked: digest("head_acked")?,
+        clock: ClockSeen {
+            reset_count: small("reset_count")?,
+            restart_count: small("restart_count")?,
+            clock_ms: figure("clock_ms")?,
+        },
+        epoch: figure("epoch")?,
+        enrolled_at: figure("enrolled_at")?,
+        seen_at: figure("seen_at")?,
+    })
+}
+
+fn corrupt(column: &str) -> StoreError {
+    StoreError::Corrupt { what: format!("node column {column}") }
+}
+
+const SELECT_BY_ID: &str = "SELECT * FROM nodes WHERE node_id = $1";

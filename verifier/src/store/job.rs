@@ -1,0 +1,186 @@
+//! One unit of work for the writer: what to do inside the group's transaction,
+//! and whom to tell after the commit.
+
+use futures_util::future::BoxFuture;
+use sqlx::AnyConnection;
+use tokio::sync::oneshot;
+
+use super::error::StoreError;
+use crate::log::{Logged, Published};
+
+/// What a piece of work sees of the group commit it is part of.
+///
+/// It has a savepoint of its own: when it returns an error its own writes are
+/// undone and the rest of the group goes on.
+#[derive(Debug)]
+pub struct Transaction<'g> {
+    connection: &'g mut AnyConnection,
+    first_index: u64,
+    entries: Vec<NewEntry>,
+}
+
+/// An entry about to be logged, and the names under which it can be found.
+#[derive(Debug, Clone)]
+pub struct NewEntry {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) subjects: Vec<String>,
+}
+
+impl NewEntry {
+    /// `bytes` become the log entry exactly as they are (a lineage record).
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, subjects: Vec::new() }
+    }
+
+    /// Also lists the entry under a subject: an artifact id, a node id.
+    #[must_use]
+    pub fn about(mut self, subject: impl Into<String>) -> Self {
+        self.subjects.push(subject.into());
+        self
+    }
+}
+
+impl<'g> Transaction<'g> {
+    pub(crate) fn new(connection: &'g mut AnyConnection, first_index: u64) -> Self {
+        Self { connection, first_index, entries: Vec::new() }
+    }
+
+    /// The connection, inside the savepoint.
+    pub fn connection(&mut self) -> &mut AnyConnection {
+        self.connection
+    }
+
+    /// Logs an entry with this commit and says the index it will have.
+    pub fn append(&mut self, entry: NewEntry) -> Result<u64, StoreError> {
+        if entry.bytes.len() > ENTRY_CAP_BYTES {
+            return Err(StoreError::EntryTooLarge { bytes: entry.bytes.len() });
+        }
+        let index = self.first_index.saturating_add(length(&self.entries));
+        self.entries.push(entry);
+        Ok(index)
+    }
+
+    pub(crate) fn into_entries(self) -> Vec<NewEntry> {
+        self.entries
+    }
+}
+
+/// What work left behind, told only after the commit is durable and, where it
+/// logged something, the checkpoint over it is signed and published.
+#[derive(Debug, Clone)]
+pub struct Committed<T> {
+    /// What the work returned.
+    pub value: T,
+    /// One per entry it logged, in order.
+    pub logged: Vec<Logged>,
+}
+
+/// A unit of work as the writer sees it.
+pub(crate) trait Job: Send {
+    /// Entries of a job that touches no table; nothing when it must run.
+    fn plain_entries(&mut self) -> Option<Vec<NewEntry>>;
+    /// Runs inside a savepoint. False: refused, undo it.
+    fn run<'t>(&'t mut self, transaction: &'t mut Transaction<'_>) -> BoxFuture<'t, bool>;
+    /// Learns which indices its entries got.
+    fn placed(&mut self, first: u64, count: u64);
+    /// Tells the caller.
+    fn finish(self: Box<Self>, outcome: Result<&Published, StoreError>);
+}
+
+/// Work with its own types for answer and refusal.
+pub(crate) struct Work<T, E, F> {
+    work: Option<F>,
+    outcome: Option<Result<T, E>>,
+    first: u64,
+    count: u64,
+    reply: oneshot::Sender<Result<Committed<T>, E>>,
+}
+
+impl<T, E, F> Work<T, E, F> {
+    pub(crate) fn new(work: F, reply: oneshot::Sender<Result<Committed<T>, E>>) -> Self {
+        Self { work: Some(work), outcome: None, first: 0, count: 0, reply }
+    }
+}
+
+impl<T, E, F> Job for Work<T, E, F>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+    F: for<'t> FnOnce(&'t mut Transaction<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
+{
+    fn plain_entries(&mut self) -> Option<Vec<NewEntry>> {
+        None
+    }
+
+    fn run<'t>(&'t mut self, transaction: &'t mut Transaction<'_>) -> BoxFuture<'t, bool> {
+        Box::pin(async move {
+            let outcome = match self.work.take() {
+                Some(work) => work(transaction).await,
+                None => Err(StoreError::Stopped.into()),
+            };
+            let accepted = outcome.is_ok();
+            self.outcome = Some(outcome);
+            accepted
+        })
+    }
+
+    fn placed(&mut self, first: u64, count: u64) {
+        self.first = first;
+        self.count = count;
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<&Published, StoreError>) {
+        let answer = match (outcome, self.outcome) {
+            (Err(fault), _) => Err(fault.into()),
+            (Ok(_), None) => Err(StoreError::Stopped.into()),
+            (Ok(_), Some(Err(refused))) => Err(refused),
+            (Ok(published), Some(Ok(value))) => {
+                published.receipts(self.first, self.count).map(|logged| Committed { value, logged }).map_err(E::from)
+            }
+        };
+        // A caller that went away does not undo a commit.
+        drop(self.reply.send(answer));
+    }
+}
+
+/// Entries alone: no table, no savepoint.
+pub(crate) struct Append {
+    entries: Option<Vec<NewEntry>>,
+    first: u64,
+    count: u64,
+    reply: oneshot::Sender<Result<Vec<Logged>, StoreError>>,
+}
+
+impl Append {
+    pub(crate) fn new(entries: Vec<NewEntry>, reply: oneshot::Sender<Result<Vec<Logged>, StoreError>>) -> Self {
+        Self { entries: Some(entries), first: 0, count: 0, reply }
+    }
+}
+
+impl Job for Append {
+    fn plain_entries(&mut self) -> Option<Vec<NewEntry>> {
+        self.entries.take()
+    }
+
+    fn run<'t>(&'t mut self, _: &'t mut Transaction<'_>) -> BoxFuture<'t, bool> {
+        Box::pin(std::future::ready(true))
+    }
+
+    fn placed(&mut self, first: u64, count: u64) {
+        self.first = first;
+        self.count = count;
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<&Published, StoreError>) {
+        let answer = outcome.and_then(|published| published.receipts(self.first, self.count));
+        drop(self.reply.send(answer));
+    }
+}
+
+pub(crate) fn length<T>(items: &[T]) -> u64 {
+    u64::try_from(items.len()).unwrap_or(u64::MAX)
+}
+
+/// C2SP tlog-tiles: entry bundles give each entry a 16-bit length.
+pub(crate) const ENTRY_CAP_BYTES: usize = 65_535;
