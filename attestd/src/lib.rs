@@ -19,6 +19,8 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod gateway;
+pub mod halt_store;
+pub mod outbox;
 pub mod state;
 pub mod supervise;
 pub mod tpm;

@@ -1,0 +1,161 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use governance::text::Text;
+
+use super::*;
+
+struct Node {
+    folder: tempfile::TempDir,
+    domain: DomainName,
+    id: NodeId,
+    record_key: SigningKey,
+    authority_keys: [SigningKey; 3],
+}
+
+impl Node {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        Self {
+            folder,
+            domain: DomainName::new("a.example").unwrap(),
+            id: NodeId::new("node-1").unwrap(),
+            record_key: SigningKey::from_seed(&[1; 32]).unwrap(),
+            authority_keys: [2, 3, 4].map(|seed| SigningKey::from_seed(&[seed; 32]).unwrap()),
+        }
+    }
+
+    fn open(&self) -> HaltStore {
+        HaltStore::open(Arc::new(StateDir::open(self.folder.path()).unwrap())).unwrap()
+    }
+
+    fn authority(&self) -> Authority {
+        Authority::new(self.authority_keys.iter().map(|key| key.public().clone()).collect(), 2).unwrap()
+    }
+
+    /// A store that halted in epoch 7, its record signed.
+    fn halted(&self) -> (HaltStore, Sha256Digest) {
+        let mut store = self.open();
+        let reason = HaltReason::PcrChanged { pcr: 4 };
+        store.begin(reason, UnixSeconds(100), [(self.domain.clone(), 7)].into()).unwrap();
+        let signed = store.complete(&self.record(), &self.record_key).unwrap();
+        (store, signed.digest)
+    }
+
+    fn record(&self) -> HaltRecord {
+        HaltRecord {
+            version: governance::halt::HALT_VERSION,
+            domain: self.domain.clone(),
+            node: self.id.clone(),
+            reason: HaltReason::PcrChanged { pcr: 4 },
+            artifacts: vec![],
+            last_evidence: None,
+            killed: vec![],
+            keys_wiped: 1,
+            keys_wiped_at: UnixSeconds(100),
+            halted_at: UnixSeconds(100),
+            lineage_head: Sha256Digest::ZERO,
+        }
+    }
+
+    fn statement(&self, halt: Sha256Digest) -> Statement {
+        Statement {
+            version: governance::statement::STATEMENT_VERSION,
+            domain: self.domain.clone(),
+            sequence: 1,
+            order: Order::Readmit { node: self.id.clone(), halt, epoch: 8 },
+            reason: Text::new("disk replaced").unwrap(),
+            issued_at: UnixSeconds(200),
+            expires_at: UnixSeconds(400),
+        }
+    }
+
+    fn signed(&self, statement: &Statement, by: usize) -> Vec<Vec<u8>> {
+        self.authority_keys.iter().take(by).map(|key| statement.sign(key).unwrap()).collect()
+    }
+
+    fn readmit(&self, store: &mut HaltStore, signatures: &[Vec<u8>]) -> Result<u64, HaltStoreError> {
+        store.readmit(signatures, &self.domain, &self.id, &self.authority(), UnixSeconds(300))
+    }
+}
+
+#[test]
+fn a_halt_survives_a_restart_and_the_first_reason_stands() {
+    let node = Node::new();
+    assert_eq!(node.open().current(), None);
+    let halt = node.open().begin(HaltReason::TpmReset, UnixSeconds(1), BTreeMap::new()).unwrap();
+    let again = node.open().begin(HaltReason::LeaseEnded, UnixSeconds(2), BTreeMap::new()).unwrap();
+    assert_eq!(again, halt);
+    assert_eq!(node.open().current(), Some(&halt));
+}
+
+#[test]
+fn the_record_of_a_halt_is_made_once() {
+    let node = Node::new();
+    let (mut store, digest) = node.halted();
+    let other = HaltRecord { keys_wiped: 9, ..node.record() };
+    assert_eq!(store.complete(&other, &node.record_key).unwrap().digest, digest);
+    drop(store);
+    let cose = node.open().current().unwrap().record.clone().unwrap().cose;
+    HaltRecord::verify(&cose, &node.domain, &node.id, &evidence::cose::KeySet::new([node.record_key.public()]))
+        .unwrap();
+}
+
+#[test]
+fn enough_of_the_authority_readmit_and_the_statement_is_used_up() {
+    let node = Node::new();
+    let (mut store, halt) = node.halted();
+    let signatures = node.signed(&node.statement(halt), 2);
+    assert_eq!(node.readmit(&mut store, &signatures).unwrap(), 8);
+    assert_eq!(store.current(), None);
+    drop(store);
+    let mut store = node.open();
+    assert_eq!(store.current(), None);
+    store.begin(HaltReason::PcrChanged { pcr: 4 }, UnixSeconds(100), [(node.domain.clone(), 7)].into()).unwrap();
+    assert_eq!(store.complete(&node.record(), &node.record_key).unwrap().digest, halt);
+    let replayed = node.readmit(&mut store, &signatures);
+    assert!(matches!(replayed, Err(HaltStoreError::Denied(GovernanceDenial::StatementReplayed { .. }))));
+}
+
+#[test]
+fn anything_less_leaves_the_node_halted() {
+    let node = Node::new();
+    let (mut store, halt) = node.halted();
+    let good = node.statement(halt);
+    let order = |order| Statement { order, ..good.clone() };
+    let readmit = |id: &str, halt, epoch| order(Order::Readmit { node: NodeId::new(id).unwrap(), halt, epoch });
+    let signed = |statement: &Statement| node.signed(statement, 2);
+    let one_signature = node.signed(&good, 1);
+    let stranger = [SigningKey::from_seed(&[9; 32]).unwrap(), SigningKey::from_seed(&[8; 32]).unwrap()];
+    let refused = [
+        one_signature.clone(),
+        vec![one_signature[0].clone(), one_signature[0].clone()],
+        stranger.iter().map(|key| good.sign(key).unwrap()).collect(),
+        signed(&readmit("node-2", halt, 8)),
+        signed(&readmit("node-1", Sha256Digest::ZERO, 8)),
+        signed(&readmit("node-1", halt, 7)),
+        signed(&order(Order::ActivatePolicy { version: 1, set: halt })),
+        signed(&Statement { expires_at: UnixSeconds(300), ..good.clone() }),
+        signed(&Statement { issued_at: UnixSeconds(301), ..good.clone() }),
+        signed(&Statement { sequence: 0, ..good.clone() }),
+    ];
+    for (n, signatures) in refused.iter().enumerate() {
+        assert!(node.readmit(&mut store, signatures).is_err(), "{n}");
+        assert!(store.current().is_some(), "{n}");
+    }
+    drop(store);
+    assert!(node.open().current().is_some());
+}
+
+#[test]
+fn what_cannot_be_read_stops_the_daemon() {
+    let node = Node::new();
+    drop(node.halted());
+    let path = node.folder.path().join("halt.cbor");
+    let bytes = std::fs::read(&path).unwrap();
+    for damaged in [&bytes[..bytes.len() - 1], b"", b"\xa0"] {
+        std::fs::write(&path, damaged).unwrap();
+        let opened = HaltStore::open(Arc::new(StateDir::open(node.folder.path()).unwrap()));
+        assert!(matches!(opened, Err(StateError::Malformed { .. })));
+    }
+}
