@@ -1,9 +1,14 @@
 //! Why a log, a record, a receipt or a proof bundle was refused: one variant a fact, both sides in it.
 
-use evidence::{cose::CoseDenial, names::DomainName, time::UnixSeconds};
+use evidence::{
+    cose::CoseDenial, digest::Sha256Digest, names::DomainName, threshold::ThresholdDenial, time::UnixSeconds,
+};
 use strum::{EnumDiscriminants, EnumIter};
 
-use crate::tlog;
+use crate::{
+    record::RecordKind,
+    tlog::{self, TreeHash},
+};
 
 /// It was judged, and refused. `code` is stable; text is for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, EnumDiscriminants)]
@@ -77,6 +82,54 @@ pub enum AuditDenial {
     /// A record of another domain.
     #[error("record of domain {got}, expected {expected}")]
     DomainMismatch { got: DomainName, expected: DomainName },
+    /// Not a receipt.
+    #[error("receipt malformed: {cause}")]
+    ReceiptMalformed { cause: String },
+    /// A record does not follow its node's newest one.
+    #[error("record follows {got}, the newest of its node is {expected}")]
+    LineageBroken { got: Sha256Digest, expected: Sha256Digest },
+    /// A record of this kind may not stand here.
+    #[error("{kind} out of order: {rule}")]
+    LineageOrder { kind: RecordKind, rule: &'static str },
+    /// A parent is not logged before its child.
+    #[error("parent {parent} is not logged before it")]
+    ParentMissing { parent: Sha256Digest },
+    /// Signed by a key outside the time in which it counts.
+    #[error("key {kid} does not count at {at}")]
+    KeyOutOfTime { kid: String, at: UnixSeconds },
+    /// Not a proof bundle.
+    #[error("proof bundle malformed: {cause}")]
+    ProofMalformed { cause: String },
+    /// A domain that nobody vouched for beforehand.
+    #[error("no key of domain {domain} is pinned")]
+    DomainNotPinned { domain: DomainName },
+    /// Not enough distinct keys of the authority signed.
+    #[error("{what} lacks the authority's signatures: {cause}")]
+    ThresholdNotMet { what: &'static str, cause: ThresholdDenial },
+    /// A signed payload is not of its type.
+    #[error("{what} cannot be read: {cause}")]
+    PayloadUnreadable { what: &'static str, cause: String },
+    /// Signatures on a checkpoint by keys that the file does not explain.
+    #[error("{count} signatures on the checkpoint by unknown keys")]
+    UnknownSigners { count: usize },
+    /// An attachment that no record names, or that stands twice.
+    #[error("{what} is named by no record, or stands twice")]
+    AttachmentStray { what: &'static str },
+    /// A record without the statement that it names.
+    #[error("the {what} that the record names is absent")]
+    AttachmentMissing { what: &'static str },
+    /// An attachment says something else than its record.
+    #[error("{what} does not agree with its record: {field}")]
+    AttachmentMismatch { what: &'static str, field: &'static str },
+    /// The log does not hold as many entries as its checkpoint says.
+    #[error("{got} entries, the checkpoint says {expected}")]
+    SizeMismatch { got: u64, expected: u64 },
+    /// The entries do not hash to the root in the checkpoint.
+    #[error("{size} entries hash to {got}, the checkpoint says {expected}")]
+    RootMismatch { size: u64, got: TreeHash, expected: TreeHash },
+    /// A published tile is absent, or not what the entries hash to.
+    #[error("tile {path} is absent or differs from the entries")]
+    TileMismatch { path: String },
 }
 
 impl AuditDenial {
@@ -113,6 +166,22 @@ impl AuditDenialKind {
             Self::SignatureInvalid => "audit.signature_invalid",
             Self::RecordMalformed => "audit.record_malformed",
             Self::DomainMismatch => "audit.domain_mismatch",
+            Self::ReceiptMalformed => "audit.receipt_malformed",
+            Self::LineageBroken => "audit.lineage_broken",
+            Self::LineageOrder => "audit.lineage_order",
+            Self::ParentMissing => "audit.parent_missing",
+            Self::KeyOutOfTime => "audit.key_out_of_time",
+            Self::ProofMalformed => "audit.proof_malformed",
+            Self::DomainNotPinned => "audit.domain_not_pinned",
+            Self::ThresholdNotMet => "audit.threshold_not_met",
+            Self::PayloadUnreadable => "audit.payload_unreadable",
+            Self::UnknownSigners => "audit.unknown_signers",
+            Self::AttachmentStray => "audit.attachment_stray",
+            Self::AttachmentMissing => "audit.attachment_missing",
+            Self::AttachmentMismatch => "audit.attachment_mismatch",
+            Self::SizeMismatch => "audit.size_mismatch",
+            Self::RootMismatch => "audit.root_mismatch",
+            Self::TileMismatch => "audit.tile_mismatch",
         }
     }
 

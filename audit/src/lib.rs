@@ -16,9 +16,15 @@
     )
 )]
 
+pub mod bundle;
 pub mod checkpoint;
 pub mod denial;
+pub mod fsck;
+pub mod lineage;
 pub mod note;
+pub mod payload;
+pub mod proof;
+pub mod receipt;
 pub mod record;
 pub mod tile;
 pub mod tlog;

@@ -246,6 +246,71 @@ impl RecordBody {
     }
 }
 
+/// What an authorization or a renewal granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// Artifact id.
+    pub artifact: [u8; 16],
+    /// Digest of the artifact's terms.
+    pub terms: Sha256Digest,
+    /// Digest of the Attestation Result.
+    pub result: Sha256Digest,
+    /// Digest of the evidence.
+    pub evidence: Sha256Digest,
+    /// Digest of the governance state.
+    pub state: Sha256Digest,
+    /// Lease sequence number.
+    pub lease_seq: u64,
+}
+
+impl RecordBody {
+    /// What it granted, when it is an authorization or a renewal.
+    #[must_use]
+    pub const fn granted(&self) -> Option<Granted> {
+        let (Self::Authorization { artifact, terms, result, evidence, state, lease_seq }
+        | Self::Renewal { artifact, terms, result, evidence, state, lease_seq }) = self
+        else {
+            return None;
+        };
+        let artifact = artifact.into_array();
+        let (terms, result, evidence, state) = (*terms, *result, *evidence, *state);
+        Some(Granted { artifact, terms, result, evidence, state, lease_seq: *lease_seq })
+    }
+
+    /// Digest of what the node itself said, when it records that.
+    #[must_use]
+    pub const fn node_said(&self) -> Option<Sha256Digest> {
+        match self {
+            Self::Intent { intent: said } | Self::Halt { halt: said, .. } | Self::End { end: said } => Some(*said),
+            Self::Enrolment { .. }
+            | Self::Admission { .. }
+            | Self::Capture { .. }
+            | Self::Authorization { .. }
+            | Self::Release { .. }
+            | Self::Renewal { .. }
+            | Self::Denial { .. }
+            | Self::Quarantine { .. }
+            | Self::Readmission { .. }
+            | Self::Activation { .. }
+            | Self::GovernanceState { .. }
+            | Self::Revocation { .. }
+            | Self::Federation { .. } => None,
+        }
+    }
+
+    /// Digest of the Attestation Result, when it names one.
+    #[must_use]
+    pub const fn result(&self) -> Option<Sha256Digest> {
+        if let Self::Denial { result, .. } = self {
+            return *result;
+        }
+        match self.granted() {
+            Some(granted) => Some(granted.result),
+            None => None,
+        }
+    }
+}
+
 impl RecordKind {
     /// Name as in the log's JSON.
     #[must_use]

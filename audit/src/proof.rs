@@ -1,0 +1,376 @@
+//! Offline verification of a proof bundle, with pinned policy-authority keys and nothing else.
+//!
+//! Everything in the file is either verified or makes the verification fail: no byte of it is ignored.
+
+use std::collections::BTreeMap;
+
+use evidence::{
+    cose::KeySet,
+    digest::Sha256Digest,
+    names::{DomainName, NodeId},
+    threshold::Authority,
+    time::UnixSeconds,
+};
+
+use crate::{
+    bundle::{Attachment, AttachmentKind, DomainProof, LoggedRecord, ProofBundle},
+    checkpoint::{Cosigned, LogIdentity, VerifiedCheckpoint},
+    denial::AuditDenial,
+    lineage::Chain,
+    note::{NoteKey, NoteKeyKind},
+    payload::{DomainKeys, PayloadReader, TimedKey},
+    record::{RecordKind, VerifiedRecord},
+    tlog::{self, PROOF_CAP_HASHES, TreeHash},
+};
+
+#[path = "proof_attachments.rs"]
+mod attachments;
+#[cfg(test)]
+#[path = "proof_tests.rs"]
+mod tests;
+
+/// How far a record's time may be ahead of the judge's clock, in seconds.
+pub const RECORD_SKEW_S: u64 = 120;
+
+/// What a stranger trusts beforehand about one domain.
+#[derive(Clone, Debug)]
+pub struct Pin {
+    /// Which domain.
+    pub domain: DomainName,
+    /// Its policy authority.
+    pub authority: Authority,
+}
+
+/// What a stranger trusts beforehand.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    /// The domains that may appear.
+    pub domains: Vec<Pin>,
+    /// How many witnesses must have cosigned each checkpoint.
+    pub quorum: usize,
+}
+
+/// Which part of a bundle failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The file as a whole.
+    File,
+    /// A trust bundle of a domain.
+    TrustBundle(DomainName),
+    /// The checkpoint of a domain.
+    Checkpoint(DomainName),
+    /// The record at this index of a domain's log.
+    Record(DomainName, u64),
+    /// The attachment at this position.
+    Attachment(usize, AttachmentKind),
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File => f.write_str("proof bundle"),
+            Self::TrustBundle(domain) => write!(f, "trust bundle of {domain}"),
+            Self::Checkpoint(domain) => write!(f, "checkpoint of {domain}"),
+            Self::Record(domain, index) => write!(f, "record {index} of {domain}"),
+            Self::Attachment(at, kind) => write!(f, "attachment {at} ({})", kind.name()),
+        }
+    }
+}
+
+/// Not verified: what failed, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{part}: {denial}")]
+pub struct ProofFailure {
+    /// Which part.
+    pub part: Part,
+    /// Why.
+    pub denial: AuditDenial,
+}
+
+/// One verified step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// In whose log.
+    pub domain: DomainName,
+    /// At which index.
+    pub index: u64,
+    /// What.
+    pub kind: RecordKind,
+    /// On which node.
+    pub node: Option<NodeId>,
+    /// About what.
+    pub subject: Sha256Digest,
+    /// When.
+    pub at: UnixSeconds,
+    /// The record's name.
+    pub digest: Sha256Digest,
+}
+
+/// One domain's verified log head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvedDomain {
+    /// Which domain.
+    pub domain: DomainName,
+    /// Origin of its log.
+    pub origin: String,
+    /// Number of entries.
+    pub size: u64,
+    /// Root hash.
+    pub root: TreeHash,
+    /// Who cosigned.
+    pub cosigned: Vec<Cosigned>,
+}
+
+/// Everything in the bundle verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProofReport {
+    domains: Vec<ProvedDomain>,
+    steps: Vec<Step>,
+    attachments: usize,
+}
+
+impl ProofReport {
+    /// The logs that the records stand in.
+    #[must_use]
+    pub fn domains(&self) -> &[ProvedDomain] {
+        &self.domains
+    }
+
+    /// Every record, by domain and index.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// How many attached statements were verified.
+    #[must_use]
+    pub const fn attachments(&self) -> usize {
+        self.attachments
+    }
+}
+
+/// Verifies every signature, proof, parent and attachment of a bundle.
+///
+/// # Errors
+/// The first part that fails, and why.
+pub fn verify_bundle(
+    bytes: &[u8],
+    pins: &Pins,
+    reader: &impl PayloadReader,
+    now: UnixSeconds,
+) -> Result<ProofReport, ProofFailure> {
+    let bundle = ProofBundle::decode(bytes).map_err(in_part(Part::File))?;
+    let mut domains = Vec::with_capacity(bundle.domains.len());
+    for proof in &bundle.domains {
+        let trust = trust(proof, pins, reader).map_err(in_part(Part::TrustBundle(proof.domain.clone())))?;
+        domains.push((proof, trust));
+    }
+    let witnesses = witnesses(&domains).map_err(in_part(Part::File))?;
+    let mut proved = Proved::default();
+    let mut heads = Vec::with_capacity(domains.len());
+    for (proof, trust) in &domains {
+        let checkpoint =
+            checkpoint(proof, trust, &witnesses, pins, now).map_err(in_part(Part::Checkpoint(proof.domain.clone())))?;
+        for logged in &proof.records {
+            let part = Part::Record(proof.domain.clone(), logged.index);
+            let record = record(proof, logged, trust, &checkpoint, now).map_err(in_part(part.clone()))?;
+            proved.take(logged.index, record).map_err(in_part(part))?;
+        }
+        heads.push(proved_domain(proof, checkpoint));
+    }
+    proved.link()?;
+    attachments::verify(&bundle.attachments, &domains, &proved, reader)?;
+    let steps = proved.records.into_iter().map(|(place, placed)| step(place, &placed.record)).collect();
+    Ok(ProofReport { domains: heads, steps, attachments: bundle.attachments.len() })
+}
+
+fn in_part(part: Part) -> impl FnOnce(AuditDenial) -> ProofFailure {
+    move |denial| ProofFailure { part, denial }
+}
+
+/// The keys of one domain that a pinned authority vouches for.
+struct Trust {
+    authority: Authority,
+    issuer: Vec<TimedKey>,
+    witness: Vec<TimedKey>,
+    log: LogIdentity,
+}
+
+impl Trust {
+    fn issuer_keys(&self) -> KeySet {
+        KeySet::new(self.issuer.iter().map(|timed| &timed.key))
+    }
+}
+
+fn trust(proof: &DomainProof, pins: &Pins, reader: &impl PayloadReader) -> Result<Trust, AuditDenial> {
+    let Some(pin) = pins.domains.iter().find(|pin| pin.domain == proof.domain) else {
+        return Err(AuditDenial::DomainNotPinned { domain: proof.domain.clone() });
+    };
+    let mut known: Option<DomainKeys> = None;
+    for signatures in &proof.trust_bundles {
+        let signed = pin
+            .authority
+            .verify(evidence::cose::Purpose::TrustBundle, &pin.domain, signatures)
+            .map_err(|cause| AuditDenial::ThresholdNotMet { what: "trust bundle", cause })?;
+        let keys = reader
+            .domain_keys(signed.payload())
+            .map_err(|cause| AuditDenial::PayloadUnreadable { what: "trust bundle", cause })?;
+        if keys.domain != pin.domain {
+            return Err(AuditDenial::DomainMismatch { got: keys.domain, expected: pin.domain.clone() });
+        }
+        match &mut known {
+            None => known = Some(keys),
+            Some(known) if known.log_origin == keys.log_origin => {
+                known.issuer.extend(keys.issuer);
+                known.log.extend(keys.log);
+                known.witness.extend(keys.witness);
+            }
+            Some(known) => {
+                return Err(AuditDenial::OriginMismatch { got: keys.log_origin, expected: known.log_origin.clone() });
+            }
+        }
+    }
+    let Some(mut keys) = known else {
+        return Err(AuditDenial::PayloadUnreadable { what: "trust bundle", cause: "absent".into() });
+    };
+    keys.log.dedup_by(|a, b| a.key == b.key);
+    let log = LogIdentity::new(&keys.log_origin, keys.log.iter().map(|timed| &timed.key))?;
+    Ok(Trust { authority: pin.authority.clone(), issuer: keys.issuer, witness: keys.witness, log })
+}
+
+/// Name under which a domain's witness cosigns.
+#[must_use]
+pub fn witness_name(domain: &DomainName) -> String {
+    format!("{domain}/witness")
+}
+
+/// The witness keys of every domain in the file: each may have cosigned the others' checkpoints.
+fn witnesses(domains: &[(&DomainProof, Trust)]) -> Result<Vec<NoteKey>, AuditDenial> {
+    let mut keys: Vec<NoteKey> = Vec::new();
+    for (proof, trust) in domains {
+        for timed in &trust.witness {
+            let key = NoteKey::new(&witness_name(&proof.domain), NoteKeyKind::Cosignature, &timed.key)?;
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+    }
+    Ok(keys)
+}
+
+fn checkpoint(
+    proof: &DomainProof,
+    trust: &Trust,
+    witnesses: &[NoteKey],
+    pins: &Pins,
+    now: UnixSeconds,
+) -> Result<VerifiedCheckpoint, AuditDenial> {
+    let checkpoint = VerifiedCheckpoint::verify(proof.checkpoint.as_bytes(), &trust.log, witnesses, now)?;
+    checkpoint.quorum(pins.quorum)?;
+    match checkpoint.unknown_signatures() {
+        0 => Ok(checkpoint),
+        count => Err(AuditDenial::UnknownSigners { count }),
+    }
+}
+
+fn record(
+    proof: &DomainProof,
+    logged: &LoggedRecord,
+    trust: &Trust,
+    checkpoint: &VerifiedCheckpoint,
+    now: UnixSeconds,
+) -> Result<VerifiedRecord, AuditDenial> {
+    if logged.proof.len() > PROOF_CAP_HASHES {
+        return Err(AuditDenial::ProofMalformed { cause: "inclusion proof too long".into() });
+    }
+    let head = checkpoint.checkpoint();
+    tlog::verify_inclusion(&tlog::leaf_hash(&logged.entry), logged.index, head.size, &logged.proof, &head.root)?;
+    let record = VerifiedRecord::verify(&logged.entry, &proof.domain, &trust.issuer_keys())?;
+    let at = record.record().at;
+    if at > now.plus(RECORD_SKEW_S) {
+        return Err(AuditDenial::FromTheFuture { what: "lineage record", at, now });
+    }
+    let timely = |timed: &&TimedKey| timed.key.kid() == record.signer() && timed.from <= at && at < timed.until;
+    if trust.issuer.iter().find(timely).is_none() {
+        return Err(AuditDenial::KeyOutOfTime { kid: record.signer().to_string(), at });
+    }
+    Ok(record)
+}
+
+/// Place of a record: domain and index.
+type Place = (DomainName, u64);
+
+/// A record with the record key that its node had when it was written.
+struct Placed {
+    record: VerifiedRecord,
+    record_key: Option<evidence::cose::PublicKey>,
+}
+
+/// Everything that verified so far.
+#[derive(Default)]
+struct Proved {
+    records: BTreeMap<Place, Placed>,
+    by_digest: BTreeMap<Sha256Digest, Place>,
+    chains: BTreeMap<(DomainName, NodeId), Chain>,
+}
+
+impl Proved {
+    /// Takes the next record of a domain, by ascending index, into the chain of its node.
+    fn take(&mut self, index: u64, record: VerifiedRecord) -> Result<(), AuditDenial> {
+        let domain = record.record().domain.clone();
+        let newest = self.records.range((domain.clone(), 0)..=(domain.clone(), u64::MAX)).next_back();
+        if newest.is_some_and(|((_, newest), _)| *newest >= index) {
+            return Err(AuditDenial::ProofMalformed { cause: "records not ascending".into() });
+        }
+        let mut record_key = None;
+        if let Some(node) = record.record().node.clone().filter(|_| Chain::holds(record.record())) {
+            let chain = self.chains.entry((domain.clone(), node)).or_default();
+            chain.extend(&record)?;
+            record_key = chain.record_key().cloned();
+        }
+        self.by_digest.insert(record.digest(), (domain.clone(), index));
+        self.records.insert((domain, index), Placed { record, record_key });
+        Ok(())
+    }
+
+    /// Every parent is in the file, and within one log stands before its child.
+    fn link(&self) -> Result<(), ProofFailure> {
+        for (place, placed) in &self.records {
+            for parent in &placed.record.record().parents {
+                let before = match self.by_digest.get(parent) {
+                    Some((domain, index)) => *domain != place.0 || *index < place.1,
+                    None => false,
+                };
+                if !before {
+                    let denial = AuditDenial::ParentMissing { parent: *parent };
+                    return Err(ProofFailure { part: Part::Record(place.0.clone(), place.1), denial });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn proved_domain(proof: &DomainProof, checkpoint: VerifiedCheckpoint) -> ProvedDomain {
+    let head = checkpoint.checkpoint();
+    ProvedDomain {
+        domain: proof.domain.clone(),
+        origin: head.origin.clone(),
+        size: head.size,
+        root: head.root,
+        cosigned: checkpoint.cosigned().to_vec(),
+    }
+}
+
+fn step((domain, index): Place, record: &VerifiedRecord) -> Step {
+    let said = record.record();
+    Step {
+        domain,
+        index,
+        kind: said.kind(),
+        node: said.node.clone(),
+        subject: said.subject,
+        at: said.at,
+        digest: record.digest(),
+    }
+}

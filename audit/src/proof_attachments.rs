@@ -1,0 +1,234 @@
+//! Attachments: each must be what a record names, and each record that must have one has it.
+
+use std::collections::BTreeSet;
+
+use evidence::cose::{self, KeySet};
+
+use super::{
+    Attachment, AttachmentKind, AuditDenial, DomainProof, Part, PayloadReader, Place, Placed, ProofFailure, Proved,
+    Sha256Digest, Trust, VerifiedRecord, in_part,
+};
+use crate::record::RecordBody;
+
+/// Which record each verified attachment belongs to.
+type Attached = BTreeSet<(AttachmentKind, Place)>;
+
+pub(super) fn verify(
+    attachments: &[Attachment],
+    domains: &[(&DomainProof, Trust)],
+    proved: &Proved,
+    reader: &impl PayloadReader,
+) -> Result<(), ProofFailure> {
+    let mut attached = Attached::new();
+    for (at, attachment) in attachments.iter().enumerate() {
+        let part = Part::Attachment(at, attachment.kind);
+        let trust = domains.iter().find(|(proof, _)| proof.domain == attachment.domain);
+        let Some((_, trust)) = trust else {
+            let denial = AuditDenial::DomainNotPinned { domain: attachment.domain.clone() };
+            return Err(ProofFailure { part, denial });
+        };
+        for place in places(attachment, trust, proved, reader).map_err(in_part(part.clone()))? {
+            if !attached.insert((attachment.kind, place)) {
+                let denial = AuditDenial::AttachmentStray { what: attachment.kind.name() };
+                return Err(ProofFailure { part, denial });
+            }
+        }
+    }
+    complete(proved, &attached)
+}
+
+/// The records that the attachment belongs to: one, or several when a node said the same thing again.
+fn places(
+    attachment: &Attachment,
+    trust: &Trust,
+    proved: &Proved,
+    reader: &impl PayloadReader,
+) -> Result<Vec<Place>, AuditDenial> {
+    match attachment.kind {
+        AttachmentKind::Artifact => artifact(attachment, trust, proved, reader).map(|place| vec![place]),
+        AttachmentKind::Result => result(attachment, trust, proved).map(|place| vec![place]),
+        AttachmentKind::Readmission => readmission(attachment, trust, proved, reader).map(|place| vec![place]),
+        AttachmentKind::Intent | AttachmentKind::Halt | AttachmentKind::End => node_said(attachment, proved, reader),
+    }
+}
+
+/// Intent, halt record, end record: named by the digest of what the node signed.
+fn node_said(attachment: &Attachment, proved: &Proved, reader: &impl PayloadReader) -> Result<Vec<Place>, AuditDenial> {
+    let what = attachment.kind.name();
+    let bytes = only(attachment)?;
+    // Read before it is verified, only to find the record, and by it the key that must have signed.
+    let claimed = cose::claimed_payload(bytes).map_err(|cause| AuditDenial::SignatureInvalid { what, cause })?;
+    let digest = Sha256Digest::of(&claimed);
+    let named = |placed: &Placed| placed.record.record().body.node_said() == Some(digest);
+    let named: Vec<_> = all(attachment, proved, named).collect();
+    if named.is_empty() {
+        return Err(AuditDenial::AttachmentStray { what });
+    }
+    let mut places = Vec::with_capacity(named.len());
+    for (place, placed) in named {
+        let payload = signed(attachment, bytes, &KeySet::new(placed.record_key.iter()))?;
+        agrees(attachment.kind, placed, &payload, reader)?;
+        places.push(place.clone());
+    }
+    Ok(places)
+}
+
+/// What the node said is about the node, the intent and the trigger that the record says it is about.
+fn agrees(
+    kind: AttachmentKind,
+    placed: &Placed,
+    payload: &[u8],
+    reader: &impl PayloadReader,
+) -> Result<(), AuditDenial> {
+    let what = kind.name();
+    let facts = match kind {
+        AttachmentKind::Intent => reader.intent(payload),
+        AttachmentKind::Halt => reader.halt(payload),
+        AttachmentKind::End => reader.end(payload),
+        AttachmentKind::Artifact | AttachmentKind::Result | AttachmentKind::Readmission => Err("not a node's".into()),
+    };
+    let facts = facts.map_err(|cause| AuditDenial::PayloadUnreadable { what, cause })?;
+    let said = placed.record.record();
+    let mismatch = |field| Err(AuditDenial::AttachmentMismatch { what, field });
+    if said.node.as_ref() != Some(&facts.node) {
+        return mismatch("node");
+    }
+    if facts.intent.is_some_and(|intent| intent != said.subject) {
+        return mismatch("intent");
+    }
+    if let RecordBody::Halt { code, .. } = &said.body
+        && facts.code.as_deref() != Some(code.as_str())
+    {
+        return mismatch("code");
+    }
+    Ok(())
+}
+
+fn artifact(
+    attachment: &Attachment,
+    trust: &Trust,
+    proved: &Proved,
+    reader: &impl PayloadReader,
+) -> Result<Place, AuditDenial> {
+    let what = attachment.kind.name();
+    let payload = signed(attachment, only(attachment)?, &trust.issuer_keys())?;
+    let facts = reader.artifact(&payload).map_err(|cause| AuditDenial::PayloadUnreadable { what, cause })?;
+    let (place, placed) = find(attachment, proved, |placed| placed.record.digest() == facts.entry)?;
+    let said = placed.record.record();
+    let Some(granted) = said.body.granted() else {
+        return Err(AuditDenial::AttachmentMismatch { what, field: "record" });
+    };
+    let fields = [
+        (granted.artifact == facts.id, "id"),
+        (granted.terms == facts.terms, "terms"),
+        (granted.lease_seq == facts.lease_seq, "lease seq"),
+        (place.1 == facts.index, "log index"),
+        (said.subject == facts.intent, "intent"),
+        (said.node.as_ref() == Some(&facts.node), "node"),
+    ];
+    match fields.into_iter().find(|(same, _)| !same) {
+        Some((_, field)) => Err(AuditDenial::AttachmentMismatch { what, field }),
+        None => Ok(place),
+    }
+}
+
+/// Attestation Result: named by the digest of its signed bytes.
+fn result(attachment: &Attachment, trust: &Trust, proved: &Proved) -> Result<Place, AuditDenial> {
+    let bytes = only(attachment)?;
+    signed(attachment, bytes, &trust.issuer_keys())?;
+    let digest = Sha256Digest::of(bytes);
+    let named = |placed: &Placed| placed.record.record().body.result() == Some(digest);
+    find(attachment, proved, named).map(|(place, _)| place)
+}
+
+fn readmission(
+    attachment: &Attachment,
+    trust: &Trust,
+    proved: &Proved,
+    reader: &impl PayloadReader,
+) -> Result<Place, AuditDenial> {
+    let what = attachment.kind.name();
+    let signed = trust
+        .authority
+        .verify(attachment.kind.purpose(), &attachment.domain, &attachment.signatures)
+        .map_err(|cause| AuditDenial::ThresholdNotMet { what, cause })?;
+    let facts = reader.readmission(signed.payload()).map_err(|cause| AuditDenial::PayloadUnreadable { what, cause })?;
+    let digest = Sha256Digest::of(signed.payload());
+    let named = |placed: &Placed| matches!(&placed.record.record().body, RecordBody::Readmission { statement, .. } if *statement == digest);
+    let (place, placed) = find(attachment, proved, named)?;
+    let said = placed.record.record();
+    let agrees = matches!(&said.body, RecordBody::Readmission { halt, epoch, .. }
+        if *halt == facts.halt && *epoch == facts.epoch);
+    if !agrees || said.node.as_ref() != Some(&facts.node) {
+        return Err(AuditDenial::AttachmentMismatch { what, field: "readmission" });
+    }
+    Ok(place)
+}
+
+fn only(attachment: &Attachment) -> Result<&[u8], AuditDenial> {
+    match attachment.signatures.as_slice() {
+        [one] => Ok(one),
+        _ => Err(AuditDenial::AttachmentMismatch { what: attachment.kind.name(), field: "number of signatures" }),
+    }
+}
+
+fn signed(attachment: &Attachment, bytes: &[u8], keys: &KeySet) -> Result<Vec<u8>, AuditDenial> {
+    cose::verify1(attachment.kind.purpose(), &attachment.domain, bytes, keys)
+        .map(|signed| signed.payload().to_vec())
+        .map_err(|cause| AuditDenial::SignatureInvalid { what: attachment.kind.name(), cause })
+}
+
+/// The records of the attachment's own domain that name it.
+fn all<'p>(
+    attachment: &'p Attachment,
+    proved: &'p Proved,
+    names_it: impl Fn(&Placed) -> bool + 'p,
+) -> impl Iterator<Item = (&'p Place, &'p Placed)> {
+    proved.records.iter().filter(move |((domain, _), placed)| *domain == attachment.domain && names_it(placed))
+}
+
+fn find<'p>(
+    attachment: &'p Attachment,
+    proved: &'p Proved,
+    names_it: impl Fn(&Placed) -> bool + 'p,
+) -> Result<(Place, &'p Placed), AuditDenial> {
+    all(attachment, proved, names_it)
+        .next()
+        .map(|(place, placed)| (place.clone(), placed))
+        .ok_or(AuditDenial::AttachmentStray { what: attachment.kind.name() })
+}
+
+/// Refuses a record whose statement by node, issuer or authority should be there and is not.
+fn complete(proved: &Proved, attached: &Attached) -> Result<(), ProofFailure> {
+    for (place, placed) in &proved.records {
+        let Some(kind) = needed(&placed.record) else { continue };
+        if !attached.contains(&(kind, place.clone())) {
+            let denial = AuditDenial::AttachmentMissing { what: kind.name() };
+            return Err(ProofFailure { part: Part::Record(place.0.clone(), place.1), denial });
+        }
+    }
+    Ok(())
+}
+
+/// What must come with a record. Artifacts of renewals may be left out: there is one every few seconds, and the record
+/// names its terms.
+fn needed(record: &VerifiedRecord) -> Option<AttachmentKind> {
+    match &record.record().body {
+        RecordBody::Intent { .. } => Some(AttachmentKind::Intent),
+        RecordBody::Authorization { .. } => Some(AttachmentKind::Artifact),
+        RecordBody::Halt { .. } => Some(AttachmentKind::Halt),
+        RecordBody::End { .. } => Some(AttachmentKind::End),
+        RecordBody::Readmission { .. } => Some(AttachmentKind::Readmission),
+        RecordBody::Enrolment { .. }
+        | RecordBody::Admission { .. }
+        | RecordBody::Capture { .. }
+        | RecordBody::Release { .. }
+        | RecordBody::Renewal { .. }
+        | RecordBody::Denial { .. }
+        | RecordBody::Quarantine { .. }
+        | RecordBody::Activation { .. }
+        | RecordBody::GovernanceState { .. }
+        | RecordBody::Revocation { .. }
+        | RecordBody::Federation { .. } => None,
+    }
+}
