@@ -14,6 +14,9 @@ mod reader;
 mod replay;
 mod uefi;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     data_digest::DataBinding,
     event::{Event, EventType, RawDigests},

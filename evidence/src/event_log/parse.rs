@@ -35,6 +35,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<EventLog<'_>, EvidenceDenial> {
     let mut reader = Reader::new("event log", bytes);
     let first = legacy_event(&mut reader, 0)?;
     let format = format_of(&first)?;
+    if let LogFormat::CryptoAgile { .. } = format {
+        reader.take(vendor_bytes_outside(&first))?;
+    }
     let mut events = vec![first];
     while !reader.is_at_end() {
         if events.len() >= EVENTS_CAP {
@@ -164,11 +167,26 @@ fn spec_id<'a>(event: &Event<'a>) -> Result<&'a [u8], EvidenceDenial> {
     }
     let table = reader.take(rows.offset().saturating_sub(reader.offset()))?;
     let vendor_bytes = usize::from(reader.u8()?);
-    reader.take(vendor_bytes)?;
+    if !reader.is_at_end() {
+        reader.take(vendor_bytes)?;
+    }
     if !reader.is_at_end() {
         return Err(EvidenceDenial::TrailingBytes { structure: "Spec ID event", extra_bytes: reader.left() });
     }
     Ok(table)
+}
+
+/// Some writers leave vendorInfo out of the event's size and put it behind the event. An event that ends with a
+/// vendorInfoSize other than zero has no other reading.
+fn vendor_bytes_outside(first: &Event<'_>) -> usize {
+    let table_end = first.data.get(24..28).and_then(|count| count.first_chunk::<4>()).map(|count| {
+        let rows = usize::try_from(u32::from_le_bytes(*count)).unwrap_or(usize::MAX);
+        rows.saturating_mul(4).saturating_add(28)
+    });
+    match (first.data.split_last(), table_end) {
+        (Some((vendor_bytes, before)), Some(end)) if before.len() == end => usize::from(*vendor_bytes),
+        _ => 0,
+    }
 }
 
 /// Digest size of a hash algorithm in the TCG Algorithm Registry: also of those that we do not compute,
