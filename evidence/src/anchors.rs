@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::{EvidenceDenial, cbor, digest::Sha256Digest};
+use crate::{EvidenceDenial, cbor, digest::Sha256Digest, x509::Certificate};
 
 /// A TPM manufacturer's root, named by a digest: the certificate itself comes with the evidence or in
 /// [`AnchorSet::ca_certificates`].
@@ -54,6 +54,14 @@ pub enum AnchorError {
         /// How many.
         count: usize,
     },
+    /// One of the CA certificates is not one.
+    #[error("CA certificate {sha256} cannot be read: {denial}")]
+    Certificate {
+        /// SHA-256 of its bytes.
+        sha256: Sha256Digest,
+        /// Why.
+        denial: Box<EvidenceDenial>,
+    },
     /// They could not be encoded for their digest.
     #[error(transparent)]
     Encoding(#[from] cbor::CborError),
@@ -83,6 +91,11 @@ impl TrustAnchors {
     fn admit(set: AnchorSet) -> Result<Self, AnchorError> {
         if set.tpm_roots.is_empty() && set.simulated_tpm_roots.is_empty() && set.pinned_eks.is_empty() {
             return Err(AnchorError::Empty);
+        }
+        for der in &set.ca_certificates {
+            let unreadable =
+                |denial| AnchorError::Certificate { sha256: Sha256Digest::of(der), denial: Box::new(denial) };
+            Certificate::read(der).map_err(unreadable)?;
         }
         let digest = Sha256Digest::of(&cbor::to_vec(&set)?);
         Ok(Self { set, digest })

@@ -310,6 +310,14 @@ pub enum EvidenceDenial {
         /// SHA-256 of its TPM2B_PUBLIC.
         ek: Sha256Digest,
     },
+    /// A chain of certificates ends before any pinned root.
+    #[error("certificate {position} ({sha256}) is not pinned and its issuer is not known")]
+    ChainUnanchored {
+        /// Place in the chain, 0 for the EK's.
+        position: usize,
+        /// SHA-256 of the last certificate.
+        sha256: Sha256Digest,
+    },
     /// A certificate is not valid at this time.
     #[error("certificate {position} is valid from {not_before} to {not_after}, judged at {now}")]
     CertificateValidity {

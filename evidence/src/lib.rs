@@ -34,6 +34,7 @@ pub mod names;
 pub mod threshold;
 pub mod time;
 pub mod tpm;
+pub mod x509;
 
 pub use anchors::TrustAnchors;
 pub use denial::EvidenceDenial;

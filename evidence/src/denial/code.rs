@@ -51,6 +51,7 @@ impl EvidenceDenialKind {
             Self::UnexpectedPart => "evidence.unexpected_part",
             Self::Revoked => "evidence.revoked",
             Self::EkUnanchored => "evidence.ek_unanchored",
+            Self::ChainUnanchored => "evidence.chain_unanchored",
             Self::CertificateValidity => "evidence.certificate_validity",
             Self::CertificateSignature => "evidence.certificate_signature",
             Self::CertificateConstraint => "evidence.certificate_constraint",

@@ -1,9 +1,19 @@
 //! Who vouches for an EK (T1, T2): its manufacturer by a certificate chain, or an operator by pinning it.
 
+use der::asn1::ObjectIdentifier;
 use serde_bytes::ByteBuf;
 
-use super::{enrolment::ek_digest, public::Public};
-use crate::{EvidenceDenial, anchors::TrustAnchors, digest::Sha256Digest, time::UnixSeconds};
+use super::{
+    enrolment::ek_digest,
+    public::{Curve, Public, PublicKey},
+};
+use crate::{
+    EvidenceDenial,
+    anchors::TrustAnchors,
+    digest::Sha256Digest,
+    time::UnixSeconds,
+    x509::{Attribute, CHAIN_CAP, CURVE_P256, CURVE_P384, Certificate, SubjectKey, directory_name_attributes, walk},
+};
 
 /// Who vouches for the EK.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,21 +59,180 @@ impl EkEndorsement {
     pub const fn endorser(&self) -> &EkEndorser {
         &self.endorser
     }
+
+    /// The TPM's make, where a certificate says it.
+    #[must_use]
+    pub const fn make(&self) -> Option<&TpmMake> {
+        match &self.endorser {
+            EkEndorser::Manufacturer(make) | EkEndorser::Simulated(make) => Some(make),
+            EkEndorser::Operator => None,
+        }
+    }
 }
 
-/// Finds who vouches for an EK.
+/// Finds who vouches for the EK whose TPM2B_PUBLIC is `ek_public` and reads as `ek`.
+///
+/// A pin stands in for a chain that is absent or does not verify; nothing stands in for what is revoked.
 pub(crate) fn endorse_ek(
     ek_public: &[u8],
-    _ek: &Public<'_>,
-    _chain: &[ByteBuf],
+    ek: &Public<'_>,
+    chain: &[ByteBuf],
     anchors: &TrustAnchors,
-    _now: UnixSeconds,
+    now: UnixSeconds,
 ) -> Result<EkEndorsement, EvidenceDenial> {
-    let ek = ek_digest(ek_public);
-    anchors.refuse_revoked(ek)?;
-    if anchors.set().pinned_eks.contains(&ek) {
-        let (not_before, not_after) = (UnixSeconds(0), UnixSeconds(u64::MAX));
-        return Ok(EkEndorsement { endorser: EkEndorser::Operator, not_before, not_after });
+    let digest = ek_digest(ek_public);
+    anchors.refuse_revoked(digest)?;
+    let by_chain = if chain.is_empty() {
+        Err(EvidenceDenial::EkUnanchored { ek: digest })
+    } else {
+        let chain: Vec<&[u8]> = chain.iter().map(|der| der.as_slice()).collect();
+        EkCertificate::verify(&chain, anchors, now).and_then(|certificate| {
+            certificate.is_for(ek)?;
+            Ok(certificate.endorsement)
+        })
+    };
+    match by_chain {
+        Ok(endorsement) => Ok(endorsement),
+        Err(denial @ EvidenceDenial::Revoked { .. }) => Err(denial),
+        Err(_) if anchors.set().pinned_eks.contains(&digest) => {
+            let (not_before, not_after) = (UnixSeconds(0), UnixSeconds(u64::MAX));
+            Ok(EkEndorsement { endorser: EkEndorser::Operator, not_before, not_after })
+        }
+        Err(denial) => Err(denial),
     }
-    Err(EvidenceDenial::EkUnanchored { ek })
 }
+
+/// An EK certificate that a pinned root vouches for. Made only by [`EkCertificate::verify`].
+#[derive(Clone, Debug)]
+pub struct EkCertificate {
+    endorsement: EkEndorsement,
+    key: CertifiedKey,
+}
+
+#[derive(Clone, Debug)]
+enum CertifiedKey {
+    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    Ecc { curve: Curve, point: Vec<u8> },
+}
+
+impl EkCertificate {
+    /// Judges a chain of DER certificates, the EK's first (T1).
+    ///
+    /// # Errors
+    /// The first denial, with the position of its certificate.
+    pub fn verify(chain: &[&[u8]], anchors: &TrustAnchors, now: UnixSeconds) -> Result<Self, EvidenceDenial> {
+        if chain.len() > CHAIN_CAP {
+            return Err(EvidenceDenial::TooMany { part: "certificates in a chain", cap: CHAIN_CAP });
+        }
+        let (leaf, issuers) = chain.split_first().ok_or(EvidenceDenial::Missing { part: "EK certificate" })?;
+        let leaf = Certificate::read_padded(leaf)?;
+        let issuers = issuers.iter().map(|der| Certificate::read(der)).collect::<Result<Vec<_>, _>>()?;
+        judge_use(&leaf)?;
+        let make = attributes(&leaf)?;
+        let anchor = walk(&leaf, &issuers, anchors, now)?;
+        let make = make.of(anchor.root);
+        let endorser = match (anchor.is_simulated, make.is_simulated()) {
+            (true, _) => EkEndorser::Simulated(make),
+            (false, false) => EkEndorser::Manufacturer(make),
+            // a software TPM under a root that was pinned as hardware
+            (false, true) => return Err(EvidenceDenial::SimulatedTpm),
+        };
+        let endorsement = EkEndorsement { endorser, not_before: anchor.not_before, not_after: anchor.not_after };
+        Ok(Self { endorsement, key: CertifiedKey::of(&leaf)? })
+    }
+
+    /// Who vouches for it.
+    #[must_use]
+    pub const fn endorsement(&self) -> &EkEndorsement {
+        &self.endorsement
+    }
+
+    /// Is the certified key the one of this public area (T2)?
+    ///
+    /// # Errors
+    /// [`EvidenceDenial::EkKeyMismatch`].
+    pub fn is_for(&self, ek: &Public<'_>) -> Result<(), EvidenceDenial> {
+        let same = match (&self.key, &ek.key) {
+            (CertifiedKey::Rsa { modulus, exponent }, PublicKey::Rsa { modulus: ours, .. }) => {
+                modulus == ours && exponent == &PublicKey::rsa_exponent()
+            }
+            (CertifiedKey::Ecc { curve, point }, PublicKey::Ecc { curve: ours, .. }) => {
+                curve == ours && ek.key.uncompressed_point().as_ref() == Some(point)
+            }
+            (CertifiedKey::Rsa { .. }, PublicKey::Ecc { .. }) | (CertifiedKey::Ecc { .. }, PublicKey::Rsa { .. }) => {
+                false
+            }
+        };
+        if same { Ok(()) } else { Err(EvidenceDenial::EkKeyMismatch) }
+    }
+}
+
+impl CertifiedKey {
+    fn of(leaf: &Certificate<'_>) -> Result<Self, EvidenceDenial> {
+        match leaf.subject_key()? {
+            SubjectKey::Rsa { modulus, exponent } => {
+                Ok(Self::Rsa { modulus: modulus.to_vec(), exponent: exponent.to_vec() })
+            }
+            SubjectKey::Ecc { curve: CURVE_P256, point } => Ok(Self::Ecc { curve: Curve::P256, point: point.to_vec() }),
+            SubjectKey::Ecc { curve: CURVE_P384, point } => Ok(Self::Ecc { curve: Curve::P384, point: point.to_vec() }),
+            SubjectKey::Ecc { .. } => {
+                Err(EvidenceDenial::KeyUnusable { what: "EK on another curve than P-256 or P-384" })
+            }
+        }
+    }
+}
+
+/// TCG EK Credential Profile §3.2: not an authority, usable to decrypt or agree keys, and an EK by its EKU.
+fn judge_use(leaf: &Certificate<'_>) -> Result<(), EvidenceDenial> {
+    let unmet = |what| Err(EvidenceDenial::CertificateConstraint { position: 0, what });
+    let extensions = &leaf.extensions;
+    if extensions.basic_constraints.as_ref().is_some_and(|constraints| constraints.ca) {
+        return unmet("no cA");
+    }
+    let decrypts = extensions.key_usage.as_ref().is_some_and(|usage| {
+        (usage.key_encipherment() || usage.key_agreement()) && !usage.key_cert_sign() && !usage.crl_sign()
+    });
+    if !decrypts {
+        return unmet("keyUsage keyEncipherment or keyAgreement, and none of an authority");
+    }
+    if !extensions.extended_key_usage.contains(&TCG_KP_EK_CERTIFICATE) {
+        return unmet("extended key usage 2.23.133.8.1");
+    }
+    Ok(())
+}
+
+fn attributes(leaf: &Certificate<'_>) -> Result<UnanchoredMake, EvidenceDenial> {
+    let names = leaf.extensions.subject_alt_name.as_deref();
+    let absent = EvidenceDenial::CertificateConstraint { position: 0, what: "subjectAltName with the TPM attributes" };
+    let attributes = directory_name_attributes(names.ok_or_else(|| absent.clone())?)?;
+    let find = |oid: ObjectIdentifier| {
+        let found = attributes.iter().find(|attribute: &&Attribute| attribute.oid == oid);
+        found.map(|attribute| attribute.value.clone()).filter(|value| !value.is_empty()).ok_or_else(|| absent.clone())
+    };
+    Ok(UnanchoredMake { manufacturer: find(TPM_MANUFACTURER)?, model: find(TPM_MODEL)?, version: find(TPM_VERSION)? })
+}
+
+struct UnanchoredMake {
+    manufacturer: String,
+    model: String,
+    version: String,
+}
+
+impl UnanchoredMake {
+    fn of(self, root: Sha256Digest) -> TpmMake {
+        let Self { manufacturer, model, version } = self;
+        TpmMake { manufacturer, model, version, root }
+    }
+}
+
+impl TpmMake {
+    /// swtpm_cert's model; its manufacturer is a real one (IBM, who wrote the emulator).
+    fn is_simulated(&self) -> bool {
+        self.model.eq_ignore_ascii_case("swtpm")
+    }
+}
+
+const TCG_KP_EK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.1");
+const TPM_MANUFACTURER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.2.1");
+const TPM_MODEL: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.2.2");
+const TPM_VERSION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.2.3");

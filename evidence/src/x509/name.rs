@@ -1,0 +1,81 @@
+//! Attributes of a directoryName in subjectAltName, where TPM manufacturers say what the TPM is.
+
+use der::{Decode as _, Reader as _, SliceReader, Tag, TagNumber, asn1::ObjectIdentifier};
+
+use crate::EvidenceDenial;
+
+/// Longest attribute value kept.
+const VALUE_CAP_BYTES: usize = 64;
+/// Most attributes read.
+const ATTRIBUTES_CAP: usize = 16;
+
+/// One attribute of a Name: printable ASCII, at most 64 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attribute {
+    pub(crate) oid: ObjectIdentifier,
+    pub(crate) value: String,
+}
+
+/// All attributes of the one directoryName in GeneralNames (RFC 5280 §4.2.1.6). The order within an RDN is not
+/// judged: vendors ship SETs that are not in DER order.
+pub(crate) fn directory_name_attributes(general_names: &[u8]) -> Result<Vec<Attribute>, EvidenceDenial> {
+    let what = "subjectAltName with one directoryName of printable attributes";
+    read(general_names).map_err(|_| EvidenceDenial::Malformed { structure: "Certificate", offset: 0, what })
+}
+
+fn read(general_names: &[u8]) -> der::Result<Vec<Attribute>> {
+    let mut reader = SliceReader::new(general_names)?;
+    let mut names = Vec::new();
+    reader.sequence(|body| {
+        while !body.is_finished() {
+            let tag = Tag::peek(body)?;
+            let name = body.tlv_bytes()?;
+            if tag == (Tag::ContextSpecific { constructed: true, number: TagNumber(4) }) {
+                names.push(name);
+            }
+        }
+        Ok::<_, der::Error>(())
+    })?;
+    reader.finish()?;
+    let [name] = names[..] else { return Err(Tag::Sequence.value_error().into()) };
+    let mut attributes = Vec::new();
+    let mut reader = SliceReader::new(name)?;
+    let header = der::Header::decode(&mut reader)?;
+    reader.read_nested(header.length(), |body| {
+        body.sequence(|rdns| {
+            while !rdns.is_finished() {
+                read_rdn(rdns, &mut attributes)?;
+            }
+            Ok::<_, der::Error>(())
+        })
+    })?;
+    Ok(attributes)
+}
+
+fn read_rdn(reader: &mut SliceReader<'_>, attributes: &mut Vec<Attribute>) -> der::Result<()> {
+    let header = der::Header::decode(reader)?;
+    header.tag().assert_eq(Tag::Set)?;
+    reader.read_nested(header.length(), |set| {
+        while !set.is_finished() {
+            let attribute = set.sequence(read_attribute)?;
+            let repeated = attributes.iter().any(|other| other.oid == attribute.oid);
+            if repeated || attributes.len() >= ATTRIBUTES_CAP {
+                return Err(Tag::Set.value_error().into());
+            }
+            attributes.push(attribute);
+        }
+        Ok(())
+    })
+}
+
+fn read_attribute(reader: &mut SliceReader<'_>) -> der::Result<Attribute> {
+    let oid = ObjectIdentifier::decode(reader)?;
+    let header = der::Header::decode(reader)?;
+    if !matches!(header.tag(), Tag::Utf8String | Tag::PrintableString | Tag::Ia5String) {
+        return Err(header.tag().value_error().into());
+    }
+    let bytes = reader.read_slice(header.length())?;
+    let printable = bytes.len() <= VALUE_CAP_BYTES && bytes.iter().all(|b| (0x20..0x7f).contains(b));
+    let value = std::str::from_utf8(bytes).ok().filter(|_| printable).ok_or_else(|| header.tag().value_error())?;
+    Ok(Attribute { oid, value: value.to_owned() })
+}
