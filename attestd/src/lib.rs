@@ -16,6 +16,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod collect;
 pub mod config;
 pub mod demo;
 pub mod gateway;
@@ -23,4 +24,5 @@ pub mod halt_store;
 pub mod outbox;
 pub mod state;
 pub mod supervise;
+pub mod tls;
 pub mod tpm;

@@ -1,9 +1,10 @@
 //! What the node asks of a TPM. Another transport is another implementation of these two traits.
 
 use evidence::digest::{Digest, HashAlg};
+use evidence::tpm::pcr::{PcrSelection, PcrValues};
 
 use super::error::TpmError;
-use super::types::{HandleCounts, KeyBlob, PcrSelection, Signed};
+use super::types::{HandleCounts, KeyBlob, Signed};
 use crate::config::EkKind;
 
 /// Makes a connection; called again after a transport error.
@@ -17,11 +18,11 @@ pub trait TpmTransport: Send + 'static {
 
 /// One connected TPM, used by one thread. No call leaves a transient object or session behind, whatever its outcome.
 pub trait TpmDevice {
-    /// Values of `pcrs`, in order; may be more than one command, so not atomic.
+    /// Values of the selected PCRs; may be more than one command, so not atomic.
     ///
     /// # Errors
     /// [`TpmError`].
-    fn pcr_read(&mut self, selection: &PcrSelection) -> Result<Vec<Digest>, TpmError>;
+    fn pcr_read(&mut self, selection: &PcrSelection) -> Result<PcrValues, TpmError>;
 
     /// Extends one PCR with one digest per bank.
     ///
@@ -64,12 +65,6 @@ pub trait TpmDevice {
     /// # Errors
     /// [`TpmError`].
     fn quote(&mut self, ak: &KeyBlob, qualifying: &[u8], selection: &PcrSelection) -> Result<Signed, TpmError>;
-
-    /// TPM2_GetTime by the attestation key: the clock, in the scale that its quotes use.
-    ///
-    /// # Errors
-    /// [`TpmError`].
-    fn time(&mut self, ak: &KeyBlob, qualifying: &[u8]) -> Result<Signed, TpmError>;
 
     /// TPM2_Certify of `key` by the attestation key. Certifying needs the ADMIN role, which for adminWithPolicy = 0 is
     /// the empty auth value (Part 1, 19.2): it works whatever the PCRs are, and says nothing about them.

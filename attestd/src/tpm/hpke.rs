@@ -6,12 +6,13 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 use aws_lc_rs::hmac;
+use evidence::tpm::pcr::PcrSelection;
 use zeroize::Zeroizing;
 
 use super::actor::Tpm;
 use super::device::EccPointBytes;
 use super::error::TpmError;
-use super::types::{KeyBlob, PcrSelection};
+use super::types::KeyBlob;
 
 /// Uncompressed P-256 point (SEC 1, 2.3.3).
 const POINT_BYTES: usize = 65;

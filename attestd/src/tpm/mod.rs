@@ -8,9 +8,11 @@ pub mod device;
 pub mod error;
 pub mod esys;
 pub mod hpke;
+pub mod objects;
+pub mod quote;
 pub mod types;
 
 pub use actor::Tpm;
 pub use device::TpmDevice;
 pub use error::TpmError;
-pub use types::{ClockReading, HandleCounts, KeyBlob, PcrSelection, Signed};
+pub use types::{ClockBreak, HandleCounts, KeyBlob, Signed};

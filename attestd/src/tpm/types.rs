@@ -1,18 +1,7 @@
 //! Plain values that go in and out of a TPM; wire forms are those of TPM 2.0 Library Part 2.
 
-use std::collections::BTreeSet;
-
-use evidence::digest::HashAlg;
+use evidence::tpm::attest::ClockInfo;
 use serde::{Deserialize, Serialize};
-
-/// One bank and the PCRs of it, ascending.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PcrSelection {
-    /// The bank.
-    pub bank: HashAlg,
-    /// The PCRs, 0–23.
-    pub pcrs: BTreeSet<u8>,
-}
 
 /// A key as the TPM gave it for safekeeping: useless in any other TPM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,26 +24,32 @@ pub struct Signed {
     pub signature: Vec<u8>,
 }
 
-/// The TPM's own clock (TPMS_CLOCK_INFO).
+/// What happened to the TPM between two readings of its clock, if anything that ends leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClockReading {
-    /// Milliseconds powered, over the life of the TPM.
-    pub clock_ms: u64,
-    /// TPM resets (reboots).
-    pub reset_count: u32,
-    /// Resumes since the last reset.
-    pub restart_count: u32,
-    /// False if the clock may have been larger before.
-    pub safe: bool,
+pub enum ClockBreak {
+    /// TPM reset: the machine was started anew, or the TPM was.
+    Reset,
+    /// TPM resumed or restarted: the machine was suspended.
+    Restarted,
+    /// The clock is earlier than it was: another TPM, or a restored copy.
+    WentBack,
 }
 
-impl ClockReading {
-    /// Whether the TPM was reset, restarted or replaced between `earlier` and this reading.
+impl ClockBreak {
+    /// Compares two readings by one AK (for others, counters are obfuscated per key: Part 1, 36.7).
     #[must_use]
-    pub const fn breaks_from(&self, earlier: &Self) -> bool {
-        self.reset_count != earlier.reset_count
-            || self.restart_count != earlier.restart_count
-            || self.clock_ms < earlier.clock_ms
+    pub const fn between(earlier: &ClockInfo, now: &ClockInfo) -> Option<Self> {
+        if now.reset_count < earlier.reset_count {
+            Some(Self::WentBack)
+        } else if now.reset_count > earlier.reset_count {
+            Some(Self::Reset)
+        } else if now.restart_count < earlier.restart_count || now.clock_ms < earlier.clock_ms {
+            Some(Self::WentBack)
+        } else if now.restart_count > earlier.restart_count {
+            Some(Self::Restarted)
+        } else {
+            None
+        }
     }
 }
 
@@ -67,4 +62,26 @@ pub struct HandleCounts {
     pub loaded_sessions: usize,
     /// Sessions whose context was saved.
     pub saved_sessions: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_break_is_told_apart() {
+        let base = ClockInfo { clock_ms: 100, reset_count: 5, restart_count: 2, safe: true };
+        let cases = [
+            (ClockInfo { clock_ms: 100, ..base }, None),
+            (ClockInfo { clock_ms: 101, ..base }, None),
+            (ClockInfo { clock_ms: 99, ..base }, Some(ClockBreak::WentBack)),
+            (ClockInfo { reset_count: 6, restart_count: 0, clock_ms: 90, ..base }, Some(ClockBreak::Reset)),
+            (ClockInfo { reset_count: 4, clock_ms: 200, ..base }, Some(ClockBreak::WentBack)),
+            (ClockInfo { restart_count: 3, ..base }, Some(ClockBreak::Restarted)),
+            (ClockInfo { restart_count: 1, ..base }, Some(ClockBreak::WentBack)),
+        ];
+        for (now, expected) in cases {
+            assert_eq!(ClockBreak::between(&base, &now), expected, "{now:?}");
+        }
+    }
 }

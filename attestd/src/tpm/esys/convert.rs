@@ -1,6 +1,7 @@
 //! Between our plain values and tss-esapi's.
 
 use evidence::digest::{Digest, HashAlg};
+use evidence::tpm::pcr::PcrSelection;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::{
     Attest, DigestValues, PcrSelectionList, PcrSlot, Private, Public, Signature, SignatureScheme,
@@ -9,7 +10,7 @@ use tss_esapi::traits::{Marshall as _, UnMarshall as _};
 
 use super::rc;
 use crate::tpm::error::TpmError;
-use crate::tpm::types::{KeyBlob, PcrSelection, Signed};
+use crate::tpm::types::{KeyBlob, Signed};
 
 /// The AK's own scheme, fixed in its public area.
 pub(super) const KEY_SCHEME: SignatureScheme = SignatureScheme::Null;
@@ -44,7 +45,7 @@ pub(super) fn selection_list(bank: HashAlg, pcrs: impl IntoIterator<Item = u8>) 
 }
 
 pub(super) fn selection(selection: &PcrSelection) -> Result<PcrSelectionList, TpmError> {
-    selection_list(selection.bank, selection.pcrs.iter().copied())
+    selection_list(selection.bank, selection.pcrs.iter())
 }
 
 pub(super) fn digest_values(digests: &[Digest]) -> Result<DigestValues, TpmError> {

@@ -1,6 +1,7 @@
 //! The commands.
 
 use evidence::digest::{Digest, HashAlg};
+use evidence::tpm::pcr::{PcrSelection, PcrValues};
 use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::CapabilityType;
 use tss_esapi::handles::{AuthHandle, NvIndexHandle, NvIndexTpmHandle, ObjectHandle, PcrHandle, TpmHandle};
@@ -16,7 +17,7 @@ use super::{EsysDevice, PASSWORD, rc, templates};
 use crate::config::EkKind;
 use crate::tpm::device::{EccPointBytes, TpmDevice};
 use crate::tpm::error::TpmError;
-use crate::tpm::types::{HandleCounts, KeyBlob, PcrSelection, Signed};
+use crate::tpm::types::{HandleCounts, KeyBlob, Signed};
 
 /// PCR_Read returns at most this many digests (Part 2, 10.9.7: TPML_DIGEST).
 const DIGESTS_PER_READ: usize = 8;
@@ -28,8 +29,8 @@ const NV_CAP_BYTES: usize = 16 * 1024;
 const NV_READ_BYTES: u16 = 512;
 
 impl TpmDevice for EsysDevice {
-    fn pcr_read(&mut self, wanted: &PcrSelection) -> Result<Vec<Digest>, TpmError> {
-        let pcrs: Vec<u8> = wanted.pcrs.iter().copied().collect();
+    fn pcr_read(&mut self, wanted: &PcrSelection) -> Result<PcrValues, TpmError> {
+        let pcrs: Vec<u8> = wanted.pcrs.iter().collect();
         let mut values = Vec::with_capacity(pcrs.len());
         for chunk in pcrs.chunks(DIGESTS_PER_READ) {
             let list = selection_list(wanted.bank, chunk.iter().copied())?;
@@ -38,12 +39,12 @@ impl TpmDevice for EsysDevice {
                 let pcr = chunk.get(digests.len()).copied().unwrap_or_default();
                 return Err(TpmError::BankAbsent { bank: wanted.bank.name(), pcr });
             }
-            for digest in digests.value() {
+            for (pcr, digest) in chunk.iter().zip(digests.value()) {
                 let value = Digest::from_bytes(wanted.bank, digest.value());
-                values.push(value.ok_or_else(|| malformed("PCR_Read", "digest of another length"))?);
+                values.push((*pcr, value.ok_or_else(|| malformed("PCR_Read", "digest of another length"))?));
             }
         }
-        Ok(values)
+        PcrValues::new(wanted.bank, values).ok_or_else(|| malformed("PCR_Read", "not the PCRs asked for"))
     }
 
     fn pcr_extend(&mut self, pcr: u8, digests: &[Digest]) -> Result<(), TpmError> {
@@ -89,14 +90,6 @@ impl TpmDevice for EsysDevice {
         self.with_key("attestation key", ak, |d, ak| {
             let answer = d.run("Quote", (PASSWORD, None, None), |c| c.quote(ak, qualifying, KEY_SCHEME, list))?;
             signed("Quote", answer)
-        })
-    }
-
-    fn time(&mut self, ak: &KeyBlob, qualifying: &[u8]) -> Result<Signed, TpmError> {
-        let qualifying = data(qualifying)?;
-        self.with_key("attestation key", ak, |d, ak| {
-            let answer = d.run("GetTime", (PASSWORD, PASSWORD, None), |c| c.get_time(ak, qualifying, KEY_SCHEME))?;
-            signed("GetTime", answer)
         })
     }
 
