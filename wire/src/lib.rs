@@ -4,6 +4,18 @@
 //! sent goes through a `TryFrom` into a type of this crate before anything else looks at it.
 //! Signed and content-addressed things travel as the exact bytes that were signed or hashed.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+
+pub mod bounded;
 pub mod protocol;
 
 /// Generated messages, clients and servers.

@@ -1,0 +1,157 @@
+//! What a node says on its stream.
+
+use evidence::{digest::Sha256Digest, names::NodeId};
+
+use super::{
+    ARTIFACTS_CAP, CHECKPOINT_CAP_BYTES, EVIDENCE_CAP_BYTES, FieldDenial, INTENT_CAP_BYTES, NODE_RECORD_CAP_BYTES,
+    TEXT_CAP_BYTES, bytes, bytes_or_none, digest, node_id, refuse, text,
+};
+use crate::proto::{self, node_message::Message};
+
+/// One message of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeRequest {
+    /// First message of a stream.
+    Hello(Hello),
+    /// Asks for a first artifact.
+    Authorize {
+        /// Signed intent.
+        intent: Vec<u8>,
+        /// Newest record of its lineage that the node knows.
+        lineage_head: Sha256Digest,
+    },
+    /// Asks for the renewal of live artifacts.
+    Renew {
+        /// Digests of the live artifacts, ascending.
+        artifacts: Vec<Sha256Digest>,
+        /// Newest record of its lineage that the node knows.
+        lineage_head: Sha256Digest,
+    },
+    /// Offers evidence as a source of reference values.
+    Capture {
+        /// Newest record of its lineage that the node knows.
+        lineage_head: Sha256Digest,
+    },
+    /// Answers a challenge.
+    Evidence {
+        /// CMW collection.
+        cmw: Vec<u8>,
+    },
+    /// Reports a halt.
+    Halt {
+        /// Signed halt record.
+        cose: Vec<u8>,
+    },
+    /// Reports an end.
+    End {
+        /// Signed end record.
+        cose: Vec<u8>,
+    },
+}
+
+/// First message of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Who the node says it is.
+    pub node_id: NodeId,
+    /// Version of its daemon.
+    pub version: String,
+    /// Newest checkpoint of this verifier's log that it holds; empty if none.
+    pub newest_checkpoint: Vec<u8>,
+    /// Whether it holds a durable halt.
+    pub halted: bool,
+}
+
+impl TryFrom<proto::NodeMessage> for NodeRequest {
+    type Error = FieldDenial;
+
+    fn try_from(given: proto::NodeMessage) -> Result<Self, FieldDenial> {
+        match given.message.ok_or(refuse("message", "absent"))? {
+            Message::Hello(hello) => Ok(Self::Hello(hello.try_into()?)),
+            Message::Authorize(authorize) => Ok(Self::Authorize {
+                intent: bytes("intent", authorize.intent, INTENT_CAP_BYTES)?,
+                lineage_head: digest("lineage_head", &authorize.lineage_head)?,
+            }),
+            Message::Renew(renew) => Ok(Self::Renew {
+                artifacts: artifacts(&renew.artifacts)?,
+                lineage_head: digest("lineage_head", &renew.lineage_head)?,
+            }),
+            Message::Capture(capture) => {
+                Ok(Self::Capture { lineage_head: digest("lineage_head", &capture.lineage_head)? })
+            }
+            Message::Evidence(evidence) => Ok(Self::Evidence { cmw: bytes("cmw", evidence.cmw, EVIDENCE_CAP_BYTES)? }),
+            Message::Halt(record) => Ok(Self::Halt { cose: bytes("halt", record.cose, NODE_RECORD_CAP_BYTES)? }),
+            Message::End(record) => Ok(Self::End { cose: bytes("end", record.cose, NODE_RECORD_CAP_BYTES)? }),
+        }
+    }
+}
+
+impl TryFrom<proto::Hello> for Hello {
+    type Error = FieldDenial;
+
+    fn try_from(given: proto::Hello) -> Result<Self, FieldDenial> {
+        Ok(Self {
+            node_id: node_id(given.node_id)?,
+            version: text("version", given.version, TEXT_CAP_BYTES)?,
+            newest_checkpoint: bytes_or_none("newest_checkpoint", given.newest_checkpoint, CHECKPOINT_CAP_BYTES)?,
+            halted: given.halted,
+        })
+    }
+}
+
+fn artifacts(given: &[Vec<u8>]) -> Result<Vec<Sha256Digest>, FieldDenial> {
+    if given.is_empty() || given.len() > ARTIFACTS_CAP {
+        return Err(refuse("artifacts", "too many or too few"));
+    }
+    let artifacts: Vec<_> = given.iter().map(|item| digest("artifacts", item)).collect::<Result<_, _>>()?;
+    if artifacts.is_sorted_by(|a, b| a < b) { Ok(artifacts) } else { Err(refuse("artifacts", "not ascending")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(message: Message) -> Result<NodeRequest, FieldDenial> {
+        proto::NodeMessage { message: Some(message) }.try_into()
+    }
+
+    #[test]
+    fn every_field_is_bounded() {
+        let head = vec![7; 32];
+        let hello = proto::Hello { node_id: "n1".into(), version: "0.1.0".into(), ..Default::default() };
+        let authorize = proto::Authorize { intent: vec![1], lineage_head: head.clone() };
+        let renew = proto::Renew { artifacts: vec![vec![1; 32], vec![2; 32]], lineage_head: head.clone() };
+        for accepted in [
+            Message::Hello(hello.clone()),
+            Message::Authorize(authorize.clone()),
+            Message::Renew(renew.clone()),
+            Message::Capture(proto::Capture { lineage_head: head }),
+            Message::Evidence(proto::Evidence { cmw: vec![1] }),
+            Message::Halt(proto::Record { cose: vec![1] }),
+            Message::End(proto::Record { cose: vec![1] }),
+        ] {
+            read(accepted).unwrap();
+        }
+        let record = |bytes| proto::Record { cose: vec![0; bytes] };
+        for (refused, field) in [
+            (Message::Hello(proto::Hello { node_id: "N1".into(), ..hello.clone() }), "node_id"),
+            (Message::Hello(proto::Hello { version: "\n".into(), ..hello.clone() }), "version"),
+            (Message::Hello(proto::Hello { newest_checkpoint: vec![0; 65_537], ..hello }), "newest_checkpoint"),
+            (Message::Authorize(proto::Authorize { intent: vec![], ..authorize.clone() }), "intent"),
+            (Message::Authorize(proto::Authorize { intent: vec![0; 60_000], ..authorize.clone() }), "intent"),
+            (Message::Authorize(proto::Authorize { lineage_head: vec![0; 31], ..authorize }), "lineage_head"),
+            (Message::Renew(proto::Renew { artifacts: vec![], ..renew.clone() }), "artifacts"),
+            (Message::Renew(proto::Renew { artifacts: vec![vec![1; 32]; 17], ..renew.clone() }), "artifacts"),
+            (Message::Renew(proto::Renew { artifacts: vec![vec![1; 33]], ..renew.clone() }), "artifacts"),
+            (Message::Renew(proto::Renew { artifacts: vec![vec![2; 32], vec![1; 32]], ..renew.clone() }), "artifacts"),
+            (Message::Renew(proto::Renew { artifacts: vec![vec![1; 32], vec![1; 32]], ..renew }), "artifacts"),
+            (Message::Capture(proto::Capture { lineage_head: vec![] }), "lineage_head"),
+            (Message::Evidence(proto::Evidence { cmw: vec![0; EVIDENCE_CAP_BYTES + 1] }), "cmw"),
+            (Message::Halt(record(0)), "halt"),
+            (Message::End(record(NODE_RECORD_CAP_BYTES + 1)), "end"),
+        ] {
+            assert_eq!(read(refused).unwrap_err().field, field);
+        }
+        assert_eq!(NodeRequest::try_from(proto::NodeMessage { message: None }).unwrap_err().field, "message");
+    }
+}

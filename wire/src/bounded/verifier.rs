@@ -1,0 +1,287 @@
+//! What a verifier says on a node's stream. The node trusts nothing of it beyond what is signed.
+
+use evidence::{
+    challenge::CHALLENGE_TTL_S,
+    digest::{HashAlg, Sha256Digest},
+    names::ItemName,
+};
+
+use super::{
+    ARTIFACT_CAP_BYTES, CHECKPOINT_CAP_BYTES, FieldDenial, RECEIPT_CAP_BYTES, RESULT_CAP_BYTES, REVOCATION_CAP_BYTES,
+    SIGNATURES_CAP, STATE_CAP_BYTES, STATEMENT_CAP_BYTES, TEXT_CAP_BYTES, bytes, digest, item_name, list, refuse,
+    spiffe_id, text,
+};
+use crate::proto::{self, verifier_message::Message};
+
+/// Longest HPKE encapsulation (X-Wing: 1,120 bytes), in bytes.
+pub const ENCAPSULATED_CAP_BYTES: usize = 1_536;
+/// Longest wrapped execution key, in bytes.
+pub const SEALED_CAP_BYTES: usize = 8 * 1024;
+/// PCRs that a TPM has at most in our selections.
+pub const PCR_COUNT: u32 = 24;
+
+/// One message of a verifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VerifierAnswer {
+    /// Answers hello.
+    Welcome(Welcome),
+    /// Asks for evidence.
+    Challenge(ChallengeTerms),
+    /// Authorizes or renews.
+    Authorization(Authorization),
+    /// Refuses.
+    Refusal(Refusal),
+    /// A halt, an end or captured evidence is in the log.
+    Recorded(Recorded),
+    /// Comes unasked.
+    Push(Push),
+    /// Takes a halted node back.
+    Readmission {
+        /// COSE_Sign1 over one statement by distinct keys.
+        statements: Vec<Vec<u8>>,
+    },
+}
+
+/// Answers hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// Signed governance state.
+    pub governance_state: Vec<u8>,
+    /// Newest signed checkpoint.
+    pub checkpoint: Vec<u8>,
+    /// Newest record that the verifier holds of this node.
+    pub lineage_head: Sha256Digest,
+}
+
+/// What the verifier demands of one evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChallengeTerms {
+    /// 256 random bits.
+    pub nonce: [u8; 32],
+    /// Milliseconds from sending, at most ten seconds.
+    pub expires_after_ms: u64,
+    /// The verifier's SPIFFE ID.
+    pub audience: String,
+    /// Governance epoch.
+    pub epoch: u64,
+    /// Bank to quote: SHA-256 or SHA-384.
+    pub pcr_bank: HashAlg,
+    /// PCRs to quote, ascending.
+    pub pcrs: Vec<u8>,
+    /// PCRs of the node key's policy, ascending.
+    pub node_key_pcrs: Vec<u8>,
+    /// Whether the event log must come.
+    pub event_log: bool,
+    /// Whether the IMA log must come.
+    pub ima_log: bool,
+    /// What the evidence is about.
+    pub subject: Sha256Digest,
+}
+
+/// Authorizes or renews.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorization {
+    /// Signed artifact.
+    pub artifact: Vec<u8>,
+    /// Signed Attestation Result.
+    pub result: Vec<u8>,
+    /// Wrapped execution keys; none on renewal.
+    pub keys: Vec<WrappedKey>,
+    /// Receipt of the record.
+    pub receipt: Vec<u8>,
+    /// Newest record of this node's lineage.
+    pub lineage_head: Sha256Digest,
+}
+
+/// An execution key for the node key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrappedKey {
+    /// Its name.
+    pub name: ItemName,
+    /// HPKE encapsulation.
+    pub encapsulated: Vec<u8>,
+    /// HPKE ciphertext.
+    pub sealed: Vec<u8>,
+}
+
+/// Whether the verifier judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalClass {
+    /// It judged, and said no.
+    Denied,
+    /// It could not judge.
+    Fault,
+}
+
+/// Refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Denial or fault.
+    pub class: RefusalClass,
+    /// Stable code.
+    pub code: String,
+    /// Log index of the denial record.
+    pub entry: Option<u64>,
+    /// Newest record of the node's lineage, when the refusal is part of it.
+    pub lineage_head: Option<Sha256Digest>,
+    /// Whether the node must halt.
+    pub halt: bool,
+}
+
+/// A record is in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its index.
+    pub index: u64,
+    /// Its receipt.
+    pub receipt: Vec<u8>,
+    /// Newest record of this node's lineage.
+    pub lineage_head: Sha256Digest,
+}
+
+/// Comes unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// Signed revocation.
+    Revocation(Vec<u8>),
+    /// The node must halt.
+    Halt {
+        /// Stable code.
+        code: String,
+        /// Reason for people.
+        reason: String,
+    },
+    /// Newer signed checkpoint.
+    Checkpoint(Vec<u8>),
+}
+
+impl TryFrom<proto::VerifierMessage> for VerifierAnswer {
+    type Error = FieldDenial;
+
+    fn try_from(given: proto::VerifierMessage) -> Result<Self, FieldDenial> {
+        match given.message.ok_or(refuse("message", "absent"))? {
+            Message::Welcome(welcome) => Ok(Self::Welcome(Welcome {
+                governance_state: bytes("governance_state", welcome.governance_state, STATE_CAP_BYTES)?,
+                checkpoint: bytes("checkpoint", welcome.checkpoint, CHECKPOINT_CAP_BYTES)?,
+                lineage_head: digest("lineage_head", &welcome.lineage_head)?,
+            })),
+            Message::Challenge(challenge) => Ok(Self::Challenge(challenge.try_into()?)),
+            Message::Authorization(authorization) => Ok(Self::Authorization(authorization.try_into()?)),
+            Message::Refusal(refusal) => Ok(Self::Refusal(refusal.try_into()?)),
+            Message::Recorded(recorded) => Ok(Self::Recorded(Recorded {
+                index: recorded.index,
+                receipt: bytes("receipt", recorded.receipt, RECEIPT_CAP_BYTES)?,
+                lineage_head: digest("lineage_head", &recorded.lineage_head)?,
+            })),
+            Message::Push(push) => Ok(Self::Push(push.try_into()?)),
+            Message::Readmission(readmission) => Ok(Self::Readmission {
+                statements: list("statements", readmission.statements, 1..=SIGNATURES_CAP, STATEMENT_CAP_BYTES)?,
+            }),
+        }
+    }
+}
+
+impl TryFrom<proto::Challenge> for ChallengeTerms {
+    type Error = FieldDenial;
+
+    fn try_from(given: proto::Challenge) -> Result<Self, FieldDenial> {
+        if given.expires_after_ms == 0 || given.expires_after_ms > CHALLENGE_TTL_S.saturating_mul(1000) {
+            return Err(refuse("expires_after_ms", "not within ten seconds"));
+        }
+        let bank = HashAlg::from_name(&given.pcr_bank).filter(|bank| matches!(bank, HashAlg::Sha256 | HashAlg::Sha384));
+        Ok(Self {
+            nonce: <[u8; 32]>::try_from(given.nonce).map_err(|_| refuse("nonce", "not 32 bytes"))?,
+            expires_after_ms: given.expires_after_ms,
+            audience: spiffe_id("audience", given.audience)?,
+            epoch: given.epoch,
+            pcr_bank: bank.ok_or(refuse("pcr_bank", "neither sha256 nor sha384"))?,
+            pcrs: pcrs("pcrs", &given.pcrs)?,
+            node_key_pcrs: pcrs("node_key_pcrs", &given.node_key_pcrs)?,
+            event_log: given.event_log,
+            ima_log: given.ima_log,
+            subject: digest("subject", &given.subject)?,
+        })
+    }
+}
+
+impl TryFrom<proto::Authorization> for Authorization {
+    type Error = FieldDenial;
+
+    fn try_from(given: proto::Authorization) -> Result<Self, FieldDenial> {
+        if given.keys.len() > governance::scope::KEYS_CAP {
+            return Err(refuse("keys", "too many"));
+        }
+        Ok(Self {
+            artifact: bytes("artifact", given.artifact, ARTIFACT_CAP_BYTES)?,
+            result: bytes("result", given.result, RESULT_CAP_BYTES)?,
+            keys: given.keys.into_iter().map(WrappedKey::try_from).collect::<Result<_, _>>()?,
+            receipt: bytes("receipt", given.receipt, RECEIPT_CAP_BYTES)?,
+            lineage_head: digest("lineage_head", &given.lineage_head)?,
+        })
+    }
+}
+
+impl TryFrom<proto::WrappedKey> for WrappedKey {
+    type Error = FieldDenial;
+
+    fn try_from(given: proto::WrappedKey) -> Result<Self, FieldDenial> {
+        Ok(Self {
+            name: item_name("keys.name", given.name)?,
+            encapsulated: bytes("keys.encapsulated", given.encapsulated, ENCAPSULATED_CAP_BYTES)?,
+            sealed: bytes("keys.sealed", given.sealed, SEALED_CAP_BYTES)?,
+        })
+    }
+}
+
+impl TryFrom<proto::Refusal> for Refusal {
+    type Error = FieldDenial;
+
+    fn try_from(given: proto::Refusal) -> Result<Self, FieldDenial> {
+        let class = match given.class.as_str() {
+            "denied" => RefusalClass::Denied,
+            "fault" => RefusalClass::Fault,
+            _ => return Err(refuse("class", "neither denied nor fault")),
+        };
+        let entry = match given.entry.as_str() {
+            "" => None,
+            index => Some(index.parse().map_err(|_| refuse("entry", "not a log index"))?),
+        };
+        let lineage_head = match given.lineage_head.as_slice() {
+            [] => None,
+            head => Some(digest("lineage_head", head)?),
+        };
+        Ok(Self { class, code: code(given.code)?, entry, lineage_head, halt: given.halt })
+    }
+}
+
+impl TryFrom<proto::Push> for Push {
+    type Error = FieldDenial;
+
+    fn try_from(given: proto::Push) -> Result<Self, FieldDenial> {
+        use proto::push::Push as Given;
+        match given.push.ok_or(refuse("push", "absent"))? {
+            Given::Revocation(revocation) => {
+                Ok(Self::Revocation(bytes("revocation", revocation.cose, REVOCATION_CAP_BYTES)?))
+            }
+            Given::Halt(halt) => {
+                Ok(Self::Halt { code: code(halt.code)?, reason: text("reason", halt.reason, TEXT_CAP_BYTES)? })
+            }
+            Given::Checkpoint(note) => Ok(Self::Checkpoint(bytes("checkpoint", note, CHECKPOINT_CAP_BYTES)?)),
+        }
+    }
+}
+
+fn code(given: String) -> Result<String, FieldDenial> {
+    audit::record::Code::new(given).map(String::from).map_err(|_| refuse("code", "not a code"))
+}
+
+/// PCR indices, ascending, each below [`PCR_COUNT`], at least one.
+fn pcrs(field: &'static str, given: &[u32]) -> Result<Vec<u8>, FieldDenial> {
+    let sound = !given.is_empty() && given.iter().all(|pcr| *pcr < PCR_COUNT) && given.is_sorted_by(|a, b| a < b);
+    let pcrs: Option<Vec<u8>> = given.iter().map(|pcr| u8::try_from(*pcr).ok()).collect();
+    pcrs.filter(|_| sound).ok_or(refuse(field, "not ascending PCR indices"))
+}
+
+#[cfg(test)]
+#[path = "verifier_tests.rs"]
+mod tests;

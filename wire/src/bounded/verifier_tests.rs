@@ -1,0 +1,97 @@
+use super::*;
+
+fn challenge() -> proto::Challenge {
+    proto::Challenge {
+        nonce: vec![1; 32],
+        expires_after_ms: 10_000,
+        audience: "spiffe://a.example/verifier".into(),
+        epoch: 3,
+        pcr_bank: "sha256".into(),
+        pcrs: vec![0, 4, 7],
+        node_key_pcrs: vec![0],
+        event_log: true,
+        ima_log: false,
+        subject: vec![2; 32],
+    }
+}
+
+#[test]
+fn a_challenge_is_complete_and_bounded() {
+    let read = ChallengeTerms::try_from(challenge()).unwrap();
+    assert_eq!((read.pcrs, read.pcr_bank), (vec![0, 4, 7], HashAlg::Sha256));
+    let base = challenge;
+    for (bent, field) in [
+        (proto::Challenge { nonce: vec![1; 31], ..base() }, "nonce"),
+        (proto::Challenge { expires_after_ms: 10_001, ..base() }, "expires_after_ms"),
+        (proto::Challenge { expires_after_ms: 0, ..base() }, "expires_after_ms"),
+        (proto::Challenge { audience: "https://a".into(), ..base() }, "audience"),
+        (proto::Challenge { audience: format!("spiffe://{}", "a".repeat(256)), ..base() }, "audience"),
+        (proto::Challenge { pcr_bank: "sha1".into(), ..base() }, "pcr_bank"),
+        (proto::Challenge { pcr_bank: "SHA256".into(), ..base() }, "pcr_bank"),
+        (proto::Challenge { pcrs: vec![], ..base() }, "pcrs"),
+        (proto::Challenge { pcrs: vec![24], ..base() }, "pcrs"),
+        (proto::Challenge { pcrs: vec![256], ..base() }, "pcrs"),
+        (proto::Challenge { pcrs: vec![4, 0], ..base() }, "pcrs"),
+        (proto::Challenge { pcrs: vec![4, 4], ..base() }, "pcrs"),
+        (proto::Challenge { node_key_pcrs: vec![], ..base() }, "node_key_pcrs"),
+        (proto::Challenge { subject: vec![], ..base() }, "subject"),
+    ] {
+        assert_eq!(ChallengeTerms::try_from(bent).unwrap_err().field, field);
+    }
+}
+
+#[test]
+fn an_authorization_is_complete_and_bounded() {
+    let key = proto::WrappedKey { name: "db".into(), encapsulated: vec![1], sealed: vec![1] };
+    let base = || proto::Authorization {
+        artifact: vec![1],
+        result: vec![1],
+        keys: vec![key.clone()],
+        receipt: vec![1],
+        lineage_head: vec![1; 32],
+    };
+    Authorization::try_from(base()).unwrap();
+    let keyed = |key| proto::Authorization { keys: vec![key], ..base() };
+    for (bent, field) in [
+        (proto::Authorization { artifact: vec![], ..base() }, "artifact"),
+        (proto::Authorization { artifact: vec![0; ARTIFACT_CAP_BYTES + 1], ..base() }, "artifact"),
+        (proto::Authorization { result: vec![0; RESULT_CAP_BYTES + 1], ..base() }, "result"),
+        (proto::Authorization { receipt: vec![0; RECEIPT_CAP_BYTES + 1], ..base() }, "receipt"),
+        (proto::Authorization { lineage_head: vec![1; 33], ..base() }, "lineage_head"),
+        (proto::Authorization { keys: vec![key.clone(); 33], ..base() }, "keys"),
+        (keyed(proto::WrappedKey { name: "../db".into(), ..key.clone() }), "keys.name"),
+        (keyed(proto::WrappedKey { encapsulated: vec![0; 2_000], ..key.clone() }), "keys.encapsulated"),
+        (keyed(proto::WrappedKey { sealed: vec![], ..key.clone() }), "keys.sealed"),
+    ] {
+        assert_eq!(Authorization::try_from(bent).unwrap_err().field, field);
+    }
+}
+
+#[test]
+fn refusals_pushes_and_the_rest() {
+    let base = || proto::Refusal { class: "denied".into(), code: "governance.expired".into(), ..Default::default() };
+    assert_eq!(Refusal::try_from(base()).unwrap().entry, None);
+    assert_eq!(Refusal::try_from(proto::Refusal { entry: "17".into(), ..base() }).unwrap().entry, Some(17));
+    for (bent, field) in [
+        (proto::Refusal { class: "Denied".into(), ..base() }, "class"),
+        (proto::Refusal { code: "Expired!".into(), ..base() }, "code"),
+        (proto::Refusal { code: String::new(), ..base() }, "code"),
+        (proto::Refusal { entry: "-1".into(), ..base() }, "entry"),
+        (proto::Refusal { lineage_head: vec![1], ..base() }, "lineage_head"),
+    ] {
+        assert_eq!(Refusal::try_from(bent).unwrap_err().field, field);
+    }
+    let read = |message| VerifierAnswer::try_from(proto::VerifierMessage { message });
+    assert_eq!(read(None).unwrap_err().field, "message");
+    assert_eq!(read(Some(Message::Push(proto::Push { push: None }))).unwrap_err().field, "push");
+    let readmission = |statements| Some(Message::Readmission(proto::Readmission { statements }));
+    assert_eq!(read(readmission(vec![])).unwrap_err().field, "statements");
+    assert_eq!(read(readmission(vec![vec![1]; 17])).unwrap_err().field, "statements");
+    read(readmission(vec![vec![1]; 2])).unwrap();
+    let halt = |reason: &str| {
+        let halt = proto::Halt { code: "governance.revoked".into(), reason: reason.into() };
+        Some(Message::Push(proto::Push { push: Some(proto::push::Push::Halt(halt)) }))
+    };
+    read(halt("key leaked")).unwrap();
+    assert_eq!(read(halt("\u{1b}[2J")).unwrap_err().field, "reason");
+}
