@@ -105,8 +105,7 @@ impl Statement {
         now: UnixSeconds,
     ) -> Result<VerifiedStatement, GovernanceDenial> {
         let payload = codec::verify_threshold(KIND, Purpose::Statement, domain, signatures, authority)?;
-        let statement: Self = codec::read(KIND, &payload)?;
-        statement.bounded()?;
+        let statement = Self::decode(&payload)?;
         if statement.domain != *domain {
             let (got, expected) = (statement.domain, domain.clone());
             return Err(GovernanceDenial::Domain { what: KIND.name, got, expected });
@@ -121,6 +120,16 @@ impl Statement {
             return Err(GovernanceDenial::StatementReplayed { got: statement.sequence, min: sequence_min });
         }
         Ok(VerifiedStatement { digest: Sha256Digest::of(&payload), statement })
+    }
+
+    /// Reads the payload of a statement whose signatures were verified elsewhere.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial`] for the first rule broken.
+    pub fn decode(payload: &[u8]) -> Result<Self, GovernanceDenial> {
+        let statement: Self = codec::read(KIND, payload)?;
+        statement.bounded()?;
+        Ok(statement)
     }
 
     fn bounded(&self) -> Result<(), GovernanceDenial> {

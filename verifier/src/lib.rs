@@ -22,6 +22,7 @@ pub mod live;
 pub mod log;
 pub mod metrics;
 pub mod nodes;
+pub mod payloads;
 pub mod random;
 pub mod store;
 pub mod tls;

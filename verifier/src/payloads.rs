@@ -1,0 +1,72 @@
+//! What signed payloads say, for the proof verification in `audit`: the types are `governance`'s.
+
+use audit::payload::{ArtifactFacts, DomainKeys, NodeFacts, PayloadReader, ReadmissionFacts, TimedKey};
+use governance::{
+    artifact::Artifact,
+    end::EndRecord,
+    halt::HaltRecord,
+    intent::Intent,
+    statement::{Order, Statement},
+    trust_bundle::{KeyRecord, TrustBundle},
+};
+
+/// Reads payloads with the one set of readers that the service itself uses.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GovernancePayloads;
+
+impl PayloadReader for GovernancePayloads {
+    fn domain_keys(&self, payload: &[u8]) -> Result<DomainKeys, String> {
+        let bundle = TrustBundle::decode(payload).map_err(|denial| denial.to_string())?;
+        Ok(DomainKeys {
+            domain: bundle.domain,
+            issuer: timed(bundle.issuer),
+            log_origin: bundle.log_origin,
+            log: timed(bundle.log),
+            witness: timed(bundle.witness),
+        })
+    }
+
+    fn intent(&self, payload: &[u8]) -> Result<NodeFacts, String> {
+        let intent = Intent::decode(payload).map_err(|denial| denial.to_string())?;
+        Ok(NodeFacts { node: intent.node, intent: None, code: None })
+    }
+
+    fn artifact(&self, payload: &[u8]) -> Result<ArtifactFacts, String> {
+        let artifact = Artifact::decode(payload).map_err(|denial| denial.to_string())?;
+        let (terms, receipt) = artifact.into_parts();
+        Ok(ArtifactFacts {
+            id: terms.id.0,
+            terms: terms.digest().map_err(|denial| denial.to_string())?,
+            index: receipt.index,
+            entry: receipt.entry,
+            intent: terms.intent,
+            node: terms.bindings.node,
+            lease_seq: terms.lease.seq,
+        })
+    }
+
+    fn halt(&self, payload: &[u8]) -> Result<NodeFacts, String> {
+        let halt = HaltRecord::decode(payload).map_err(|denial| denial.to_string())?;
+        let code = halt.reason.code().to_owned();
+        Ok(NodeFacts { node: halt.node, intent: None, code: Some(code) })
+    }
+
+    fn end(&self, payload: &[u8]) -> Result<NodeFacts, String> {
+        let end = EndRecord::decode(payload).map_err(|denial| denial.to_string())?;
+        Ok(NodeFacts { node: end.node, intent: Some(end.intent), code: None })
+    }
+
+    fn readmission(&self, payload: &[u8]) -> Result<ReadmissionFacts, String> {
+        let statement = Statement::decode(payload).map_err(|denial| denial.to_string())?;
+        match statement.order {
+            Order::Readmit { node, halt, epoch } => Ok(ReadmissionFacts { node, halt, epoch }),
+            Order::ActivateReferences { .. } | Order::ActivatePolicy { .. } | Order::Revoke(_) => {
+                Err("orders something else".to_owned())
+            }
+        }
+    }
+}
+
+fn timed(records: Vec<KeyRecord>) -> Vec<TimedKey> {
+    records.into_iter().map(|record| TimedKey { key: record.key, from: record.from, until: record.until }).collect()
+}
