@@ -55,6 +55,9 @@ CREATE TABLE nodes (
     reason TEXT NOT NULL,
     head_current BYTEA NOT NULL,
     head_acked BYTEA NOT NULL,
+    heads_unseen BYTEA NOT NULL,
+    halt BYTEA NOT NULL,
+    readmission BYTEA NOT NULL,
     reset_count BIGINT NOT NULL,
     restart_count BIGINT NOT NULL,
     clock_ms BIGINT NOT NULL,
@@ -95,33 +98,50 @@ CREATE TABLE execution_keys (
     created_at BIGINT NOT NULL
 );
 
--- Signed sets; the bytes are in blobs. family is "reference" or "policy".
+-- Signatures over one payload, which is named by its SHA-256: reference and
+-- policy sets, statements, trust bundles. A threshold needs several.
+CREATE TABLE signatures (
+    payload BYTEA NOT NULL,
+    kid TEXT NOT NULL,
+    cose BYTEA NOT NULL,
+    stored_at BIGINT NOT NULL,
+    PRIMARY KEY (payload, kid)
+);
+
+-- Every version of every set that was imported. family is "reference" or
+-- "policy"; the bytes are in signatures.
 CREATE TABLE signed_sets (
     family TEXT NOT NULL,
     set_id TEXT NOT NULL,
     version BIGINT NOT NULL,
-    digest BYTEA NOT NULL,
-    signer TEXT NOT NULL,
-    status TEXT NOT NULL,
-    reason TEXT NOT NULL,
+    payload BYTEA NOT NULL,
     imported_at BIGINT NOT NULL,
-    activated_at BIGINT NOT NULL,
-    log_idx BIGINT NOT NULL,
     PRIMARY KEY (family, set_id, version)
 );
 
--- Statements in force: governance state, trust bundle, revocations.
+-- What happened to them, in order: deterministic CBOR of a history entry.
+CREATE TABLE set_history (
+    seq BIGINT PRIMARY KEY,
+    family TEXT NOT NULL,
+    payload BYTEA NOT NULL,
+    entry BYTEA NOT NULL
+);
+
+-- Revocations, each with the signed record that is pushed to nodes, and the
+-- domain's governance states, each with its lineage record.
 CREATE TABLE revocations (
-    digest BYTEA PRIMARY KEY,
     kind TEXT NOT NULL,
     subject TEXT NOT NULL,
-    reason TEXT NOT NULL,
+    cose BYTEA NOT NULL,
+    sequence BIGINT NOT NULL,
     log_idx BIGINT NOT NULL,
-    revoked_at BIGINT NOT NULL
+    PRIMARY KEY (kind, subject)
 );
 CREATE TABLE governance_states (
     epoch BIGINT PRIMARY KEY,
     digest BYTEA NOT NULL,
+    cose BYTEA NOT NULL,
+    record BYTEA NOT NULL,
     log_idx BIGINT NOT NULL
 );
 

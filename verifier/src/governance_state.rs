@@ -1,4 +1,4 @@
-//! The domain's own governance state: which epoch is in force. An epoch never
+//! The domain's own governance states: which epoch is in force. An epoch never
 //! goes back (I4), and every release re-reads it in its own transaction.
 
 use evidence::digest::Sha256Digest;
@@ -7,13 +7,17 @@ use sqlx::{AnyConnection, Row};
 use crate::store::{Store, StoreError, Transaction, While, signed, unsigned};
 
 /// A governance state that is or was in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateInForce {
     /// Its epoch.
     pub epoch: u64,
-    /// Digest of the signed state, in the evidence store.
+    /// Digest of the state.
     pub digest: Sha256Digest,
-    /// Where it was logged.
+    /// The signed state.
+    pub cose: Vec<u8>,
+    /// Digest of its lineage record.
+    pub record: Sha256Digest,
+    /// Where that was logged.
     pub log_index: u64,
 }
 
@@ -30,9 +34,11 @@ pub async fn advance(transaction: &mut Transaction<'_>, next: &StateInForce) -> 
     if next.epoch != current.saturating_add(1) {
         return Err(StoreError::Conflict { doing });
     }
-    sqlx::query("INSERT INTO governance_states (epoch, digest, log_idx) VALUES ($1, $2, $3)")
+    sqlx::query("INSERT INTO governance_states (epoch, digest, cose, record, log_idx) VALUES ($1, $2, $3, $4, $5)")
         .bind(signed(next.epoch)?)
         .bind(next.digest.as_bytes().to_vec())
+        .bind(next.cose.as_slice())
+        .bind(next.record.as_bytes().to_vec())
         .bind(signed(next.log_index)?)
         .execute(transaction.connection())
         .await
@@ -46,21 +52,30 @@ pub async fn epoch(transaction: &mut Transaction<'_>) -> Result<u64, StoreError>
 }
 
 pub(crate) async fn epoch_in(connection: &mut AnyConnection) -> Result<u64, StoreError> {
-    Ok(newest_in(connection).await?.map_or(0, |state| state.epoch))
+    let doing = "reading the governance epoch";
+    let row =
+        sqlx::query("SELECT MAX(epoch) AS epoch FROM governance_states").fetch_one(connection).await.doing(doing)?;
+    let epoch: Option<i64> = row.try_get("epoch").doing(doing)?;
+    epoch.map_or(Ok(0), unsigned)
 }
 
 async fn newest_in(connection: &mut AnyConnection) -> Result<Option<StateInForce>, StoreError> {
     let doing = "reading the governance state";
-    let row = sqlx::query("SELECT epoch, digest, log_idx FROM governance_states ORDER BY epoch DESC LIMIT 1")
+    let row = sqlx::query("SELECT * FROM governance_states ORDER BY epoch DESC LIMIT 1")
         .fetch_optional(connection)
         .await
         .doing(doing)?;
     let Some(row) = row else { return Ok(None) };
-    let digest: Vec<u8> = row.try_get("digest").doing(doing)?;
+    let digest = |name| {
+        let bytes: Vec<u8> = row.try_get(name).doing(doing)?;
+        Sha256Digest::try_from(bytes.as_slice())
+            .map_err(|_| StoreError::Corrupt { what: format!("governance state column {name}") })
+    };
     Ok(Some(StateInForce {
         epoch: unsigned(row.try_get("epoch").doing(doing)?)?,
-        digest: Sha256Digest::try_from(digest.as_slice())
-            .map_err(|_| StoreError::Corrupt { what: "governance state digest".to_owned() })?,
+        digest: digest("digest")?,
+        cose: row.try_get("cose").doing(doing)?,
+        record: digest("record")?,
         log_index: unsigned(row.try_get("log_idx").doing(doing)?)?,
     }))
 }

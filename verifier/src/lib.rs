@@ -13,6 +13,7 @@
 pub mod ca;
 pub mod challenges;
 pub mod clock;
+pub mod config;
 pub mod evidence_store;
 pub mod governance_state;
 pub mod keys;
@@ -24,6 +25,8 @@ pub mod metrics;
 pub mod nodes;
 pub mod payloads;
 pub mod random;
+pub mod signatures;
+pub mod state;
 pub mod store;
 pub mod tls;
 pub mod wrap;

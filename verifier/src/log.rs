@@ -11,9 +11,11 @@ mod tiles;
 mod tree;
 
 use audit::AuditDenial;
+use audit::receipt::Receipt;
 use audit::tile;
-use audit::tlog::{ProofPlan, TreeHash};
+use audit::tlog::{self, ProofPlan, TreeHash};
 use evidence::digest::Sha256Digest;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use check::{AuditReport, audit_whole_log};
@@ -35,19 +37,8 @@ use crate::store::{NewEntry, Store, StoreError};
 pub struct Logged {
     /// Its position, counted from 0.
     pub index: u64,
-    /// Inclusion proof and checkpoint.
+    /// The entry, its inclusion proof and the checkpoint that leads to.
     pub receipt: Receipt,
-}
-
-/// Inclusion proof and the checkpoint it leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
-    /// Position of the entry.
-    pub index: u64,
-    /// Inclusion proof.
-    pub proof: Vec<TreeHash>,
-    /// Signed note.
-    pub checkpoint: String,
 }
 
 /// A published state of the log.
@@ -56,18 +47,41 @@ pub(crate) struct Published {
     tree: Tree,
     head: SignedHead,
     folder: TileFolder,
+    /// The entries that this publication added.
+    fresh: Fresh,
+}
+
+/// Entries just published, from index `first` on.
+#[derive(Clone, Default)]
+pub(crate) struct Fresh {
+    first: u64,
+    entries: Arc<Vec<Vec<u8>>>,
+}
+
+impl Fresh {
+    fn at(&self, index: u64) -> Option<&Vec<u8>> {
+        self.entries.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
+    }
 }
 
 impl Published {
-    /// Receipts for `count` entries from index `first` on.
+    /// Receipts for `count` entries from index `first` on, all of them fresh.
     pub(crate) fn receipts(&self, first: u64, count: u64) -> Result<Vec<Logged>, StoreError> {
-        (first..first.saturating_add(count)).map(|index| self.receipt(index)).collect()
+        let indices = first..first.saturating_add(count);
+        indices
+            .map(|index| {
+                let entry = self.fresh.at(index).ok_or_else(|| StoreError::Corrupt {
+                    what: format!("entry {index} was not part of its own publication"),
+                })?;
+                self.receipt(index, entry.clone())
+            })
+            .collect()
     }
 
-    fn receipt(&self, index: u64) -> Result<Logged, StoreError> {
+    fn receipt(&self, index: u64, entry: Vec<u8>) -> Result<Logged, StoreError> {
         let plan = ProofPlan::inclusion(index, self.tree.size()).map_err(corrupt)?;
-        let proof = self.build(&plan)?;
-        Ok(Logged { index, receipt: self.head.receipt(index, proof) })
+        let receipt = Receipt::new(entry, index, self.build(&plan)?, self.head.note.clone());
+        Ok(Logged { index, receipt })
     }
 
     /// A proof; tiles no longer in memory are read from their files and must
@@ -124,9 +138,17 @@ impl Log {
     /// given out.
     pub fn prove(&self, entry: &Entry) -> Result<Logged, StoreError> {
         let published = self.published.borrow().clone();
-        let logged = published.receipt(entry.index)?;
-        published.head.confirm(entry, &logged.receipt)?;
+        let logged = published.receipt(entry.index, entry.bytes.clone())?;
+        let leaf = tlog::leaf_hash(&entry.bytes);
+        let (size, root) = (published.head.size, published.head.root);
+        tlog::verify_inclusion(&leaf, entry.index, size, &logged.receipt.proof, &root).map_err(corrupt)?;
         Ok(logged)
+    }
+
+    /// The signed head and everything published under it, for proofs that must
+    /// all lead to one checkpoint.
+    pub(crate) fn published(&self) -> Published {
+        self.published.borrow().clone()
     }
 
     /// Proof that the log of `old` entries is a prefix of the newest one.

@@ -79,6 +79,12 @@ pub struct Node {
     pub head_current: Sha256Digest,
     /// The newest head that it has shown to know.
     pub head_acked: Sha256Digest,
+    /// Heads between the two: it may have learnt of any of them, or of none.
+    pub heads_unseen: Vec<Sha256Digest>,
+    /// Digest of its newest halt record that we hold; zero for none.
+    pub halt: Sha256Digest,
+    /// Digest of the statement that readmitted it last; zero for none.
+    pub readmission: Sha256Digest,
     /// Last TPM clock seen.
     pub clock: ClockSeen,
     /// Governance epoch under which it was admitted last.
@@ -118,8 +124,8 @@ pub enum NodeRefusal {
 pub enum Continuity {
     /// It presented the newest record.
     Current,
-    /// It presented the one before: our last answer was lost, and any lease
-    /// sequence in it is void.
+    /// It presented an earlier one: our last answer was lost, and any lease
+    /// sequence in it is void; or we have since recorded what it did not ask for.
     AnswerLost,
 }
 
@@ -128,7 +134,7 @@ impl Node {
     pub fn continuity(&self, presented: &Sha256Digest) -> Result<Continuity, NodeRefusal> {
         if *presented == self.head_current {
             Ok(Continuity::Current)
-        } else if *presented == self.head_acked {
+        } else if *presented == self.head_acked || self.heads_unseen.contains(presented) {
             Ok(Continuity::AnswerLost)
         } else {
             Err(NodeRefusal::LineageDiscontinuous(self.identity.id.clone()))
@@ -185,8 +191,9 @@ pub async fn enrol(
     let now = unix_now();
     sqlx::query(
         "INSERT INTO nodes (node_id, ek_digest, ak_name, record_key, enrolment, status, reason, \
-         head_current, head_acked, reset_count, restart_count, clock_ms, epoch, enrolled_at, \
-         seen_at) VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, $9, $10, $11, $12, $13, $14)",
+         head_current, head_acked, heads_unseen, halt, readmission, reset_count, restart_count, \
+         clock_ms, epoch, enrolled_at, seen_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
     )
     .bind(identity.id.as_str())
     .bind(identity.ek_digest.as_bytes().to_vec())
@@ -196,6 +203,9 @@ pub async fn enrol(
     .bind(status.name())
     .bind(head.as_bytes().to_vec())
     .bind(head.as_bytes().to_vec())
+    .bind(Vec::<u8>::new())
+    .bind(Sha256Digest::ZERO.0.to_vec())
+    .bind(Sha256Digest::ZERO.0.to_vec())
     .bind(i64::from(clock.reset_count))
     .bind(i64::from(clock.restart_count))
     .bind(signed(clock.clock_ms)?)
@@ -209,8 +219,7 @@ pub async fn enrol(
 }
 
 /// Moves a node's lineage on: `presented` is what it showed, `head` the record
-/// just logged about it. Records that the node did not ask for (a quarantine)
-/// name the head as parent and leave it where the node knows it to be. Compare-and-swap, so that two streams of one node (a
+/// just logged about it. Compare-and-swap, so that two streams of one node (a
 /// clone) cannot both go on.
 pub async fn advance(
     transaction: &mut Transaction<'_>,
@@ -221,11 +230,12 @@ pub async fn advance(
     let node = read(transaction, id).await?;
     let continuity = node.continuity(presented)?;
     let moved = sqlx::query(
-        "UPDATE nodes SET head_current = $1, head_acked = $2, seen_at = $3 \
-         WHERE node_id = $4 AND head_current = $5",
+        "UPDATE nodes SET head_current = $1, head_acked = $2, heads_unseen = $3, seen_at = $4 \
+         WHERE node_id = $5 AND head_current = $6",
     )
     .bind(head.as_bytes().to_vec())
     .bind(presented.as_bytes().to_vec())
+    .bind(Vec::<u8>::new())
     .bind(unix_now())
     .bind(id.as_str())
     .bind(node.head_current.as_bytes().to_vec())
@@ -236,6 +246,56 @@ pub async fn advance(
         1 => Ok(continuity),
         _ => Err(NodeRefusal::LineageDiscontinuous(id.clone())),
     }
+}
+
+/// Records a fact that the node did not ask for (a quarantine, a readmission):
+/// its chain grows, and it may go on from whatever it knew before.
+pub async fn note(transaction: &mut Transaction<'_>, id: &NodeId, head: &Sha256Digest) -> Result<(), NodeRefusal> {
+    let node = read(transaction, id).await?;
+    let skipped = node.heads_unseen.len().saturating_add(1).saturating_sub(UNSEEN_CAP);
+    let known = node.heads_unseen.iter().chain([&node.head_current]);
+    let unseen: Vec<u8> = known.skip(skipped).flat_map(|head| head.0).collect();
+    let done = sqlx::query("UPDATE nodes SET head_current = $1, heads_unseen = $2 WHERE node_id = $3")
+        .bind(head.as_bytes().to_vec())
+        .bind(unseen)
+        .bind(id.as_str())
+        .execute(transaction.connection())
+        .await
+        .doing("moving a lineage head")?;
+    one(done.rows_affected(), id)
+}
+
+/// Remembers the halt record that a readmission must answer.
+pub async fn set_halt(transaction: &mut Transaction<'_>, id: &NodeId, halt: &Sha256Digest) -> Result<(), NodeRefusal> {
+    let done = sqlx::query("UPDATE nodes SET halt = $1 WHERE node_id = $2")
+        .bind(halt.as_bytes().to_vec())
+        .bind(id.as_str())
+        .execute(transaction.connection())
+        .await
+        .doing("remembering a halt record")?;
+    one(done.rows_affected(), id)
+}
+
+/// Lets a node attest again, by the statement with this digest. The halt it
+/// answers is over.
+pub async fn readmit(
+    transaction: &mut Transaction<'_>,
+    id: &NodeId,
+    statement: &Sha256Digest,
+    epoch: u64,
+) -> Result<(), NodeRefusal> {
+    let done = sqlx::query(
+        "UPDATE nodes SET status = $1, reason = '', epoch = $2, readmission = $3, halt = $4 WHERE node_id = $5",
+    )
+    .bind(NodeStatus::Active.name())
+    .bind(signed(epoch)?)
+    .bind(statement.as_bytes().to_vec())
+    .bind(Sha256Digest::ZERO.0.to_vec())
+    .bind(id.as_str())
+    .execute(transaction.connection())
+    .await
+    .doing("readmitting a node")?;
+    one(done.rows_affected(), id)
 }
 
 /// Remembers the TPM clock of an appraised quote. Figures that went back match
@@ -332,12 +392,13 @@ async fn refresh(
 ) -> Result<(), NodeRefusal> {
     sqlx::query(
         "UPDATE nodes SET record_key = $1, enrolment = $2, head_current = $3, head_acked = $4, \
-         seen_at = $5 WHERE node_id = $6",
+         heads_unseen = $5, seen_at = $6 WHERE node_id = $7",
     )
     .bind(identity.record_key.cose_key().to_vec())
     .bind(identity.enrolment.as_bytes().to_vec())
     .bind(head.as_bytes().to_vec())
     .bind(head.as_bytes().to_vec())
+    .bind(Vec::<u8>::new())
     .bind(unix_now())
     .bind(identity.id.as_str())
     .execute(connection)
@@ -373,6 +434,9 @@ fn read_row(row: &AnyRow) -> Result<Node, StoreError> {
         reason: text("reason")?,
         head_current: digest("head_current")?,
         head_acked: digest("head_acked")?,
+        heads_unseen: bytes("heads_unseen")?.as_chunks::<32>().0.iter().copied().map(Sha256Digest).collect(),
+        halt: digest("halt")?,
+        readmission: digest("readmission")?,
         clock: ClockSeen {
             reset_count: small("reset_count")?,
             restart_count: small("restart_count")?,
@@ -389,3 +453,5 @@ fn corrupt(column: &str) -> StoreError {
 }
 
 const SELECT_BY_ID: &str = "SELECT * FROM nodes WHERE node_id = $1";
+/// Heads kept for a node that says nothing while we record things about it.
+const UNSEEN_CAP: usize = 16;

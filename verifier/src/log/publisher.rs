@@ -2,6 +2,8 @@
 //! then answers. Groups that queued up while the last one was being published
 //! share one signature.
 
+use std::sync::Arc;
+
 use audit::AuditDenial;
 use audit::tile::{self, TILE_WIDTH, TileId, TileKind};
 use audit::tlog::TreeHash;
@@ -11,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::entries;
 use super::sign::CheckpointSigner;
 use super::tiles::TileFolder;
-use super::{Published, Tree, bundle_start};
+use super::{Fresh, Published, Tree, bundle_start};
 use crate::store::{Job, StoreError};
 
 /// What one commit added to the log.
@@ -95,14 +97,17 @@ impl Publisher {
             });
         }
         let head = self.signer.sign(&tree)?;
-        let bundles = self.bundles(size, added);
+        let added = Arc::new(added);
+        let fresh = Fresh { first: size, entries: added.clone() };
+        let bundles = self.bundles(size, &added);
         let (folder, shared, note) = (self.folder.clone(), tree.clone(), head.note.clone());
         let write = move || publish_files(&folder, size, &shared, &bundles, &note).map(|()| bundles);
         let bundles = tokio::task::spawn_blocking(write).await.map_err(|_| StoreError::Stopped)??;
         self.keep_open(target, bundles);
         tree.forget_old_tiles();
-        let published = Published { tree, head, folder: self.folder.clone() };
-        self.published.send_replace(published.clone());
+        let published = Published { tree, head, folder: self.folder.clone(), fresh };
+        // Whoever reads the newest head needs no copy of what was added.
+        self.published.send_replace(Published { fresh: Fresh::default(), ..published.clone() });
         Ok(published)
     }
 
@@ -118,10 +123,10 @@ impl Publisher {
     }
 
     /// Entries from the start of the bundle that was open at `size`.
-    fn bundles(&mut self, size: u64, added: Vec<Vec<u8>>) -> Bundles {
+    fn bundles(&self, size: u64, added: &[Vec<u8>]) -> Bundles {
         let first = bundle_start(size);
         let mut entries = self.open_bundle.clone();
-        entries.extend(added);
+        entries.extend_from_slice(added);
         Bundles { first, entries }
     }
 

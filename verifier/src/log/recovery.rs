@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::publisher::{Bundles, Publisher, publish_files};
 use super::sign::{CheckpointSigner, SignedHead};
 use super::tiles::TileFolder;
-use super::{Log, Published, Tree, corrupt, entries};
+use super::{Fresh, Log, Published, Tree, corrupt, entries};
 use crate::store::{
     Database, Health, MIGRATIONS, Store, StoreError, StoreSettings, Writer, WriterLease, migrate, read_head,
     read_settings, unix_now,
@@ -131,7 +131,11 @@ async fn recover(
     };
     replay.tree.forget_old_tiles();
     let Replay { tree, edge, open, .. } = replay;
-    Ok(Recovered { edge, published: Published { tree, head, folder: folder.clone() }, open_bundle: open })
+    Ok(Recovered {
+        edge,
+        published: Published { tree, head, folder: folder.clone(), fresh: Fresh::default() },
+        open_bundle: open,
+    })
 }
 
 /// The newest checkpoint that anyone may have seen. The store may be ahead of

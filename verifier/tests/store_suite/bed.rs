@@ -73,7 +73,7 @@ impl Bed {
 }
 
 pub(crate) fn signer() -> CheckpointSigner {
-    CheckpointSigner::new("log.a.example", Arc::new(SigningKey::from_seed(&[7; 32]).unwrap()))
+    CheckpointSigner::new("log.a.example", Arc::new(SigningKey::from_seed(&[7; 32]).unwrap())).unwrap()
 }
 
 /// A PostgreSQL server of this test's own: data in a temporary folder, a Unix

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use audit::receipt::Receipt;
 use evidence::cose::SigningKey;
 use evidence::digest::Sha256Digest;
 use evidence::names::{ItemName, NodeId};
+use evidence::time::UnixSeconds;
 use governance::artifact::ArtifactId;
 use verifier::evidence_store::{self, BlobKind};
 use verifier::governance_state::{self, StateInForce};
@@ -32,6 +34,9 @@ pub(crate) async fn entries_are_numbered_proven_and_found(bed: &Bed) {
     let third = opened.log.entry(3).await.unwrap().unwrap();
     assert_eq!(third.bytes, b"entry 3");
     assert_eq!(opened.log.prove(&third).unwrap(), logged[3]);
+    let receipt = logged[3].receipt.encode().unwrap();
+    let verified = Receipt::verify(&receipt, crate::bed::signer().identity(), &[], 0, UnixSeconds(0)).unwrap();
+    assert_eq!((verified.index(), verified.entry_digest()), (3, third.digest()));
     assert_eq!(opened.log.entry_by_digest(&third.digest()).await.unwrap(), Some(third));
     let about: Vec<_> = opened.log.entries_about("subject 0").await.unwrap().iter().map(|e| e.index).collect();
     assert_eq!(about, [0, 2, 4]);
@@ -232,6 +237,14 @@ pub(crate) async fn a_lineage_moves_by_one_and_never_forks(bed: &Bed) {
     assert_eq!(advance(&one, b"3").await.unwrap_err(), NodeRefusal::LineageDiscontinuous(id.clone()));
     assert_eq!(advance(&two, b"3").await.unwrap(), Continuity::Current);
     assert_eq!(advance(&enrolled, b"4").await.unwrap_err(), NodeRefusal::LineageDiscontinuous(id.clone()));
+    let three = Sha256Digest::of(b"3");
+    for unasked in [b"quarantine".as_slice(), b"readmission"] {
+        let (id, head) = (id.clone(), Sha256Digest::of(unasked));
+        opened.store.write(move |tx| Box::pin(async move { nodes::note(tx, &id, &head).await })).await.unwrap();
+    }
+    // What it did not ask for, it need not have heard of.
+    assert_eq!(advance(&three, b"5").await.unwrap(), Continuity::AnswerLost);
+    assert_eq!(advance(&two, b"6").await.unwrap_err(), NodeRefusal::LineageDiscontinuous(id.clone()));
     let back = ClockSeen { reset_count: 2, restart_count: 0, clock_ms: 9_000 };
     let seen = async |clock: ClockSeen| {
         let id = id.clone();
@@ -248,13 +261,13 @@ pub(crate) async fn a_lease_needs_its_epoch_and_its_sequence(bed: &Bed) {
     let node = NodeId::new("n-1").unwrap();
     let id = ArtifactId([1; 16]);
     let digest = Sha256Digest([5; 32]);
-    let state = StateInForce { epoch: 1, digest, log_index: 0 };
-    let advance = async |state: StateInForce| {
+    let advance = async |epoch: u64| {
+        let state = StateInForce { epoch, digest, cose: vec![1], record: digest, log_index: 0 };
         opened.store.write(move |tx| Box::pin(async move { governance_state::advance(tx, &state).await })).await
     };
-    advance(state).await.unwrap();
-    assert!(advance(state).await.is_err(), "an epoch comes once");
-    assert!(advance(StateInForce { epoch: 3, ..state }).await.is_err(), "and in order");
+    advance(1).await.unwrap();
+    assert!(advance(1).await.is_err(), "an epoch comes once");
+    assert!(advance(3).await.is_err(), "and in order");
     let open = async |epoch: u64| {
         let node = node.clone();
         let opening = opened
@@ -272,7 +285,7 @@ pub(crate) async fn a_lease_needs_its_epoch_and_its_sequence(bed: &Bed) {
     };
     renew(2, 1).await.unwrap();
     assert_eq!(renew(2, 1).await.unwrap_err(), LeaseRefusal::Unknown(id), "one holder per sequence");
-    advance(StateInForce { epoch: 2, ..state }).await.unwrap();
+    advance(2).await.unwrap();
     assert_eq!(renew(3, 1).await.unwrap_err(), LeaseRefusal::EpochMoved { current: 2, judged: 1 });
     let lease = leases::find(&opened.store, &id).await.unwrap().unwrap();
     assert_eq!((lease.seq, lease.epoch, lease.ended), (2, 1, None));

@@ -1,0 +1,65 @@
+//! `config check`: what is enforced, in words.
+
+use super::{Admission, Config};
+
+impl Config {
+    /// One sentence a line.
+    #[must_use]
+    pub fn in_words(&self) -> Vec<String> {
+        let mut words = vec![format!("This verifier decides for the domain {}.", self.domain)];
+        if self.lab {
+            words.push(
+                "LAB: software TPMs may be trusted and one person may decide alone. Guard nothing real with it."
+                    .to_owned(),
+            );
+        }
+        words.push(format!(
+            "Policies, reference values, readmissions and revocations need the signatures of {} of {} authority keys.",
+            self.authority.threshold,
+            self.authority.keys.len()
+        ));
+        words.push(self.tpms_in_words());
+        words.push(match self.nodes.admission {
+            Admission::Endorsed => {
+                "A node may attest once its TPM is proven and its EK is endorsed by a trusted root or admitted by an operator."
+            }
+            Admission::Operator => "A node may attest once its TPM is proven and an operator has admitted it.",
+        }.to_owned());
+        words.push(format!(
+            "A lease lasts {} ms and is renewed with fresh evidence; an authorization ends after {} s.",
+            self.lease.length_ms, self.lease.artifact_lifetime_s
+        ));
+        words.push(format!(
+            "A governance state is fresh for {} s; a superseded reference value set matches for {} s more.",
+            self.governance.state_lifetime_s, self.governance.reference_grace_s
+        ));
+        words.push(format!("Every decision is logged in {} before anything is released.", self.log.origin));
+        words.push(format!(
+            "Enrolment is served on {}, enrolled nodes on {} (client certificate demanded), as {}; TLS 1.3 only.",
+            self.listen.enrolment,
+            self.listen.nodes,
+            self.listen.names.join(", ")
+        ));
+        words.push(match self.listen.admin {
+            Some(address) => format!("Health and metrics are served, without authentication, on {address}."),
+            None => "Health and metrics are not served.".to_owned(),
+        });
+        words.push(format!(
+            "At most {} connections ({} from one address) and {} appraisals at once.",
+            self.limits.connections, self.limits.connections_per_address, self.limits.appraisals
+        ));
+        words
+    }
+
+    fn tpms_in_words(&self) -> String {
+        let simulated = match self.tpm.simulated_roots.len() {
+            0 => String::new(),
+            count => format!(" and {count} software TPM roots"),
+        };
+        format!(
+            "TPMs are trusted under {} manufacturer roots{simulated}, and where an operator admitted the EK; {} digests are revoked.",
+            self.tpm.roots.len(),
+            self.tpm.revoked.len()
+        )
+    }
+}
