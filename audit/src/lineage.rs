@@ -48,6 +48,8 @@ impl Chain {
             | RecordKind::Halt
             | RecordKind::End
             | RecordKind::Quarantine
+            | RecordKind::Restart
+            | RecordKind::Alarm
             | RecordKind::Readmission => true,
         }
     }
@@ -140,7 +142,8 @@ impl Chain {
                 }
                 self.stopped = false;
             }
-            RecordBody::Capture { .. } | RecordBody::Denial { .. } => {}
+            RecordBody::Restart { .. } => self.live.clear(),
+            RecordBody::Capture { .. } | RecordBody::Denial { .. } | RecordBody::Alarm { .. } => {}
             RecordBody::Admission { .. }
             | RecordBody::Activation { .. }
             | RecordBody::GovernanceState { .. }

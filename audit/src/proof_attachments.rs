@@ -226,6 +226,8 @@ fn needed(record: &VerifiedRecord) -> Option<AttachmentKind> {
         | RecordBody::Renewal { .. }
         | RecordBody::Denial { .. }
         | RecordBody::Quarantine { .. }
+        | RecordBody::Restart { .. }
+        | RecordBody::Alarm { .. }
         | RecordBody::Activation { .. }
         | RecordBody::GovernanceState { .. }
         | RecordBody::Revocation { .. }

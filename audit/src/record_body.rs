@@ -154,6 +154,22 @@ pub enum RecordBody {
         /// Why.
         code: Code,
     },
+    /// A node's TPM was reset or restarted, as its own signed clock shows: whatever it held before is over.
+    Restart {
+        /// Digest of the evidence that showed it.
+        evidence: Sha256Digest,
+        /// TPM resets, from here on.
+        reset_count: u32,
+        /// TPM restarts since the last reset, from here on.
+        restart_count: u32,
+    },
+    /// Something that somebody must look at; by itself it takes nothing from the node.
+    Alarm {
+        /// What.
+        code: Code,
+        /// Artifact id that it is about.
+        artifact: ByteArray<16>,
+    },
     /// The policy authority took a node back.
     Readmission {
         /// Digest of the statement.
@@ -214,6 +230,8 @@ pub enum RecordKind {
     Halt,
     End,
     Quarantine,
+    Restart,
+    Alarm,
     Readmission,
     Activation,
     GovernanceState,
@@ -237,6 +255,8 @@ impl RecordBody {
             Self::Halt { .. } => RecordKind::Halt,
             Self::End { .. } => RecordKind::End,
             Self::Quarantine { .. } => RecordKind::Quarantine,
+            Self::Restart { .. } => RecordKind::Restart,
+            Self::Alarm { .. } => RecordKind::Alarm,
             Self::Readmission { .. } => RecordKind::Readmission,
             Self::Activation { .. } => RecordKind::Activation,
             Self::GovernanceState { .. } => RecordKind::GovernanceState,
@@ -290,6 +310,8 @@ impl RecordBody {
             | Self::Renewal { .. }
             | Self::Denial { .. }
             | Self::Quarantine { .. }
+            | Self::Restart { .. }
+            | Self::Alarm { .. }
             | Self::Readmission { .. }
             | Self::Activation { .. }
             | Self::GovernanceState { .. }
@@ -327,6 +349,8 @@ impl RecordKind {
             Self::Halt => "halt",
             Self::End => "end",
             Self::Quarantine => "quarantine",
+            Self::Restart => "restart",
+            Self::Alarm => "alarm",
             Self::Readmission => "readmission",
             Self::Activation => "activation",
             Self::GovernanceState => "governance_state",
@@ -349,6 +373,8 @@ impl RecordKind {
             | Self::Halt
             | Self::End
             | Self::Quarantine
+            | Self::Restart
+            | Self::Alarm
             | Self::Readmission => true,
             Self::Admission
             | Self::Denial

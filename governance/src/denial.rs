@@ -95,6 +95,12 @@ pub enum GovernanceDenial {
     /// No such node is enrolled.
     #[error("node {node} is not enrolled")]
     NodeUnknown { node: NodeId },
+    /// Enrolled, and waiting for an operator to admit it.
+    #[error("node {node} is enrolled but not admitted")]
+    NodePending { node: NodeId },
+    /// The node id, or the EK, is enrolled otherwise: an identity is never replaced.
+    #[error("node {node}: {what}")]
+    NodeIdentity { node: NodeId, what: &'static str },
     /// The governance state in hand has expired, or none arrived in time.
     #[error("governance state of {domain} expired at {expires_at}, judged at {now}")]
     StateStale { domain: DomainName, expires_at: UnixSeconds, now: UnixSeconds },
@@ -160,6 +166,8 @@ impl GovernanceDenialKind {
             Self::LineageDiscontinuous => "governance.lineage_discontinuous",
             Self::NodeQuarantined => "governance.node_quarantined",
             Self::NodeUnknown => "governance.node_unknown",
+            Self::NodePending => "governance.node_pending",
+            Self::NodeIdentity => "governance.node_identity",
             Self::StateStale => "governance.state_stale",
             Self::StateForked => "governance.state_forked",
             Self::StateRolledBack => "governance.state_rolled_back",

@@ -26,6 +26,10 @@ pub enum BlobKind {
     Artifact,
     /// A signed intent.
     Intent,
+    /// A halt record, signed by its node.
+    HaltRecord,
+    /// An end record, signed by its node.
+    EndRecord,
     /// A signed trust bundle.
     TrustBundle,
     /// A signed governance state.
@@ -49,6 +53,8 @@ impl BlobKind {
             Self::AttestationResult => "attestation-result",
             Self::Artifact => "artifact",
             Self::Intent => "intent",
+            Self::HaltRecord => "halt-record",
+            Self::EndRecord => "end-record",
             Self::TrustBundle => "trust-bundle",
             Self::GovernanceState => "governance-state",
             Self::Statement => "statement",
@@ -61,34 +67,95 @@ impl BlobKind {
 /// Keeps bytes with this commit and names them.
 pub async fn put(transaction: &mut Transaction<'_>, kind: BlobKind, bytes: &[u8]) -> Result<Sha256Digest, StoreError> {
     let digest = Sha256Digest::of(bytes);
-    sqlx::query(
-        "INSERT INTO blobs (digest, kind, bytes, stored_at) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (digest) DO NOTHING",
-    )
-    .bind(digest.as_bytes().to_vec())
-    .bind(kind.name())
-    .bind(bytes)
-    .bind(unix_now())
-    .execute(transaction.connection())
-    .await
-    .doing("storing evidence")?;
+    put_under(transaction, kind, &digest, bytes).await?;
     Ok(digest)
 }
 
 /// The bytes with this digest, re-hashed; nothing when they were never kept or
 /// their retention is over.
 pub async fn get(store: &Store, digest: &Sha256Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    match read(store, digest).await? {
+        Some(bytes) if Sha256Digest::of(&bytes) != *digest => Err(mismatch(digest)),
+        bytes => Ok(bytes),
+    }
+}
+
+/// Keeps a statement under the digest of its payload, which is how records name what a node or an authority signed.
+/// The first signature kept for a payload stays.
+pub async fn put_signed(
+    transaction: &mut Transaction<'_>,
+    kind: BlobKind,
+    cose: &[u8],
+) -> Result<Sha256Digest, StoreError> {
+    let digest =
+        payload_digest(cose).ok_or_else(|| StoreError::Corrupt { what: "a statement without payload".to_owned() })?;
+    put_under(transaction, kind, &digest, cose).await?;
+    Ok(digest)
+}
+
+/// The statement over the payload with this digest.
+pub async fn get_signed(store: &Store, digest: &Sha256Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    let cose = read(store, digest).await?;
+    match cose {
+        Some(cose) if payload_digest(&cose) != Some(*digest) => Err(mismatch(digest)),
+        cose => Ok(cose),
+    }
+}
+
+/// Keeps the first artifact of an authorization under the digest of its terms, which is how its record names it.
+pub async fn put_artifact(
+    transaction: &mut Transaction<'_>,
+    terms: &Sha256Digest,
+    cose: &[u8],
+) -> Result<(), StoreError> {
+    put_under(transaction, BlobKind::Artifact, terms, cose).await
+}
+
+/// The first artifact with these terms.
+pub async fn get_artifact(store: &Store, terms: &Sha256Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(cose) = read(store, terms).await? else { return Ok(None) };
+    let payload = evidence::cose::claimed_payload(&cose).ok();
+    let artifact = payload.and_then(|payload| governance::artifact::Artifact::decode(&payload).ok());
+    match artifact.and_then(|artifact| artifact.terms().digest().ok()) {
+        Some(digest) if digest == *terms => Ok(Some(cose)),
+        Some(_) | None => Err(mismatch(terms)),
+    }
+}
+
+async fn put_under(
+    transaction: &mut Transaction<'_>,
+    kind: BlobKind,
+    name: &Sha256Digest,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO blobs (digest, kind, bytes, stored_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (digest) DO NOTHING",
+    )
+    .bind(name.as_bytes().to_vec())
+    .bind(kind.name())
+    .bind(bytes)
+    .bind(unix_now())
+    .execute(transaction.connection())
+    .await
+    .doing("storing evidence")?;
+    Ok(())
+}
+
+async fn read(store: &Store, digest: &Sha256Digest) -> Result<Option<Vec<u8>>, StoreError> {
     let doing = "reading evidence";
     let row = sqlx::query("SELECT bytes FROM blobs WHERE digest = $1")
         .bind(digest.as_bytes().to_vec())
         .fetch_optional(store.reads())
         .await
         .doing(doing)?;
-    let Some(row) = row else { return Ok(None) };
-    let bytes: Vec<u8> = row.try_get("bytes").doing(doing)?;
-    if Sha256Digest::of(&bytes) == *digest {
-        Ok(Some(bytes))
-    } else {
-        Err(StoreError::Corrupt { what: format!("stored bytes do not match {digest}") })
-    }
+    row.map(|row| row.try_get("bytes").doing(doing)).transpose()
+}
+
+fn payload_digest(cose: &[u8]) -> Option<Sha256Digest> {
+    evidence::cose::claimed_payload(cose).ok().map(|payload| Sha256Digest::of(&payload))
+}
+
+fn mismatch(digest: &Sha256Digest) -> StoreError {
+    StoreError::Corrupt { what: format!("stored bytes do not match {digest}") }
 }

@@ -39,6 +39,8 @@ pub enum LeaseEnd {
     Halted,
     /// The artifact or its node was revoked.
     Revoked,
+    /// It ran out, and the node has not said how its execution ended.
+    Missing,
 }
 
 /// Why a lease was not granted.
@@ -190,6 +192,40 @@ pub async fn of_node(store: &Store, node: &NodeId) -> Result<Vec<Lease>, StoreEr
     rows.iter().map(read_row).collect()
 }
 
+/// Leases in force that ended before `ends_before` and were not renewed, oldest first, a batch of them.
+pub async fn overdue(store: &Store, ends_before: u64) -> Result<Vec<Lease>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM leases WHERE state = $1 AND ends_at < $2 ORDER BY ends_at LIMIT 64")
+        .bind(IN_FORCE)
+        .bind(signed(ends_before)?)
+        .fetch_all(store.reads())
+        .await
+        .doing("reading overdue leases")?;
+    rows.iter().map(read_row).collect()
+}
+
+/// How many leases ran out without a word from their node.
+pub async fn count_missing(store: &Store) -> Result<i64, StoreError> {
+    let doing = "counting missing halt records";
+    let row = sqlx::query("SELECT COUNT(*) AS missing FROM leases WHERE state = $1")
+        .bind(MISSING)
+        .fetch_one(store.reads())
+        .await
+        .doing(doing)?;
+    row.try_get("missing").doing(doing)
+}
+
+/// The node has said how its executions ended, late.
+pub async fn settle_missing(transaction: &mut Transaction<'_>, node: &NodeId, end: LeaseEnd) -> Result<(), StoreError> {
+    sqlx::query("UPDATE leases SET state = $1 WHERE node_id = $2 AND state = $3")
+        .bind(name(end))
+        .bind(node.as_str())
+        .bind(MISSING)
+        .execute(transaction.connection())
+        .await
+        .doing("settling missing halt records")?;
+    Ok(())
+}
+
 async fn find_in(connection: &mut AnyConnection, artifact_id: &ArtifactId) -> Result<Option<Lease>, StoreError> {
     let row = sqlx::query("SELECT * FROM leases WHERE artifact_id = $1")
         .bind(artifact_id.0.to_vec())
@@ -225,6 +261,7 @@ fn name(end: LeaseEnd) -> &'static str {
         LeaseEnd::Ended => "ended",
         LeaseEnd::Halted => "halted",
         LeaseEnd::Revoked => "revoked",
+        LeaseEnd::Missing => MISSING,
     }
 }
 
@@ -234,6 +271,7 @@ fn read_end(state: &str) -> Result<Option<LeaseEnd>, StoreError> {
         "ended" => Ok(Some(LeaseEnd::Ended)),
         "halted" => Ok(Some(LeaseEnd::Halted)),
         "revoked" => Ok(Some(LeaseEnd::Revoked)),
+        MISSING => Ok(Some(LeaseEnd::Missing)),
         _ => Err(corrupt("state")),
     }
 }
@@ -243,3 +281,4 @@ fn corrupt(column: &str) -> StoreError {
 }
 
 const IN_FORCE: &str = "in force";
+const MISSING: &str = "missing";
