@@ -88,7 +88,7 @@ impl<'a> Authentic<'a> {
     ///
     /// # Errors
     /// [`EvidenceDenial::ChallengeExpired`], else the first check that fails.
-    pub fn bind(self, challenge: &Challenge, now: UnixSeconds) -> Result<Bound<'a>, EvidenceDenial> {
+    pub fn bind(self, challenge: &'a Challenge, now: UnixSeconds) -> Result<Bound<'a>, EvidenceDenial> {
         let expires_at = challenge.expires_at;
         if now > expires_at || now < challenge.issued_at {
             return Err(EvidenceDenial::ChallengeExpired { expires_at, now });
@@ -96,7 +96,8 @@ impl<'a> Authentic<'a> {
         match self.0 {
             AuthenticKind::Tpm(authentic) => {
                 let (ledger, claims) = authentic.bind(challenge)?;
-                Ok(Bound { ledger, required: appraisal::required(challenge), claims: Claims::Tpm(claims) })
+                let required = appraisal::required(challenge);
+                Ok(Bound { ledger, required, claims: Claims::Tpm(claims), challenge, judged_at: now })
             }
         }
     }
@@ -124,6 +125,8 @@ pub struct Bound<'a> {
     ledger: CheckLedger,
     required: CheckLedger,
     claims: Claims<'a>,
+    challenge: &'a Challenge,
+    judged_at: UnixSeconds,
 }
 
 /// What bound evidence says, by kind.
@@ -150,6 +153,18 @@ impl<'a> Bound<'a> {
     #[must_use]
     pub const fn claims(&self) -> &Claims<'a> {
         &self.claims
+    }
+
+    /// The challenge that it answers.
+    #[must_use]
+    pub const fn challenge(&self) -> &'a Challenge {
+        self.challenge
+    }
+
+    /// When it was judged to be in time: later stages judge the same moment.
+    #[must_use]
+    pub const fn judged_at(&self) -> UnixSeconds {
+        self.judged_at
     }
 
     /// SHA-256 of the evidence as received.

@@ -128,6 +128,12 @@ impl CheckLedger {
         CheckId::all().filter(move |check| self.contains(*check))
     }
 
+    /// The checks of either set: what two stages passed.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// The checks of `required` that are not in the set.
     #[must_use]
     pub const fn missing(self, required: Self) -> Self {

@@ -156,7 +156,8 @@ pub(crate) fn required(challenge: &Challenge) -> CheckLedger {
         log.into_iter().for_each(|check| required.pass(check));
     }
     if challenge.ima_log {
-        required.pass(CheckId::E8);
+        // what IMA measured is compared with reference values as boot events are
+        [CheckId::E8, CheckId::E9].into_iter().for_each(|check| required.pass(check));
     }
     required
 }
