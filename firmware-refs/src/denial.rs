@@ -2,6 +2,7 @@
 //! in it, and the set that judged.
 
 use std::fmt;
+use std::sync::Arc;
 
 use evidence::{
     cose::KeyId,
@@ -12,7 +13,7 @@ use evidence::{
 use strum::{EnumDiscriminants, EnumIter};
 
 use crate::document::MakerName;
-use crate::text::{FirmwareVersion, Moment, Text};
+use crate::text::{FirmwareVersion, KeyName, Moment, Text};
 
 /// Most accepted values that a denial carries. The rest are counted, not copied.
 pub const ACCEPTED_CAP: usize = 16;
@@ -79,7 +80,7 @@ pub enum ReferenceDenial {
     #[error("reference values {reference} begin at {not_before}, it is {now}")]
     NotYetInForce {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// When it begins.
         not_before: Moment,
         /// When it was judged.
@@ -89,7 +90,7 @@ pub enum ReferenceDenial {
     #[error("reference values {reference} ended at {ended}, it is {now}")]
     Expired {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// When it ended.
         ended: Moment,
         /// When it was judged.
@@ -99,7 +100,7 @@ pub enum ReferenceDenial {
     #[error("PCR bank {got} was quoted, {reference} has values of {accepted}")]
     Bank {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// Bank quoted.
         got: HashAlg,
         /// Bank of the set.
@@ -109,7 +110,7 @@ pub enum ReferenceDenial {
     #[error("PCR {pcr} was not quoted, {reference} requires it")]
     PcrAbsent {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// The PCR.
         pcr: u8,
     },
@@ -123,7 +124,7 @@ pub enum ReferenceDenial {
     #[error("PCR {pcr} is {got}, unknown to {reference}{}", first_divergence(.diverges))]
     PcrUnknown {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// The PCR.
         pcr: u8,
         /// Its value.
@@ -131,23 +132,23 @@ pub enum ReferenceDenial {
         /// Known values, at most [`ACCEPTED_CAP`].
         accepted: Vec<Digest>,
         /// First event that the set does not know.
-        diverges: Option<Divergence>,
+        diverges: Option<Box<Divergence>>,
     },
     /// The event log is required and did not come.
     #[error("{reference} requires the event log")]
     EventLogAbsent {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
     },
     /// An event was measured that the set does not know.
     #[error("PCR {pcr}: {diverges} is unknown to {reference}")]
     EventUnknown {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// The PCR.
         pcr: u8,
         /// The event.
-        diverges: Divergence,
+        diverges: Box<Divergence>,
         /// Known digests of events of this PCR, at most [`ACCEPTED_CAP`].
         accepted: Vec<Digest>,
     },
@@ -155,11 +156,11 @@ pub enum ReferenceDenial {
     #[error("PCR {pcr}: {missing} was not measured, {reference} requires it")]
     EventMissing {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// The PCR.
         pcr: u8,
         /// The event, in the set's words.
-        missing: Divergence,
+        missing: Box<Divergence>,
         /// Its known digests, at most [`ACCEPTED_CAP`].
         accepted: Vec<Digest>,
     },
@@ -167,27 +168,27 @@ pub enum ReferenceDenial {
     #[error("{reference} requires the IMA log")]
     ImaLogAbsent {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
     },
     /// A file was measured that the set does not name.
     #[error("file {path} is unknown to {reference}")]
     FileUnknown {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// Its path as IMA recorded it.
         path: Text,
-        /// Its digest.
-        got: Digest,
+        /// Its digest, as the log gives it.
+        got: Text,
     },
     /// A file was measured with contents that the set does not know.
     #[error("file {path} is {got}, unknown to {reference}")]
     FileChanged {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// Its path as IMA recorded it.
         path: Text,
-        /// Its digest.
-        got: Digest,
+        /// Its digest, as the log gives it.
+        got: Text,
         /// Known digests, at most [`ACCEPTED_CAP`].
         accepted: Vec<Digest>,
     },
@@ -195,7 +196,7 @@ pub enum ReferenceDenial {
     #[error("EK {got} is not listed in {reference}")]
     EkNotListed {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// SHA-256 of the EK's public area.
         got: Sha256Digest,
     },
@@ -203,15 +204,15 @@ pub enum ReferenceDenial {
     #[error("AK {got} is not listed in {reference}")]
     AkNotListed {
         /// The set.
-        reference: ReferenceName,
-        /// SHA-256 of the AK's public area.
-        got: Sha256Digest,
+        reference: Arc<ReferenceName>,
+        /// Name of the AK.
+        got: KeyName,
     },
     /// The TPM's manufacturer has no floor in the set.
     #[error("TPM manufacturer {got} is unknown to {reference}")]
     ManufacturerUnknown {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// Manufacturer in the EK certificate.
         got: MakerName,
         /// Known manufacturers, at most [`ACCEPTED_CAP`].
@@ -221,7 +222,7 @@ pub enum ReferenceDenial {
     #[error("TPM firmware {got} of {manufacturer} is below {floor} of {reference}")]
     FirmwareTooOld {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// Manufacturer.
         manufacturer: MakerName,
         /// Version in the quote.
@@ -233,7 +234,7 @@ pub enum ReferenceDenial {
     #[error("TPM firmware {got} of {manufacturer} is affected by {advisory} ({reference})")]
     FirmwareDenied {
         /// The set.
-        reference: ReferenceName,
+        reference: Arc<ReferenceName>,
         /// Manufacturer.
         manufacturer: MakerName,
         /// Version in the quote.
@@ -243,7 +244,7 @@ pub enum ReferenceDenial {
     },
 }
 
-fn first_divergence(diverges: &Option<Divergence>) -> String {
+fn first_divergence(diverges: &Option<Box<Divergence>>) -> String {
     diverges.as_ref().map_or_else(String::new, |d| format!("; first unknown: {d}"))
 }
 
@@ -329,7 +330,8 @@ impl ReferenceDenial {
             }
             Self::EventMissing { missing, .. } => format!("{missing} not measured"),
             Self::FileUnknown { got, .. } | Self::FileChanged { got, .. } => got.to_string(),
-            Self::EkNotListed { got, .. } | Self::AkNotListed { got, .. } => got.to_string(),
+            Self::EkNotListed { got, .. } => got.to_string(),
+            Self::AkNotListed { got, .. } => got.to_string(),
             Self::ManufacturerUnknown { got, .. } => got.to_string(),
             Self::FirmwareTooOld { got, .. } | Self::FirmwareDenied { got, .. } => got.to_string(),
         }

@@ -10,7 +10,7 @@ use evidence::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::text::{FirmwareVersion, Manufacturer, Moment, Text};
+use crate::text::{FirmwareVersion, KeyName, Manufacturer, Moment, Text};
 
 /// Largest authored or signed set, before anything in it is read.
 pub const SET_CAP_BYTES: usize = 4 << 20;
@@ -76,13 +76,13 @@ pub struct TpmDocument {
 pub enum Platforms {
     /// Every TPM that was enrolled in this domain: EK proved by certificate or operator, AK by activation.
     Enrolled,
-    /// Only these, by SHA-256 of the public area (TPM2B_PUBLIC as received at enrolment).
+    /// Only these.
     Listed {
-        /// EK public areas.
+        /// SHA-256 of each EK's TPM2B_PUBLIC.
         ek: Vec<Sha256Digest>,
-        /// AK public areas; narrows further where it stands.
+        /// Names of AKs; narrows further where it stands.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        ak: Option<Vec<Sha256Digest>>,
+        ak: Option<Vec<KeyName>>,
     },
 }
 

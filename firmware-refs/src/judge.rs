@@ -1,18 +1,19 @@
 //! One set against one machine. Every failure is reported to a sink; the sink
 //! decides whether the first is enough (a verdict) or all are wanted (`explain`).
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use evidence::{
-    digest::Digest,
+    digest::{Digest, HashAlg},
     event_log::{Event, EventLog},
+    ima::ImaEntry,
     ledger::{CheckId, CheckLedger},
 };
 
 use crate::denial::{Divergence, ReferenceDenial, ReferenceName, some};
 use crate::document::{EventReference, Platforms};
-use crate::observed::{MeasuredFile, ObservedTpm};
+use crate::observed::{ObservedLog, ObservedTpm};
 use crate::set::{EVIDENCE_PCRS, ImaFiles, PcrEvents, TpmReferences};
 use crate::text::Text;
 
@@ -22,7 +23,7 @@ pub(crate) type Sink<'s> = &'s mut dyn FnMut(ReferenceDenial) -> ControlFlow<()>
 /// Judges `observed` by `set`. The ledger holds the checks that passed before the sink broke off.
 pub(crate) fn judge(
     set: &TpmReferences,
-    name: &ReferenceName,
+    name: &Arc<ReferenceName>,
     observed: &ObservedTpm<'_>,
     sink: Sink<'_>,
 ) -> CheckLedger {
@@ -33,7 +34,7 @@ pub(crate) fn judge(
 
 struct Judge<'s, 'a> {
     set: &'s TpmReferences,
-    name: &'s ReferenceName,
+    name: &'s Arc<ReferenceName>,
     observed: &'s ObservedTpm<'a>,
     sink: Sink<'s>,
     failures: usize,
@@ -67,8 +68,8 @@ impl Judge<'_, '_> {
         (self.sink)(denial)
     }
 
-    fn reference(&self) -> ReferenceName {
-        self.name.clone()
+    fn reference(&self) -> Arc<ReferenceName> {
+        Arc::clone(self.name)
     }
 
     /// T9: which TPM it is, and whether its firmware is known to be broken.
@@ -80,7 +81,10 @@ impl Judge<'_, '_> {
                     self.fail(ReferenceDenial::EkNotListed { reference: self.reference(), got: self.observed.ek })?;
                 }
                 if ak.as_ref().is_some_and(|ak| !ak.contains(&self.observed.ak)) {
-                    self.fail(ReferenceDenial::AkNotListed { reference: self.reference(), got: self.observed.ak })?;
+                    self.fail(ReferenceDenial::AkNotListed {
+                        reference: self.reference(),
+                        got: self.observed.ak.clone(),
+                    })?;
                 }
             }
         }
@@ -135,55 +139,58 @@ impl Judge<'_, '_> {
                 pcr: *pcr,
                 got,
                 accepted: some(known.iter().copied()),
-                diverges: self.diverges(*pcr, got),
+                diverges: self.diverges(*pcr),
             })?;
         }
         ControlFlow::Continue(())
     }
 
-    /// The first event of one PCR that the set does not know. Without event references for that PCR nothing
-    /// can be said; without such an event the register was extended and the log does not say by what.
-    fn diverges(&self, pcr: u8, got: Digest) -> Option<Divergence> {
-        let (log, known) = (self.observed.event_log?, self.set.events.get(&pcr)?);
-        let unknown = log.measured(pcr, self.set.bank).find(|(_, digest)| !known.by_digest.contains_key(digest));
-        if let Some((event, digest)) = unknown {
-            return Some(logged(event, digest));
+    /// The first event of one PCR that the set does not know. An extension that the log does not hold comes after
+    /// all that it holds; without event references for the PCR nothing else can be said.
+    fn diverges(&self, pcr: u8) -> Option<Box<Divergence>> {
+        let observed = self.observed.event_log?;
+        let walked = self.set.events.get(&pcr).map(|known| walk(observed.log, pcr, self.set, known));
+        if let Some((event, digest)) = walked.as_ref().and_then(|walked| walked.unknown.first()) {
+            return Some(logged(event, *digest));
         }
-        if log.replay(self.set.bank).ok()?.value(pcr)? != got {
-            return Some(unlogged());
+        if !observed.proven.contains(pcr) {
+            return Some(unlogged(observed.log, pcr, self.set.bank));
         }
-        missing(log, pcr, self.set, known).map(|reference| expected(reference))
+        walked.and_then(|walked| walked.missing).map(expected)
     }
 
     /// E9: everything measured is known, by digest alone: boot events, and files where IMA's log is judged.
     fn measured(&mut self) -> ControlFlow<()> {
         match (self.observed.event_log, self.set.require_event_log) {
-            (Some(log), _) => self.events(log)?,
+            (Some(observed), _) => self.events(observed)?,
             (None, true) => self.fail(ReferenceDenial::EventLogAbsent { reference: self.reference() })?,
             (None, false) => {}
         }
-        match (&self.observed.files, &self.set.ima) {
-            (Some(files), Some(known)) => files.iter().try_for_each(|file| self.file(known, *file)),
+        match (self.observed.files, &self.set.ima) {
+            (Some(files), Some(known)) => files.iter().try_for_each(|file| self.file(known, file)),
             (None, Some(_)) => self.fail(ReferenceDenial::ImaLogAbsent { reference: self.reference() }),
             (_, None) => ControlFlow::Continue(()),
         }
     }
 
-    /// Every event of a PCR that is judged by its log is known, and every required one occurred.
-    fn events(&mut self, log: &EventLog<'_>) -> ControlFlow<()> {
+    /// In every PCR that is judged by its log, the log is the whole story, every event is known, and every
+    /// required one occurred.
+    fn events(&mut self, observed: ObservedLog<'_>) -> ControlFlow<()> {
         let set = self.set;
         for (pcr, known) in &set.events {
-            for (event, digest) in log.measured(*pcr, set.bank) {
-                if !known.by_digest.contains_key(&digest) {
-                    self.fail(ReferenceDenial::EventUnknown {
-                        reference: self.reference(),
-                        pcr: *pcr,
-                        diverges: logged(event, digest),
-                        accepted: some(known.by_digest.keys().copied()),
-                    })?;
-                }
+            let walked = walk(observed.log, *pcr, set, known);
+            let is_unlogged = walked.unknown.is_empty() && !observed.proven.contains(*pcr);
+            let unknown = walked.unknown.iter().map(|(event, digest)| logged(event, *digest));
+            for diverges in unknown.chain(is_unlogged.then(|| unlogged(observed.log, *pcr, set.bank))) {
+                let accepted = some(known.by_digest.keys().copied());
+                self.fail(ReferenceDenial::EventUnknown {
+                    reference: self.reference(),
+                    pcr: *pcr,
+                    diverges,
+                    accepted,
+                })?;
             }
-            if let Some(reference) = missing(log, *pcr, set, known) {
+            if let Some(reference) = walked.missing {
                 self.fail(ReferenceDenial::EventMissing {
                     reference: self.reference(),
                     pcr: *pcr,
@@ -196,47 +203,76 @@ impl Judge<'_, '_> {
     }
 
     /// A file that IMA measured is named by the set and has contents that it knows.
-    fn file(&mut self, known: &ImaFiles, file: MeasuredFile<'_>) -> ControlFlow<()> {
-        if known.excludes(file.path) {
+    fn file(&mut self, known: &ImaFiles, entry: &ImaEntry<'_>) -> ControlFlow<()> {
+        // boot_aggregate is no file: E8 compared it with the boot registers.
+        let path = std::str::from_utf8(entry.path()).unwrap_or_default();
+        if entry.is_boot_aggregate() || known.excludes(path) {
             return ControlFlow::Continue(());
         }
-        let (reference, path, got) = (self.reference(), Text::lossy(file.path), file.digest);
-        match known.accepted.get(file.path) {
+        let accepted = known.accepted.get(path);
+        let digest = entry.known_file_digest();
+        if let (Some(digest), Some(digests)) = (digest, accepted)
+            && digests.contains(&digest)
+        {
+            return ControlFlow::Continue(());
+        }
+        let (reference, path) = (self.reference(), Text::lossy(&entry.path_escaped()));
+        let got = Text::lossy(&entry.file_digest());
+        match accepted {
             None => self.fail(ReferenceDenial::FileUnknown { reference, path, got }),
-            Some(digests) if !digests.contains(&got) => {
+            Some(digests) => {
                 let accepted = some(digests.iter().copied());
                 self.fail(ReferenceDenial::FileChanged { reference, path, got, accepted })
             }
-            Some(_) => ControlFlow::Continue(()),
         }
     }
 }
 
-/// The first required event of one PCR that the log does not hold.
-fn missing<'s>(log: &EventLog<'_>, pcr: u8, set: &TpmReferences, known: &'s PcrEvents) -> Option<&'s EventReference> {
-    let seen: BTreeSet<usize> =
-        log.measured(pcr, set.bank).filter_map(|(_, digest)| known.by_digest.get(&digest).copied()).collect();
-    known.references.iter().enumerate().find(|(at, r)| !r.optional && !seen.contains(at)).map(|(_, r)| r)
+/// What a walk along one register's events found.
+struct Walked<'s, 'e> {
+    /// Events that the set does not know, in order.
+    unknown: Vec<(&'e Event<'e>, Digest)>,
+    /// The first required event that did not occur.
+    missing: Option<&'s EventReference>,
 }
 
-fn logged(event: &Event<'_>, digest: Digest) -> Divergence {
-    Divergence {
+fn walk<'s, 'e>(log: &'e EventLog<'e>, pcr: u8, set: &TpmReferences, known: &'s PcrEvents) -> Walked<'s, 'e> {
+    let mut unknown = Vec::new();
+    let mut seen = vec![false; known.references.len()];
+    for (event, digest) in log.measured(pcr, set.bank) {
+        match known.by_digest.get(&digest).and_then(|at| seen.get_mut(*at)) {
+            Some(seen) => *seen = true,
+            None => unknown.push((event, digest)),
+        }
+    }
+    let missing = known.references.iter().zip(seen).find(|(r, seen)| !r.optional && !seen).map(|(r, _)| r);
+    Walked { unknown, missing }
+}
+
+fn logged(event: &Event<'_>, digest: Digest) -> Box<Divergence> {
+    Box::new(Divergence {
         event: Some(event.index()),
         kind: Text::lossy(&event.kind().to_string()),
         description: Text::lossy(&event.description()),
         digest: Some(digest),
-    }
+    })
 }
 
-fn expected(reference: &EventReference) -> Divergence {
-    Divergence { event: None, kind: reference.kind.clone(), description: reference.description.clone(), digest: None }
-}
-
-fn unlogged() -> Divergence {
-    Divergence {
+fn expected(reference: &EventReference) -> Box<Divergence> {
+    Box::new(Divergence {
         event: None,
-        kind: Text::lossy("extension"),
-        description: Text::lossy("after the last event of the log, by whoever holds the TPM"),
+        kind: reference.kind.clone(),
+        description: reference.description.clone(),
         digest: None,
-    }
+    })
+}
+
+/// An extension that is not in the log: it came after the last event there.
+fn unlogged(log: &EventLog<'_>, pcr: u8, bank: HashAlg) -> Box<Divergence> {
+    let after = log.measured(pcr, bank).last().map_or_else(
+        || "nothing is logged for this PCR".to_owned(),
+        |(event, _)| format!("after event {} {} {}", event.index(), event.kind(), event.description()),
+    );
+    let kind = Text::lossy("extension that is not in the log");
+    Box::new(Divergence { event: None, kind, description: Text::lossy(&after), digest: None })
 }

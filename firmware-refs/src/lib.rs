@@ -11,6 +11,8 @@
     )
 )]
 
+pub mod capture;
+pub mod compare;
 pub mod denial;
 pub mod document;
 mod judge;
@@ -21,5 +23,6 @@ pub mod signed;
 pub mod text;
 pub mod values;
 
+pub use compare::Matched;
 pub use denial::ReferenceDenial;
 pub use values::{InForce, ReferenceValues, Requirements};

@@ -4,48 +4,76 @@
 use evidence::{
     digest::{Digest, HashAlg, Sha256Digest},
     event_log::EventLog,
+    ima::ImaEntry,
+    tpm::{PcrSet, appraisal::TpmClaims, ek::EkEndorser},
 };
 
 use crate::document::MakerName;
-use crate::text::FirmwareVersion;
+use crate::text::{FirmwareVersion, KeyName, Manufacturer};
 
 /// A TPM's evidence, as far as reference values speak about it.
 ///
-/// It says nothing about authenticity: `compare` only ever sees one made from a
-/// [`evidence`] proof type, `explain` may look at one that failed.
+/// It says nothing about authenticity: a verdict is only ever given on one made from a proof type,
+/// `explain` may look at one that failed.
 #[derive(Clone, Debug)]
 pub struct ObservedTpm<'a> {
     /// Bank that was quoted.
     pub bank: HashAlg,
     /// PCRs that were quoted, ascending, with their values.
-    pub pcrs: &'a [(u8, Digest)],
+    pub pcrs: Vec<(u8, Digest)>,
     /// The event log, where one came.
-    pub event_log: Option<&'a EventLog<'a>>,
-    /// Files that IMA measured, in order, where its log came.
-    pub files: Option<Vec<MeasuredFile<'a>>>,
+    pub event_log: Option<ObservedLog<'a>>,
+    /// What IMA measured, in order, where its log came: only entries that the quote covers.
+    pub files: Option<&'a [ImaEntry<'a>]>,
     /// SHA-256 of the EK's TPM2B_PUBLIC.
     pub ek: Sha256Digest,
-    /// SHA-256 of the AK's TPM2B_PUBLIC.
-    pub ak: Sha256Digest,
+    /// Name of the AK.
+    pub ak: KeyName,
     /// Manufacturer, where a certificate names one.
     pub manufacturer: MakerName,
     /// firmwareVersion of the quote.
     pub firmware: FirmwareVersion,
 }
 
-/// One file that IMA measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MeasuredFile<'a> {
-    /// Path as IMA recorded it.
-    pub path: &'a str,
-    /// Digest of its contents.
-    pub digest: Digest,
+/// An event log, and the registers that it leads to.
+#[derive(Clone, Copy, Debug)]
+pub struct ObservedLog<'a> {
+    /// The log.
+    pub log: &'a EventLog<'a>,
+    /// Registers whose quoted value it explains.
+    pub proven: PcrSet,
 }
 
-impl ObservedTpm<'_> {
+impl<'a> ObservedTpm<'a> {
+    /// The view of claims that were proven.
+    #[must_use]
+    pub fn of(claims: &'a TpmClaims<'a>) -> Self {
+        Self {
+            bank: claims.pcrs().bank(),
+            pcrs: claims.pcrs().iter().map(|(pcr, value)| (pcr, *value)).collect(),
+            event_log: claims.event_log().map(|log| ObservedLog { log: log.log(), proven: log.proven() }),
+            files: claims.ima_log().map(|log| log.covered()),
+            ek: claims.ek_digest(),
+            ak: KeyName::from_bytes(&claims.ak_name().to_bytes()),
+            manufacturer: maker(claims.endorsement().endorser()),
+            firmware: FirmwareVersion(claims.firmware_version()),
+        }
+    }
+
     /// The value of one PCR, where it was quoted.
     #[must_use]
     pub fn pcr(&self, index: u8) -> Option<Digest> {
         self.pcrs.iter().find(|(pcr, _)| *pcr == index).map(|(_, value)| *value)
+    }
+}
+
+/// Who made the TPM, as far as somebody vouches for it. A name that does not read is no name.
+#[must_use]
+pub fn maker(endorser: &EkEndorser) -> MakerName {
+    match endorser {
+        EkEndorser::Manufacturer(make) | EkEndorser::Simulated(make) => {
+            Manufacturer::try_from(make.manufacturer.clone()).map_or(MakerName::None, MakerName::Named)
+        }
+        EkEndorser::Operator => MakerName::None,
     }
 }

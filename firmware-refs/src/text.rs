@@ -155,6 +155,45 @@ impl fmt::Display for Manufacturer {
     }
 }
 
+/// The Name of a TPM key (TPM 2.0 Part 1, §16): its hash algorithm and the
+/// digest of its public area, in hexadecimal as `tpm2_readpublic` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyName(Vec<u8>);
+
+impl KeyName {
+    /// From the Name's bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+}
+
+impl TryFrom<String> for KeyName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let wrong = || "a key's Name is 000b and 64, or 000c and 96 hexadecimal digits".to_owned();
+        let bytes = hex::decode(text).map_err(|_| wrong())?;
+        match (bytes.as_slice(), bytes.len()) {
+            ([0x00, 0x0b, ..], 34) | ([0x00, 0x0c, ..], 50) => Ok(Self(bytes)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl From<KeyName> for String {
+    fn from(name: KeyName) -> Self {
+        name.to_string()
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
+}
+
 /// A TPM firmware version, the 64-bit firmwareVersion of TPMS_ATTEST (TPM 2.0
 /// Part 2, §10.12.12) as sixteen hexadecimal digits: `2019102300163636`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

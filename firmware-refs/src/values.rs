@@ -2,6 +2,7 @@
 //! superseded ones within their grace windows.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use evidence::{
     digest::{HashAlg, Sha256Digest},
@@ -22,7 +23,7 @@ pub const SETS_CAP: usize = 64;
 #[derive(Clone, Debug)]
 pub struct InForce {
     set: SignedSet,
-    name: ReferenceName,
+    name: Arc<ReferenceName>,
     grace_until: Option<UnixSeconds>,
 }
 
@@ -41,7 +42,7 @@ impl InForce {
 
     fn new(set: SignedSet, grace_until: Option<UnixSeconds>) -> Self {
         let (id, version) = (set.set().id().clone(), set.set().version());
-        let name = ReferenceName { id, version, signers: set.signers().to_vec() };
+        let name = Arc::new(ReferenceName { id, version, signers: set.signers().to_vec() });
         Self { set, name, grace_until }
     }
 
@@ -53,7 +54,7 @@ impl InForce {
 
     /// Its name in denials and results.
     #[must_use]
-    pub fn name(&self) -> &ReferenceName {
+    pub fn name(&self) -> &Arc<ReferenceName> {
         &self.name
     }
 
@@ -64,7 +65,7 @@ impl InForce {
     }
 
     fn out_of_force(&self, now: UnixSeconds) -> Option<ReferenceDenial> {
-        let (set, reference) = (self.set.set(), || self.name.clone());
+        let (set, reference) = (self.set.set(), || Arc::clone(&self.name));
         let ended = self.grace_until.map_or(set.not_after(), |grace| grace.min(set.not_after()));
         if now < set.not_before() {
             let not_before = moment(set.not_before());
