@@ -2,6 +2,7 @@
 //! what is written there is exactly what a policy sees.
 
 use cedar_policy::{Context, RestrictedExpression as Cedar};
+use governance::intent::Intent;
 use serde::{Deserialize, Serialize};
 
 /// Claims about a machine, after its evidence matched.
@@ -22,8 +23,6 @@ pub struct Claims {
     pub epoch: i64,
     /// Verifier's time, seconds since 1970.
     pub now: i64,
-    /// Whether a lease is being renewed.
-    pub renewal: bool,
     /// The reference value set that matched.
     pub reference: ReferenceClaims,
     /// Claims of TPM evidence.
@@ -53,7 +52,7 @@ pub struct TpmFacts {
     pub ek: String,
     /// Whether an operator pinned the EK, without a certificate.
     pub ek_pinned: bool,
-    /// SHA-256 of the AK's public area, hexadecimal.
+    /// Name of the AK, hexadecimal.
     pub ak: String,
     /// Manufacturer (`id:49464800`), or `none`.
     pub manufacturer: String,
@@ -67,10 +66,44 @@ pub struct TpmFacts {
     pub event_log: bool,
     /// Whether the IMA log was judged.
     pub ima_log: bool,
+    /// SecureBoot as measured, where the event log was judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_boot: Option<bool>,
     /// TPM resets so far.
     pub reset_count: i64,
     /// TPM restarts since the last reset.
     pub restart_count: i64,
+}
+
+/// Label of an intent that names its scope; an intent without it is of [`DEFAULT_SCOPE`].
+pub const SCOPE_LABEL: &str = "scope";
+
+/// Scope of an intent that names none.
+pub const DEFAULT_SCOPE: &str = "default";
+
+impl IntentClaims {
+    /// What `intent` asks for.
+    #[must_use]
+    pub fn of(intent: &Intent) -> Self {
+        let argv = &intent.workload.argv;
+        Self {
+            requester: intent.requester.to_string(),
+            executable: intent.workload.executable.to_string(),
+            program: argv.first().cloned().unwrap_or_default(),
+            arguments: i64::try_from(argv.len().saturating_sub(1)).unwrap_or(i64::MAX),
+            capabilities: intent.scope.capabilities.iter().map(ToString::to_string).collect(),
+            keys: intent.scope.keys.iter().map(ToString::to_string).collect(),
+            labels: intent.scope.labels.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            child: intent.parent.is_some(),
+        }
+    }
+
+    /// Name of the scope that `intent` is of.
+    #[must_use]
+    pub fn scope_of(intent: &Intent) -> String {
+        let named = intent.scope.labels.iter().find(|(name, _)| name.as_str() == SCOPE_LABEL);
+        named.map_or_else(|| DEFAULT_SCOPE.to_owned(), |(_, value)| value.to_string())
+    }
 }
 
 /// What an execution asks for.
@@ -104,8 +137,9 @@ fn texts(values: &[String]) -> Cedar {
 }
 
 /// A record whose field names are distinct by construction; were they not, Cedar refuses it and so do we.
-fn record<const N: usize>(fields: [(&str, Cedar); N]) -> Result<Cedar, String> {
-    Cedar::new_record(fields.map(|(name, value)| (name.to_owned(), value))).map_err(|e| e.to_string())
+fn record<'n>(fields: impl IntoIterator<Item = (&'n str, Cedar)>) -> Result<Cedar, String> {
+    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+    Cedar::new_record(fields).map_err(|e| e.to_string())
 }
 
 impl Claims {
@@ -118,12 +152,10 @@ impl Claims {
             ("simulated", Cedar::new_bool(self.simulated)),
             ("epoch", Cedar::new_long(self.epoch)),
             ("now", Cedar::new_long(self.now)),
-            ("renewal", Cedar::new_bool(self.renewal)),
             ("reference", self.reference.to_cedar()?),
         ];
         let tpm = self.tpm.as_ref().map(TpmFacts::to_cedar).transpose()?;
-        let fields = fields.into_iter().chain(tpm.map(|tpm| ("tpm", tpm)));
-        Cedar::new_record(fields.map(|(name, value)| (name.to_owned(), value))).map_err(|e| e.to_string())
+        record(fields.into_iter().chain(tpm.map(|tpm| ("tpm", tpm))))
     }
 }
 
@@ -140,7 +172,7 @@ impl ReferenceClaims {
 
 impl TpmFacts {
     fn to_cedar(&self) -> Result<Cedar, String> {
-        record([
+        let fields = [
             ("ek", text(&self.ek)),
             ("ek_pinned", Cedar::new_bool(self.ek_pinned)),
             ("ak", text(&self.ak)),
@@ -152,7 +184,8 @@ impl TpmFacts {
             ("ima_log", Cedar::new_bool(self.ima_log)),
             ("reset_count", Cedar::new_long(self.reset_count)),
             ("restart_count", Cedar::new_long(self.restart_count)),
-        ])
+        ];
+        record(fields.into_iter().chain(self.secure_boot.map(|on| ("secure_boot", Cedar::new_bool(on)))))
     }
 }
 
@@ -192,6 +225,8 @@ pub enum Question {
         intent: IntentClaims,
         /// Name of the intent's scope.
         scope: String,
+        /// Whether a lease is being renewed, for what runs already.
+        renewal: bool,
     },
     /// May that execution have this key?
     Release {
@@ -243,9 +278,11 @@ impl Question {
         let long = Cedar::new_long;
         match self {
             Self::Attest { claims } => context([("claims", claims.to_cedar()?)]),
-            Self::Execute { claims, intent, scope: _ } => {
-                context([("claims", claims.to_cedar()?), ("intent", intent.to_cedar()?)])
-            }
+            Self::Execute { claims, intent, scope: _, renewal } => context([
+                ("claims", claims.to_cedar()?),
+                ("intent", intent.to_cedar()?),
+                ("renewal", Cedar::new_bool(*renewal)),
+            ]),
             Self::Release { claims, intent, key: _, labels } => {
                 context([("claims", claims.to_cedar()?), ("intent", intent.to_cedar()?), ("labels", texts(labels))])
             }

@@ -1,6 +1,8 @@
 //! Why an appraisal ended in a refusal: the denials of every stage in one sum,
 //! and the shape in which they leave the program.
 
+use std::sync::Arc;
+
 use evidence::{EvidenceDenial, denial::EvidenceDenialKind, ledger::CheckLedger};
 use firmware_refs::{
     ReferenceDenial,
@@ -35,7 +37,7 @@ pub enum PolicyDenial {
     #[error("policy set {set} ended at {ended}, it is {now}")]
     Expired {
         /// The set.
-        set: PolicyName,
+        set: Arc<PolicyName>,
         /// When it ended.
         ended: Moment,
         /// When it was asked.
@@ -45,7 +47,7 @@ pub enum PolicyDenial {
     #[error("claims do not fit the policy schema: {what}")]
     RequestInvalid {
         /// The set.
-        set: PolicyName,
+        set: Arc<PolicyName>,
         /// What was asked.
         action: Action,
         /// What does not fit.
@@ -55,7 +57,7 @@ pub enum PolicyDenial {
     #[error("no policy of {set} permits {action}")]
     NotPermitted {
         /// The set.
-        set: PolicyName,
+        set: Arc<PolicyName>,
         /// What was asked.
         action: Action,
         /// Policies that could have permitted it, by `@id`.
@@ -65,7 +67,7 @@ pub enum PolicyDenial {
     #[error("policy {} of {set} forbids {action}{}", .rule.id, reason(.rule))]
     Forbidden {
         /// The set.
-        set: PolicyName,
+        set: Arc<PolicyName>,
         /// What was asked.
         action: Action,
         /// The policy.
@@ -75,7 +77,7 @@ pub enum PolicyDenial {
     #[error("policy {} of {set} could not be evaluated: {what}", .rule.id)]
     Error {
         /// The set.
-        set: PolicyName,
+        set: Arc<PolicyName>,
         /// What was asked.
         action: Action,
         /// The policy.
@@ -117,7 +119,19 @@ impl PolicyDenial {
         PolicyDenialKind::from(self).code()
     }
 
-    fn set(&self) -> Option<&PolicyName> {
+    /// The policy that determined it, where one did.
+    #[must_use]
+    pub fn rule(&self) -> Option<&Rule> {
+        match self {
+            Self::Forbidden { rule, .. } | Self::Error { rule, .. } => Some(rule),
+            Self::ChecksIncomplete { .. }
+            | Self::Expired { .. }
+            | Self::RequestInvalid { .. }
+            | Self::NotPermitted { .. } => None,
+        }
+    }
+
+    fn set(&self) -> Option<&Arc<PolicyName>> {
         match self {
             Self::ChecksIncomplete { .. } => None,
             Self::Expired { set, .. }
@@ -160,7 +174,7 @@ impl PolicyDenial {
                 (action(a), format!("error in {}: {what}", rule.id), Vec::new(), hint)
             }
         };
-        let reference = self.set().map(ReferenceText::of_policy);
+        let reference = self.set().map(|name| ReferenceText::of_policy(name));
         Failure { code: self.code(), claim, got, accepted, reference, hint }
     }
 }
@@ -303,7 +317,7 @@ impl Denial {
                 claim: denial.claim(),
                 got: denial.got(),
                 accepted: denial.accepted(),
-                reference: denial.reference().map(ReferenceText::of_values),
+                reference: denial.reference().map(|name| ReferenceText::of_values(name)),
                 hint: Some(denial.hint().to_owned()),
             },
             Self::Governance(denial) => Failure {

@@ -4,6 +4,7 @@
 //! vanish, so any error in the diagnostics denies, whatever the decision was.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use cedar_policy::{Authorizer, Decision, Effect, Entities, Entity, EntityUid, PolicyId, Request};
 
@@ -46,6 +47,14 @@ impl Permitted {
     }
 }
 
+/// A question as Cedar takes it, fitted to the schema of one policy set.
+#[derive(Debug)]
+pub struct Asked {
+    action: Action,
+    request: Request,
+    entities: Entities,
+}
+
 impl PolicySet {
     /// Asks the set.
     ///
@@ -57,11 +66,28 @@ impl PolicySet {
 
     /// Asks the set; a refusal names every reason, never none.
     pub(crate) fn judge(&self, question: &Question) -> Result<Permitted, Vec<PolicyDenial>> {
-        let action = question.action();
-        let request = self.request(question).map_err(|what| vec![self.invalid(action, what)])?;
-        let entities = self.entities(question).map_err(|what| vec![self.invalid(action, what)])?;
-        let response = Authorizer::new().is_authorized(&request, &self.cedar, &entities);
+        let asked = self.prepare(question).map_err(|denial| vec![denial])?;
+        self.answer(&asked)
+    }
 
+    /// Builds the request with its typed context and fits it to the schema.
+    ///
+    /// # Errors
+    /// [`PolicyDenial::RequestInvalid`] when it does not fit.
+    pub fn prepare(&self, question: &Question) -> Result<Asked, PolicyDenial> {
+        let action = question.action();
+        let request = self.request(question).map_err(|what| self.invalid(action, what))?;
+        let entities = self.entities(question).map_err(|what| self.invalid(action, what))?;
+        Ok(Asked { action, request, entities })
+    }
+
+    /// Evaluates a prepared request; a refusal names every reason, never none.
+    ///
+    /// # Errors
+    /// [`PolicyDenial`]s, at least one, unless some policy permits, none forbids and none errs.
+    pub fn answer(&self, asked: &Asked) -> Result<Permitted, Vec<PolicyDenial>> {
+        let action = asked.action;
+        let response = Authorizer::new().is_authorized(&asked.request, &self.cedar, &asked.entities);
         let errors: Vec<_> = response.diagnostics().errors().map(|error| self.errs(action, error)).collect();
         let mut rules: Vec<_> = response.diagnostics().reason().map(|id| self.rule(id)).collect();
         rules.sort_by(|a, b| a.id.cmp(&b.id));
@@ -125,17 +151,17 @@ impl PolicySet {
     }
 
     fn invalid(&self, action: Action, what: String) -> PolicyDenial {
-        PolicyDenial::RequestInvalid { set: self.name.clone(), action, what }
+        PolicyDenial::RequestInvalid { set: Arc::clone(&self.name), action, what }
     }
 
     fn errs(&self, action: Action, error: &cedar_policy::AuthorizationError) -> PolicyDenial {
         let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
         let rule = self.rule(error.policy_id());
-        PolicyDenial::Error { set: self.name.clone(), action, rule, what: error.inner().to_string() }
+        PolicyDenial::Error { set: Arc::clone(&self.name), action, rule, what: error.inner().to_string() }
     }
 
     fn forbids(&self, action: Action, rule: Rule) -> PolicyDenial {
-        PolicyDenial::Forbidden { set: self.name.clone(), action, rule }
+        PolicyDenial::Forbidden { set: Arc::clone(&self.name), action, rule }
     }
 
     fn permits_nothing(&self, action: Action) -> PolicyDenial {
@@ -145,7 +171,7 @@ impl PolicySet {
             .filter(|policy| policy.effect() == Effect::Permit && self.concerns(policy, action))
             .map(|policy| policy.id().to_string())
             .collect();
-        PolicyDenial::NotPermitted { set: self.name.clone(), action, permits }
+        PolicyDenial::NotPermitted { set: Arc::clone(&self.name), action, permits }
     }
 
     pub(crate) fn concerns(&self, policy: &cedar_policy::Policy, action: Action) -> bool {
@@ -164,5 +190,93 @@ impl Question {
             Self::Witness { .. } => Action::Witness,
             Self::Federate { .. } => Action::Federate,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testdata::{claims, intent, set_of};
+
+    fn attest() -> Question {
+        Question::Attest { claims: claims() }
+    }
+
+    fn codes(set: &PolicySet, question: &Question) -> Vec<&'static str> {
+        set.judge(question).map_or_else(|denials| denials.iter().map(PolicyDenial::code).collect(), |_| vec![])
+    }
+
+    #[test]
+    fn what_nothing_permits_is_denied() {
+        let set = set_of("@id(\"other\") permit (principal, action == Action::\"release\", resource);");
+        assert_eq!(codes(&set, &attest()), ["policy.not_permitted"]);
+    }
+
+    #[test]
+    fn forbid_wins_and_brings_its_reason_and_hint() {
+        let set = set_of(
+            "@id(\"yes\") permit (principal, action, resource);
+             @id(\"no\") @reason(\"because\") @hint(\"do this\") forbid (principal is Node, action, resource)
+             when { context.claims.node == \"n1\" };",
+        );
+        let denial = set.ask(&attest()).unwrap_err();
+        let rule = denial.rule().unwrap();
+        assert_eq!(
+            (rule.id.as_str(), rule.reason.as_deref(), rule.hint.as_deref()),
+            ("no", Some("because"), Some("do this"))
+        );
+        assert_eq!(denial.code(), "policy.forbidden");
+        let other = Question::Attest { claims: Claims { node: "n2".into(), ..claims() } };
+        assert_eq!(set.ask(&other).unwrap().rules()[0].id, "yes");
+    }
+
+    #[test]
+    fn an_erring_forbid_denies_though_a_permit_permits() {
+        // Integer overflow is the one error that strict validation cannot exclude.
+        let set = set_of(
+            "@id(\"yes\") permit (principal, action, resource);
+             @id(\"no\") forbid (principal, action == Action::\"attest\", resource)
+             when { context.claims.now + 9223372036854775807 < 0 };",
+        );
+        let denial = set.ask(&attest()).unwrap_err();
+        assert_eq!(denial.code(), "policy.error");
+        assert_eq!(denial.rule().unwrap().id, "no");
+    }
+
+    #[test]
+    fn an_erring_permit_denies_too() {
+        let set = set_of(
+            "@id(\"yes\") permit (principal, action, resource);
+             @id(\"broken\") permit (principal, action == Action::\"attest\", resource)
+             when { context.claims.now + 9223372036854775807 < 0 };",
+        );
+        assert_eq!(codes(&set, &attest()), ["policy.error"]);
+    }
+
+    #[test]
+    fn claims_that_do_not_fit_the_schema_deny() {
+        let set = set_of("@id(\"yes\") permit (principal, action, resource);");
+        let mut request = attest();
+        assert_eq!(codes(&set, &request), Vec::<&str>::new());
+        // A resource of a type that the action does not apply to: the schema refuses the request itself.
+        request = Question::Release { claims: claims(), intent: intent(), key: "k".into(), labels: vec![] };
+        assert!(set.ask(&request).is_ok());
+        let context = cedar_policy::Context::empty();
+        let bare = Request::new(
+            set.principal(&attest()),
+            set.names.action(Action::Attest),
+            set.resource(&attest()),
+            context,
+            Some(&set.schema),
+        );
+        assert!(bare.is_err(), "a request without its claims must not be buildable");
+    }
+
+    #[test]
+    fn a_node_is_within_its_domain_and_no_other() {
+        let set = set_of("@id(\"ours\") permit (principal in Domain::\"lab.example\", action, resource);");
+        assert!(set.ask(&attest()).is_ok());
+        let foreign = Question::Attest { claims: Claims { domain: "b.example".into(), ..claims() } };
+        assert_eq!(codes(&set, &foreign), ["policy.not_permitted"]);
     }
 }

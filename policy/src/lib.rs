@@ -11,10 +11,21 @@
     )
 )]
 
+pub mod appraise;
+pub mod cases;
+pub mod check;
 pub mod claims;
+pub mod decide;
 pub mod denial;
 pub mod engine;
 pub mod schema;
 pub mod set;
+pub mod trust;
 
+pub use appraise::Affirmed;
+pub use decide::decide;
 pub use denial::{Denial, DenialClass, PolicyDenial};
+pub use trust::Trust;
+
+#[cfg(test)]
+mod testdata;

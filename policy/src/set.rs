@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use cedar_policy::{PolicyId, PolicySet as CedarSet, Schema, ValidationMode, Validator};
 use evidence::{
@@ -124,7 +125,7 @@ impl std::fmt::Display for PolicyName {
 pub struct PolicySet {
     pub(crate) document: PolicyDocument,
     digest: Sha256Digest,
-    pub(crate) name: PolicyName,
+    pub(crate) name: Arc<PolicyName>,
     pub(crate) cedar: CedarSet,
     pub(crate) schema: Schema,
     pub(crate) names: Names,
@@ -167,7 +168,7 @@ impl PolicySet {
             return Err(PolicySetError::Unusable(problems));
         }
         let digest = Sha256Digest::of(&cbor::to_vec(&document)?);
-        let name = PolicyName { id: document.id.clone(), version: document.version, signers };
+        let name = Arc::new(PolicyName { id: document.id.clone(), version: document.version, signers });
         Ok(Self { document, digest, name, cedar, schema, names: Names::new()? })
     }
 

@@ -1,0 +1,62 @@
+//! Claims and sets for the tests of this crate.
+
+use evidence::{names::DomainName, time::UnixSeconds};
+
+use crate::claims::{Claims, IntentClaims, ReferenceClaims, TpmFacts};
+use crate::set::{PolicyDocument, PolicySet};
+
+pub(crate) fn document(cedar: &str) -> PolicyDocument {
+    PolicyDocument {
+        id: "test".parse().unwrap(),
+        version: 1,
+        domain: DomainName::new("lab.example").unwrap(),
+        issued_at: UnixSeconds(1_000).into(),
+        not_after: UnixSeconds(2_000_000_000).into(),
+        reason: "test".to_owned().try_into().unwrap(),
+        cedar: cedar.to_owned(),
+    }
+}
+
+pub(crate) fn set_of(cedar: &str) -> PolicySet {
+    PolicySet::from_document(document(cedar)).unwrap_or_else(|e| panic!("{e}"))
+}
+
+pub(crate) fn claims() -> Claims {
+    Claims {
+        node: "n1".into(),
+        domain: "lab.example".into(),
+        kind: "tpm".into(),
+        environment: "production".into(),
+        simulated: false,
+        epoch: 7,
+        now: 1_795_305_600,
+        reference: ReferenceClaims { id: "rack".into(), version: 3, age_s: 3600, grace: false },
+        tpm: Some(TpmFacts {
+            ek: "11".repeat(32),
+            ek_pinned: false,
+            ak: "22".repeat(32),
+            manufacturer: "id:49464800".into(),
+            firmware: "0007005500112233".into(),
+            bank: "sha256".into(),
+            pcrs: (0..8).collect(),
+            event_log: true,
+            ima_log: false,
+            secure_boot: Some(true),
+            reset_count: 4,
+            restart_count: 0,
+        }),
+    }
+}
+
+pub(crate) fn intent() -> IntentClaims {
+    IntentClaims {
+        requester: "alice".into(),
+        executable: "33".repeat(32),
+        program: "/usr/bin/true".into(),
+        arguments: 0,
+        capabilities: vec![],
+        keys: vec!["db".into()],
+        labels: vec!["environment=production".into()],
+        child: false,
+    }
+}
