@@ -360,6 +360,9 @@ pub enum EvidenceDenial {
     /// The certified key is not the EK.
     #[error("the key in the EK certificate is not the EK")]
     EkKeyMismatch,
+    /// The certified key is not the AK.
+    #[error("the key in the AK certificate is not the AK")]
+    AkKeyMismatch,
     /// The EK has none of the default templates.
     #[error("EK with attributes {attributes:#010x} has no known template")]
     EkTemplate {

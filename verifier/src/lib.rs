@@ -14,6 +14,7 @@ pub mod ca;
 pub mod challenges;
 pub mod clock;
 pub mod config;
+pub mod evidence_cli;
 pub mod evidence_store;
 pub mod governance_state;
 pub mod keys;

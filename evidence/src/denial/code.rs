@@ -58,6 +58,7 @@ impl EvidenceDenialKind {
             Self::CertificateExtension => "evidence.certificate_extension",
             Self::SimulatedTpm => "evidence.simulated_tpm",
             Self::EkKeyMismatch => "evidence.ek_key_mismatch",
+            Self::AkKeyMismatch => "evidence.ak_key_mismatch",
             Self::EkTemplate => "evidence.ek_template",
             Self::AkTemplate => "evidence.ak_template",
             Self::ActivationSecret => "evidence.activation_secret",

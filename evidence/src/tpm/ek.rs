@@ -109,8 +109,9 @@ pub struct EkCertificate {
     key: CertifiedKey,
 }
 
+/// The key that a certificate is about.
 #[derive(Clone, Debug)]
-enum CertifiedKey {
+pub(super) enum CertifiedKey {
     Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
     Ecc { curve: Curve, point: Vec<u8> },
 }
@@ -152,23 +153,25 @@ impl EkCertificate {
     /// # Errors
     /// [`EvidenceDenial::EkKeyMismatch`].
     pub fn is_for(&self, ek: &Public<'_>) -> Result<(), EvidenceDenial> {
-        let same = match (&self.key, &ek.key) {
-            (CertifiedKey::Rsa { modulus, exponent }, PublicKey::Rsa { modulus: ours, .. }) => {
-                modulus == ours && exponent == &PublicKey::rsa_exponent()
-            }
-            (CertifiedKey::Ecc { curve, point }, PublicKey::Ecc { curve: ours, .. }) => {
-                curve == ours && ek.key.uncompressed_point().as_ref() == Some(point)
-            }
-            (CertifiedKey::Rsa { .. }, PublicKey::Ecc { .. }) | (CertifiedKey::Ecc { .. }, PublicKey::Rsa { .. }) => {
-                false
-            }
-        };
-        if same { Ok(()) } else { Err(EvidenceDenial::EkKeyMismatch) }
+        if self.key.is_of(ek) { Ok(()) } else { Err(EvidenceDenial::EkKeyMismatch) }
     }
 }
 
 impl CertifiedKey {
-    fn of(leaf: &Certificate<'_>) -> Result<Self, EvidenceDenial> {
+    /// Is it the key of this public area?
+    pub(super) fn is_of(&self, public: &Public<'_>) -> bool {
+        match (self, &public.key) {
+            (Self::Rsa { modulus, exponent }, PublicKey::Rsa { modulus: ours, .. }) => {
+                modulus == ours && exponent == &PublicKey::rsa_exponent()
+            }
+            (Self::Ecc { curve, point }, PublicKey::Ecc { curve: ours, .. }) => {
+                curve == ours && public.key.uncompressed_point().as_ref() == Some(point)
+            }
+            (Self::Rsa { .. }, PublicKey::Ecc { .. }) | (Self::Ecc { .. }, PublicKey::Rsa { .. }) => false,
+        }
+    }
+
+    pub(super) fn of(leaf: &Certificate<'_>) -> Result<Self, EvidenceDenial> {
         match leaf.subject_key()? {
             SubjectKey::Rsa { modulus, exponent } => {
                 Ok(Self::Rsa { modulus: modulus.to_vec(), exponent: exponent.to_vec() })
@@ -176,7 +179,7 @@ impl CertifiedKey {
             SubjectKey::Ecc { curve: CURVE_P256, point } => Ok(Self::Ecc { curve: Curve::P256, point: point.to_vec() }),
             SubjectKey::Ecc { curve: CURVE_P384, point } => Ok(Self::Ecc { curve: Curve::P384, point: point.to_vec() }),
             SubjectKey::Ecc { .. } => {
-                Err(EvidenceDenial::KeyUnusable { what: "EK on another curve than P-256 or P-384" })
+                Err(EvidenceDenial::KeyUnusable { what: "certified key on another curve than P-256 or P-384" })
             }
         }
     }

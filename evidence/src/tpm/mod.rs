@@ -1,5 +1,6 @@
 //! TPM 2.0: the structures a TPM makes, read without any TPM library, and what they prove.
 
+mod ak_certificate;
 pub mod appraisal;
 pub mod attest;
 pub mod certify;
@@ -16,6 +17,7 @@ pub mod signature;
 pub mod template;
 mod wire;
 
+pub use ak_certificate::AkCertificate;
 pub use appraisal::{TpmClaims, TpmEndorsement};
 pub use certify::CertifiedNodeKey;
 pub use clock::ClockState;

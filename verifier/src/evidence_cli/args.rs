@@ -1,0 +1,235 @@
+//! The command line of `verifier evidence`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use evidence::time::UnixSeconds;
+
+use super::case::{Case, Kind};
+
+/// Arguments of `verifier evidence`.
+#[derive(Args, Debug)]
+pub struct EvidenceArgs {
+    /// What to do with the evidence.
+    #[command(subcommand)]
+    pub command: EvidenceCommand,
+}
+
+/// The verbs.
+#[derive(Subcommand, Debug)]
+pub enum EvidenceCommand {
+    /// Show everything that evidence says, believing none of it.
+    Inspect(InspectArgs),
+    /// Judge whether evidence is genuinely signed and consistent.
+    Verify(VerifyArgs),
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Kinds of evidence on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KindArg {
+    /// A TPM 2.0 quote with what hangs on it.
+    Tpm,
+    /// A TCG event log by itself or against PCR values.
+    EventLog,
+    /// An IMA measurement list.
+    Ima,
+    /// An EK certificate and its chain.
+    EkChain,
+}
+
+/// Files and expectations, by what they are.
+#[derive(Args, Debug)]
+pub struct Files {
+    /// Kind of evidence.
+    #[arg(long, required_unless_present = "batch")]
+    pub kind: Option<KindArg>,
+    /// Quote: TPMS_ATTEST or TPM2B_ATTEST.
+    #[arg(long, value_name = "FILE")]
+    pub quote: Option<PathBuf>,
+    /// Signature over the quote: TPMT_SIGNATURE or raw.
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+    /// Attestation key: PEM or DER public key or certificate, TPM2B_PUBLIC or TPMT_PUBLIC.
+    #[arg(long, value_name = "FILE")]
+    pub ak: Option<PathBuf>,
+    /// Certificate of the attestation key.
+    #[arg(long, value_name = "FILE", requires = "ak_root")]
+    pub ak_cert: Option<PathBuf>,
+    /// Root that vouches for the attestation key; repeat for intermediates.
+    #[arg(long, value_name = "FILE")]
+    pub ak_root: Vec<PathBuf>,
+    /// PCR values: JSON, tpm2_pcrread's text, or its binary output.
+    #[arg(long, value_name = "FILE")]
+    pub pcrs: Option<PathBuf>,
+    /// Qualifying data that the quote must carry.
+    #[arg(long, value_name = "HEX")]
+    pub nonce: Option<String>,
+    /// TCG event log (binary_bios_measurements).
+    #[arg(long, value_name = "FILE")]
+    pub event_log: Option<PathBuf>,
+    /// IMA measurement list, ascii or binary.
+    #[arg(long, value_name = "FILE")]
+    pub ima_log: Option<PathBuf>,
+    /// Public key (PEM) that file signatures in the IMA log must be made with; repeatable.
+    #[arg(long, value_name = "FILE")]
+    pub ima_key: Vec<PathBuf>,
+    /// EK certificate.
+    #[arg(long, value_name = "FILE")]
+    pub ek_cert: Option<PathBuf>,
+    /// Intermediate certificate of the EK's manufacturer; repeatable.
+    #[arg(long, value_name = "FILE")]
+    pub intermediate: Vec<PathBuf>,
+    /// Manufacturer's root to trust; repeatable.
+    #[arg(long, value_name = "FILE")]
+    pub root: Vec<PathBuf>,
+    /// Time to judge at (RFC 3339); now if absent.
+    #[arg(long, value_name = "RFC3339")]
+    pub at: Option<String>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Arguments of `verifier evidence verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// Judge many cases: one JSON object a line on stdin, one answer a line on stdout, in any order.
+    #[arg(long, conflicts_with_all = ["kind"])]
+    pub batch: bool,
+    /// What to judge.
+    #[command(flatten)]
+    pub files: Files,
+}
+
+/// Arguments of `verifier evidence inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// What to show.
+    #[command(flatten)]
+    pub files: InspectFiles,
+}
+
+/// Like [`Files`], without the alternative of a batch.
+#[derive(Args, Debug)]
+pub struct InspectFiles {
+    /// Kind of evidence.
+    #[arg(long)]
+    pub kind: KindArg,
+    /// Quote: TPMS_ATTEST or TPM2B_ATTEST.
+    #[arg(long, value_name = "FILE")]
+    pub quote: Option<PathBuf>,
+    /// Attestation key: PEM or DER public key or certificate, TPM2B_PUBLIC or TPMT_PUBLIC.
+    #[arg(long, value_name = "FILE")]
+    pub ak: Option<PathBuf>,
+    /// PCR values: JSON, tpm2_pcrread's text, or its binary output.
+    #[arg(long, value_name = "FILE")]
+    pub pcrs: Option<PathBuf>,
+    /// TCG event log (binary_bios_measurements).
+    #[arg(long, value_name = "FILE")]
+    pub event_log: Option<PathBuf>,
+    /// IMA measurement list, ascii or binary.
+    #[arg(long, value_name = "FILE")]
+    pub ima_log: Option<PathBuf>,
+    /// Certificates to show.
+    #[arg(long, value_name = "FILE")]
+    pub ek_cert: Option<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+impl VerifyArgs {
+    /// The case that the command line describes; what is wrong with it otherwise.
+    pub(super) fn into_case(self) -> Result<(Case, Format), String> {
+        let files = self.files;
+        let kind = kind_of(files.kind.ok_or("--kind is required")?);
+        let mut case = Case::new(kind);
+        case.at = files.at.as_deref().map(parse_time).transpose()?;
+        case.expect_nonce = files.nonce.as_deref().map(parse_hex).transpose()?;
+        let single = [
+            ("message", "--quote", files.quote),
+            ("signature", "--signature", files.signature),
+            ("ak", "--ak", files.ak),
+            ("ak_cert", "--ak-cert", files.ak_cert),
+            ("pcrs", "--pcrs", files.pcrs),
+            ("event_log", "--event-log", files.event_log),
+            ("ima_log", "--ima-log", files.ima_log),
+            ("ek_cert", "--ek-cert", files.ek_cert),
+        ];
+        for (role, flag, path) in single {
+            case.add(role, flag, path.into_iter().collect())?;
+        }
+        case.add("ak_roots", "--ak-root", files.ak_root)?;
+        case.add("keys", "--ima-key", files.ima_key)?;
+        case.add("intermediate", "--intermediate", files.intermediate)?;
+        case.add("root", "--root", files.root)?;
+        case.require_roles()?;
+        Ok((case, files.format))
+    }
+}
+
+impl InspectArgs {
+    /// What the command line asks to see; what is wrong with it otherwise.
+    pub(super) fn into_case(self) -> Result<(Case, Format), String> {
+        let files = self.files;
+        let mut case = Case::new(kind_of(files.kind));
+        let single = [
+            ("message", "--quote", files.quote),
+            ("ak", "--ak", files.ak),
+            ("pcrs", "--pcrs", files.pcrs),
+            ("event_log", "--event-log", files.event_log),
+            ("ima_log", "--ima-log", files.ima_log),
+            ("ek_cert", "--ek-cert", files.ek_cert),
+        ];
+        for (role, flag, path) in single {
+            case.add(role, flag, path.into_iter().collect())?;
+        }
+        Ok((case, files.format))
+    }
+}
+
+const fn kind_of(kind: KindArg) -> Kind {
+    match kind {
+        KindArg::Tpm => Kind::TpmQuote,
+        KindArg::EventLog => Kind::TcgEventLog,
+        KindArg::Ima => Kind::ImaLog,
+        KindArg::EkChain => Kind::TpmEkChain,
+    }
+}
+
+/// RFC 3339 to a time after 1970, with any offset.
+pub(super) fn parse_time(text: &str) -> Result<UnixSeconds, String> {
+    let refused = |what: &str| format!("not an RFC 3339 time: {what}");
+    let (local, offset_s, is_behind) = match text.split_at_checked(text.len().saturating_sub(6)) {
+        Some((local, offset)) if offset.starts_with(['+', '-']) => {
+            let (hours, minutes) = offset.get(1..).and_then(|o| o.split_once(':')).unwrap_or_default();
+            let number = |digits: &str, below: u64| digits.parse::<u64>().ok().filter(|number| *number < below);
+            let parts = number(hours, 24).zip(number(minutes, 60)).ok_or_else(|| refused("bad offset"))?;
+            let seconds = parts.0.saturating_mul(3600).saturating_add(parts.1.saturating_mul(60));
+            (format!("{local}Z"), seconds, offset.starts_with('-'))
+        }
+        _ => (text.to_owned(), 0, false),
+    };
+    let time = humantime::parse_rfc3339(&local).map_err(|error| refused(&error.to_string()))?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|_| refused("before 1970"))?;
+    let at = UnixSeconds(since.as_secs());
+    Ok(if is_behind { at.plus(offset_s) } else { at.minus(offset_s) })
+}
+
+/// Hexadecimal of a nonce.
+pub(super) fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
+    if text.len() > 256 {
+        return Err("a nonce has at most 128 bytes".into());
+    }
+    hex::decode(text).map_err(|error| format!("not hexadecimal: {error}"))
+}

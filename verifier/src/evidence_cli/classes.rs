@@ -1,0 +1,59 @@
+//! From what evidence was denied for to the coarse class that a corpus knows.
+
+use evidence::denial::{EvidenceDenial, EvidenceDenialKind as Kind};
+
+/// The class of a denial: parse, signature, chain, validity, binding, policy, nonce, replay, event-digest or
+/// profile.
+#[must_use]
+pub fn class(denial: &EvidenceDenial) -> &'static str {
+    match Kind::from(denial) {
+        Kind::Malformed
+        | Kind::TrailingBytes
+        | Kind::TooLarge
+        | Kind::TooMany
+        | Kind::Cbor
+        | Kind::Missing
+        | Kind::UnexpectedPart
+        | Kind::AlgorithmRefused
+        | Kind::KeyUnusable => "parse",
+        Kind::SignatureInvalid | Kind::SchemeMismatch | Kind::ImaSignature => "signature",
+        Kind::CertificateSignature
+        | Kind::CertificateConstraint
+        | Kind::CertificateExtension
+        | Kind::EkUnanchored
+        | Kind::ChainUnanchored
+        | Kind::SimulatedTpm
+        | Kind::Revoked => "chain",
+        Kind::CertificateValidity | Kind::EnrolmentNotCurrent | Kind::ChallengeExpired => "validity",
+        Kind::PcrDigestMismatch
+        | Kind::EkKeyMismatch
+        | Kind::AkKeyMismatch
+        | Kind::ImaBootAggregate
+        | Kind::ActivationSecret
+        | Kind::ActivationMismatch
+        | Kind::NodeKeyNotCertified
+        | Kind::NodeKeyPolicy => "binding",
+        Kind::BindingMismatch => "nonce",
+        Kind::ReplayMismatch | Kind::BankMissing | Kind::ImaReplayMismatch | Kind::ImaOrder | Kind::ImaRegister => {
+            "replay"
+        }
+        Kind::EventDataMismatch | Kind::ImaTemplateMismatch | Kind::ImaViolation => "event-digest",
+        Kind::WeakHash
+        | Kind::PcrSelection
+        | Kind::ResettablePcr
+        | Kind::ClockUnsafe
+        | Kind::TpmRestarted
+        | Kind::TpmRolledBack => "policy",
+        Kind::SeparatorMissing
+        | Kind::SeparatorRepeated
+        | Kind::SeparatorNotZero
+        | Kind::ConfigurationAfterSeparator
+        | Kind::EventTypeRefused
+        | Kind::VariableRepeated
+        | Kind::SecureBootNotBoolean
+        | Kind::ActionRefused
+        | Kind::EkTemplate
+        | Kind::AkTemplate
+        | Kind::NodeKeyTemplate => "profile",
+    }
+}

@@ -1,0 +1,167 @@
+//! What came of a case, and how it is said.
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use evidence::EvidenceDenial;
+use serde_json::{Map, Value, json};
+
+use super::{
+    EXIT_DENIED, EXIT_FAULT,
+    args::Format,
+    case::Case,
+    classes::class,
+    inspect::{Table, print_value},
+};
+
+/// What authentic evidence says.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Claims by name.
+    pub claims: Map<String, Value>,
+    /// What appraisal would mind.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn claim(&mut self, name: &str, value: impl Into<Value>) {
+        self.claims.insert(name.to_owned(), value.into());
+    }
+
+    pub(super) fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+}
+
+/// Why a case could not be judged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A file could not be read.
+    #[error("cannot read {}: {what}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
+    /// The request does not say what to judge.
+    #[error("request not understood: {what}")]
+    Request {
+        /// Why.
+        what: String,
+    },
+    /// A kind of evidence that this verifier does not judge.
+    #[error("kind of evidence not supported: {kind}")]
+    Kind {
+        /// As asked for, escaped.
+        kind: String,
+    },
+    /// This machine's clock stands before 1970.
+    #[error("this machine's clock stands before 1970")]
+    Clock,
+}
+
+impl Fault {
+    /// Stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "fault.file_unreadable",
+            Self::Request { .. } => "fault.request_malformed",
+            Self::Kind { .. } => "fault.kind_unsupported",
+            Self::Clock => "fault.clock",
+        }
+    }
+}
+
+/// A denial or a fault on the way to a report.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Denied(EvidenceDenial),
+    Fault(Fault),
+}
+
+impl From<EvidenceDenial> for Refusal {
+    fn from(denial: EvidenceDenial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// What came of a case.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Genuinely signed and consistent.
+    Authentic(Report),
+    /// Judged, and refused.
+    Denied(EvidenceDenial),
+    /// Not judged.
+    Fault(Fault),
+}
+
+impl Outcome {
+    /// The answer of a batch.
+    #[must_use]
+    pub fn to_batch_answer(&self, id: &Value) -> Value {
+        match self {
+            Self::Authentic(report) => {
+                json!({"id": id, "decision": "authentic", "class": null, "code": null, "claims": report.claims, "notes": report.notes})
+            }
+            Self::Denied(denial) => {
+                json!({"id": id, "decision": "denied", "class": class(denial), "code": denial.code(), "claims": {}, "text": denial.to_string()})
+            }
+            Self::Fault(fault) => {
+                json!({"id": id, "decision": "fault", "class": null, "code": fault.code(), "claims": {}, "text": fault.to_string()})
+            }
+        }
+    }
+
+    fn to_json(&self, case: &Case) -> Value {
+        let kind = case.kind.name();
+        match self {
+            Self::Authentic(report) => {
+                json!({"decision": "authentic", "kind": kind, "claims": report.claims, "notes": report.notes})
+            }
+            Self::Denied(denial) => json!({"decision": "denied", "kind": kind, "failures": [{
+                "code": denial.code(), "class": class(denial), "claim": null, "got": denial.to_string(),
+                "accepted": [], "reference": null, "hint": null,
+            }]}),
+            Self::Fault(fault) => {
+                json!({"decision": "fault", "kind": kind, "code": fault.code(), "text": fault.to_string()})
+            }
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Authentic(_) => ExitCode::SUCCESS,
+            Self::Denied(_) => ExitCode::from(EXIT_DENIED),
+            Self::Fault(_) => ExitCode::from(EXIT_FAULT),
+        }
+    }
+}
+
+/// Prints the outcome of one case.
+pub(super) fn print(outcome: &Outcome, case: &Case, format: Format) -> std::io::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match (format, outcome) {
+        (Format::Json, _) => print_value(&mut out, &outcome.to_json(case))?,
+        (Format::Text, Outcome::Authentic(report)) => {
+            writeln!(out, "authentic: {}", case.kind.name())?;
+            writeln!(out, "{}", Table::of_claims(&report.claims))?;
+            for note in &report.notes {
+                writeln!(out, "note: {note}")?;
+            }
+        }
+        (Format::Text, Outcome::Denied(denial)) => {
+            writeln!(out, "denied: {} ({})\n{denial}", denial.code(), class(denial))?;
+        }
+        (Format::Text, Outcome::Fault(fault)) => writeln!(out, "fault: {}\n{fault}", fault.code())?,
+    }
+    out.flush()?;
+    Ok(outcome.exit_code())
+}
