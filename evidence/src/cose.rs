@@ -26,7 +26,7 @@ pub const STATEMENT_CAP_BYTES: usize = 4 << 20;
 const CONTEXT_VERSION: &[u8] = b"1";
 
 /// What a signature is for. A signature made for one purpose never verifies for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::EnumIter)]
 pub enum Purpose {
     /// Authorization artifact, by a domain's issuer key.
     Artifact,
@@ -60,7 +60,9 @@ impl Purpose {
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Artifact => "application/attestd-artifact+cbor",
-            Self::AttestationResult => "application/eat+cwt; eat_profile=\"tag:ietf.org,2026:rats/ear#04\"",
+            // RFC 9782 §4; its eat_profile parameter stays in the claim: with a profile URI, which has a slash, the
+            // header could be written but no longer be read by coset.
+            Self::AttestationResult => "application/eat+cwt",
             Self::ReferenceValues => "application/attestd-reference-values+cbor",
             Self::PolicySet => "application/attestd-policy-set+cbor",
             Self::TrustBundle => "application/attestd-trust-bundle+cbor",
@@ -549,6 +551,19 @@ mod tests {
         assert_eq!(signed.payload(), b"payload");
         assert_eq!(signed.signer(), key(1).public().kid());
         assert_eq!(genuine(), genuine());
+    }
+
+    #[test]
+    fn a_statement_of_every_purpose_can_be_read_back_and_only_as_that() {
+        use strum::IntoEnumIterator as _;
+        let keys = KeySet::new([key(1).public()]);
+        for purpose in Purpose::iter() {
+            let bytes = sign1(purpose, &domain("a.example"), b"payload", &key(1)).unwrap();
+            for read_as in Purpose::iter() {
+                let read = verify1(read_as, &domain("a.example"), &bytes, &keys);
+                assert_eq!(read.is_ok(), read_as == purpose, "{purpose:?} read as {read_as:?}: {read:?}");
+            }
+        }
     }
 
     #[test]
