@@ -4,7 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use command_fds::{CommandFdExt as _, FdMapping};
 
 use crate::config::Tcti;
 
@@ -25,11 +27,9 @@ pub enum SwtpmError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// It ended or did not listen in time, on every port tried.
-    #[error("swtpm did not come up within {waited_ms} ms in {attempts} attempts: {last}")]
+    /// It ended or did not answer in time, on every port tried.
+    #[error("swtpm did not come up in {attempts} attempts: {last}")]
     NotUp {
-        /// How long each was given.
-        waited_ms: u128,
         /// How many.
         attempts: u32,
         /// What happened last.
@@ -57,7 +57,6 @@ fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> SwtpmError {
     move |source| SwtpmError::Io { doing, source }
 }
 
-const UP_WITHIN: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 8;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -79,15 +78,17 @@ impl Swtpm {
         }
         let mut last = String::new();
         for _ in 0..ATTEMPTS {
-            // Another program may take the ports between our letting go of them and swtpm's binding them.
-            let port = two_free_ports()?;
-            let mut tpm = Self { child: spawn(state, port)?, port };
-            match tpm.wait_until_up() {
+            // Another program may take the data port between our letting go of it and swtpm's binding it.
+            let (port, control) = two_free_ports()?;
+            let tpm = Self { child: spawn(state, port, control)?, port };
+            // Connections wait in the control listener, which is ours, until swtpm serves it; by then it has bound the
+            // data port. If it ends instead, so do they.
+            match tpm.control("CMD_GET_TPMESTABLISHED", &CMD_GET_TPMESTABLISHED.to_be_bytes()) {
                 Ok(()) => return Ok(tpm),
-                Err(why) => last = why,
+                Err(why) => last = why.to_string(),
             }
         }
-        Err(SwtpmError::NotUp { waited_ms: UP_WITHIN.as_millis(), attempts: ATTEMPTS, last })
+        Err(SwtpmError::NotUp { attempts: ATTEMPTS, last })
     }
 
     /// How `attestd` reaches it.
@@ -108,7 +109,7 @@ impl Swtpm {
     /// [`SwtpmError`].
     pub fn reset(&self) -> Result<(), SwtpmError> {
         self.command("TPM2_Shutdown", &SHUTDOWN_CLEAR)?;
-        self.control("CMD_INIT", &[2u32.to_be_bytes(), 0u32.to_be_bytes()].concat())?;
+        self.control("CMD_INIT", &[CMD_INIT.to_be_bytes(), 0u32.to_be_bytes()].concat())?;
         self.command("TPM2_Startup", &STARTUP_CLEAR)
     }
 
@@ -118,7 +119,7 @@ impl Swtpm {
     /// [`SwtpmError`]; it is killed in any case.
     pub fn stop(mut self) -> Result<(), SwtpmError> {
         self.command("TPM2_Shutdown", &SHUTDOWN_CLEAR)?;
-        self.control("CMD_SHUTDOWN", &3u32.to_be_bytes())?;
+        self.control("CMD_SHUTDOWN", &CMD_SHUTDOWN.to_be_bytes())?;
         self.child.wait().map(|_| ()).map_err(io("waiting for swtpm to end"))
     }
 
@@ -129,21 +130,6 @@ impl Swtpm {
     pub fn kill(&mut self) -> Result<(), SwtpmError> {
         self.child.kill().map_err(io("killing swtpm"))?;
         self.child.wait().map(|_| ()).map_err(io("waiting for swtpm to end"))
-    }
-
-    fn wait_until_up(&mut self) -> Result<(), String> {
-        let started = Instant::now();
-        while started.elapsed() < UP_WITHIN {
-            if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
-                return Err(format!("it ended with {status}"));
-            }
-            if TcpStream::connect_timeout(&address(self.port), UP_WITHIN).is_ok() {
-                return Ok(());
-            }
-            // Refused at once: it has not bound yet.
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Err("it does not accept connections".to_owned())
     }
 
     /// One TPM command without libtss2.
@@ -173,6 +159,11 @@ impl Drop for Swtpm {
 const SHUTDOWN_CLEAR: [u8; 12] = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 0];
 const STARTUP_CLEAR: [u8; 12] = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0];
 
+/// swtpm_ioctls(3)
+const CMD_INIT: u32 = 2;
+const CMD_SHUTDOWN: u32 = 3;
+const CMD_GET_TPMESTABLISHED: u32 = 4;
+
 fn address(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
@@ -189,35 +180,40 @@ fn success(command: &'static str, code: &[u8]) -> Result<(), SwtpmError> {
     if code == 0 { Ok(()) } else { Err(SwtpmError::Refused { command, code }) }
 }
 
-/// A free port whose successor is free as well.
-fn two_free_ports() -> Result<u16, SwtpmError> {
+/// A free port, and a listener on its successor.
+fn two_free_ports() -> Result<(u16, TcpListener), SwtpmError> {
     let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
     for _ in 0..64 {
         let first = TcpListener::bind(address(0)).map_err(io("finding a free port"))?;
         let port = first.local_addr().map_err(io("finding a free port"))?.port();
         let Some(next) = port.checked_add(1) else { continue };
         match TcpListener::bind(address(next)) {
-            Ok(_) => return Ok(port),
+            Ok(control) => return Ok((port, control)),
             Err(source) => last = source,
         }
     }
     Err(io("finding two free ports")(last))
 }
 
-fn spawn(state: &Path, port: u16) -> Result<Child, SwtpmError> {
+fn spawn(state: &Path, port: u16, control: TcpListener) -> Result<Child, SwtpmError> {
     const PROGRAM: &str = "swtpm";
-    let control = port.saturating_add(1);
-    Command::new(PROGRAM)
+    const CONTROL_FD: i32 = 3;
+    let failed = |source: std::io::Error| SwtpmError::Start { program: PROGRAM.to_owned(), source };
+    let mut command = Command::new(PROGRAM);
+    command
         .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
         .arg("--tpmstate")
         .arg(format!("dir={}", state.display()))
         .arg("--server")
         .arg(format!("type=tcp,bindaddr=127.0.0.1,port={port}"))
         .arg("--ctrl")
-        .arg(format!("type=tcp,bindaddr=127.0.0.1,port={control}"))
+        .arg(format!("type=tcp,fd={CONTROL_FD}"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|source| SwtpmError::Start { program: PROGRAM.to_owned(), source })
+        .stderr(Stdio::null());
+    command
+        .fd_mappings(vec![FdMapping { parent_fd: control.into(), child_fd: CONTROL_FD }])
+        .map_err(|error| failed(std::io::Error::other(error)))?;
+    // The listener goes with `command` at the end of this function: from then on it is swtpm's alone.
+    command.spawn().map_err(failed)
 }

@@ -88,6 +88,12 @@ pub enum TpmError {
 }
 
 impl TpmError {
+    /// The response code of a refusal that has no variant of its own.
+    #[must_use]
+    pub const fn refused_rc(&self) -> Option<u32> {
+        if let Self::Refused { rc, .. } = self { Some(*rc) } else { None }
+    }
+
     /// `denied` or `fault`.
     #[must_use]
     pub const fn class(&self) -> &'static str {

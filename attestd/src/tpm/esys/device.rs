@@ -150,9 +150,11 @@ impl TpmDevice for EsysDevice {
                             c.policy_pcr(policy, tss_esapi::structures::Digest::default(), list)
                         })?;
                         d.encrypt_answers(session)?;
-                        d.run(COMMAND, (Some(session), None, None), |c| c.ecdh_z_gen(key, point)).map_err(|e| match e {
-                            TpmError::Refused { rc, .. } if rc::base(rc) == rc::ECC_POINT => TpmError::NotForThisKey,
-                            other => other,
+                        d.run(COMMAND, (Some(session), None, None), |c| c.ecdh_z_gen(key, point)).map_err(|e| {
+                            match e.refused_rc() {
+                                Some(rc) if rc::base(rc) == rc::ECC_POINT => TpmError::NotForThisKey,
+                                Some(_) | None => e,
+                            }
                         })
                     })
                 })
@@ -237,9 +239,12 @@ fn again_on<T>(code: u32, mut attempt: impl FnMut() -> Result<T, TpmError>) -> R
             outcome => return outcome,
         }
     }
-    attempt().map_err(|error| match error {
-        TpmError::Refused { command, rc: rc::PCR_CHANGED } => TpmError::PcrsUnstable { command, attempts: ATTEMPTS },
-        other => other,
+    attempt().map_err(|error| {
+        if let TpmError::Refused { command, rc: rc::PCR_CHANGED } = error {
+            TpmError::PcrsUnstable { command, attempts: ATTEMPTS }
+        } else {
+            error
+        }
     })
 }
 

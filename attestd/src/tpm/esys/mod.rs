@@ -64,10 +64,7 @@ impl TpmTransport for EsysTransport {
 
 /// While connecting, whatever is not an answer of the TPM means that there is none.
 fn unreachable_unless_tpm(error: TpmError) -> TpmError {
-    match error {
-        TpmError::Malformed { command, .. } => TpmError::Unreachable { command, rc: 0 },
-        other => other,
-    }
+    if let TpmError::Malformed { command, .. } = error { TpmError::Unreachable { command, rc: 0 } } else { error }
 }
 
 /// A connected TPM.
@@ -164,10 +161,12 @@ impl EsysDevice {
     fn load_blob(&mut self, what: &'static str, key: &KeyBlob) -> Result<KeyHandle, TpmError> {
         let (public, private) = unblob(what, key)?;
         let handle = self.with_parent(|d, parent| {
-            d.run("Load", (PASSWORD, None, None), |c| c.load(parent, private, public)).map_err(|e| match e {
-                // A format-one code is about what was given: it is not a child of this TPM's parent key.
-                TpmError::Refused { rc, .. } if rc & 0x80 != 0 => TpmError::KeyLost { key: what, rc },
-                other => other,
+            d.run("Load", (PASSWORD, None, None), |c| c.load(parent, private, public)).map_err(|e| {
+                match e.refused_rc() {
+                    // A format-one code is about what was given: it is not a child of this TPM's parent key.
+                    Some(rc) if rc & 0x80 != 0 => TpmError::KeyLost { key: what, rc },
+                    Some(_) | None => e,
+                }
             })
         })?;
         match self.save(&key.public, handle) {
@@ -246,12 +245,10 @@ impl EsysDevice {
         let (found, _more) = self.run("GetCapability", (None, None, None), |c| {
             c.get_capability(CapabilityType::Handles, first, HANDLES_AT_ONCE)
         })?;
-        match found {
-            CapabilityData::Handles(handles) => {
-                Ok(handles.iter().copied().filter(|h| u32::from(*h) >> 24 == first >> 24).collect())
-            }
-            _ => Err(malformed("GetCapability", "not a list of handles")),
-        }
+        let CapabilityData::Handles(handles) = found else {
+            return Err(malformed("GetCapability", "not a list of handles"));
+        };
+        Ok(handles.iter().copied().filter(|h| u32::from(*h) >> 24 == first >> 24).collect())
     }
 
     fn count_handles(&mut self) -> Result<HandleCounts, TpmError> {
