@@ -67,7 +67,9 @@ fn class(denial: &EvidenceDenial) -> &'static str {
     match denial.code() {
         "evidence.signature_invalid" => "signature",
         "evidence.pcr_digest_mismatch" => "binding",
-        "evidence.malformed" | "evidence.trailing_bytes" | "evidence.too_large" | "evidence.algorithm_refused" => "parse",
+        "evidence.malformed" | "evidence.trailing_bytes" | "evidence.too_large" | "evidence.algorithm_refused" => {
+            "parse"
+        }
         other => panic!("no class for {other}"),
     }
 }
@@ -82,7 +84,8 @@ fn genuine_quotes_verify_and_each_altered_one_is_refused_for_its_reason() {
         let got = Signature::read(&signature)
             .and_then(|read| VerifyingKey::from_spki(&corpus.der(&files["ak"]), read.scheme))
             .and_then(|key| Quoted::verify(&message, &signature, &key, &values));
-        let classes: Vec<_> = expected["error_class"].as_array().into_iter().flatten().map(|c| c.as_str().unwrap()).collect();
+        let classes: Vec<_> =
+            expected["error_class"].as_array().into_iter().flatten().map(|c| c.as_str().unwrap()).collect();
         match (got, expected["verdict"].as_str().unwrap()) {
             (Ok(quoted), "accept") => {
                 let attest = &expected["attest"];
@@ -136,7 +139,10 @@ fn a_genuine_ek_certificate_with_its_padding_chains_to_its_root() {
         for at_byte in [20, 300, 700, 1000, 1599] {
             let mut altered = ek.clone();
             altered[at_byte] ^= 1;
-            assert!(EkCertificate::verify(&[&altered, &intermediate, &root], &anchors(&root), at).is_err(), "{at_byte}");
+            assert!(
+                EkCertificate::verify(&[&altered, &intermediate, &root], &anchors(&root), at).is_err(),
+                "{at_byte}"
+            );
         }
     }
 }
