@@ -42,7 +42,8 @@ fn perform(cli: Cli) -> anyhow::Result<Outcome> {
             clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
             Ok(Outcome::Done)
         }
-        Verb::Evidence(_) | Verb::Enrol(_) => anyhow::bail!("this verb is not in this build"),
+        Verb::Evidence(arguments) => block_on(verbs::tpm::evidence(&cli.common, arguments)),
+        Verb::Enrol(arguments) => block_on(verbs::tpm::enrol(&cli.common, arguments)),
         Verb::Exec(arguments) => block_on(verbs::client::exec(&cli.common, arguments)),
         Verb::Status => block_on(verbs::client::status(&cli.common)),
         Verb::Halt(arguments) => block_on(verbs::client::halt(&cli.common, arguments)),
