@@ -72,7 +72,7 @@ pub struct TpmDocument {
 
 /// Which TPMs the set is for. The choice is written out: leaving it open is not a choice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "accept", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(try_from = "PlatformsText", into = "PlatformsText")]
 pub enum Platforms {
     /// Every TPM that was enrolled in this domain: EK proved by certificate or operator, AK by activation.
     Enrolled,
@@ -81,9 +81,48 @@ pub enum Platforms {
         /// SHA-256 of each EK's TPM2B_PUBLIC.
         ek: Vec<Sha256Digest>,
         /// Names of AKs; narrows further where it stands.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         ak: Option<Vec<KeyName>>,
     },
+}
+
+/// `{ accept = "enrolled" }` or `{ accept = "listed", ek = [...], ak = [...] }`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlatformsText {
+    accept: PlatformsChoice,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ek: Option<Vec<Sha256Digest>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ak: Option<Vec<KeyName>>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PlatformsChoice {
+    Enrolled,
+    Listed,
+}
+
+impl TryFrom<PlatformsText> for Platforms {
+    type Error = &'static str;
+
+    fn try_from(text: PlatformsText) -> Result<Self, Self::Error> {
+        match (text.accept, text.ek, text.ak) {
+            (PlatformsChoice::Enrolled, None, None) => Ok(Self::Enrolled),
+            (PlatformsChoice::Enrolled, _, _) => Err("accept = \"enrolled\" takes no lists"),
+            (PlatformsChoice::Listed, Some(ek), ak) => Ok(Self::Listed { ek, ak }),
+            (PlatformsChoice::Listed, None, _) => Err("accept = \"listed\" needs ek, a list of EK digests"),
+        }
+    }
+}
+
+impl From<Platforms> for PlatformsText {
+    fn from(platforms: Platforms) -> Self {
+        match platforms {
+            Platforms::Enrolled => Self { accept: PlatformsChoice::Enrolled, ek: None, ak: None },
+            Platforms::Listed { ek, ak } => Self { accept: PlatformsChoice::Listed, ek: Some(ek), ak },
+        }
+    }
 }
 
 /// The oldest acceptable firmware of one TPM manufacturer.

@@ -1,0 +1,174 @@
+//! Sets that could match by omission, or mean something else than they say, do not load.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use evidence::{cose::SigningKey, names::DomainName, threshold::Authority, time::UnixSeconds};
+use firmware_refs::{
+    lifecycle::{GRACE_CAP_S, Lifecycle, LifecycleError, Stage},
+    set::{ReferenceValueSet, SetError},
+    signed::{SignedSet, SignedSetError, sign},
+};
+
+const SET: &str = r#"
+id = "rack"
+version = 3
+domain = "a.example"
+environment = "lab"
+issued_at = "2026-11-22T00:00:00Z"
+not_before = "2026-11-22T00:00:00Z"
+not_after = "2027-11-22T00:00:00Z"
+reason = "kernel 6.1.128"
+
+[tpm]
+bank = "sha256"
+pcrs = [0, 4, 10]
+require_event_log = true
+require_ima_log = true
+platforms = { accept = "enrolled" }
+firmware = [{ manufacturer = "id:49424D00", floor = "2019102300163636", source = "vendor bulletin" }]
+deny = [{ manufacturer = "id:49424D00", from = "0000000000000000", to = "2019102300163635", advisory = "CVE-2023-1017", dated = "2026-11-22T00:00:00Z" }]
+
+[[tpm.pcr]]
+index = 0
+accept = [{ digest = "sha256:1111111111111111111111111111111111111111111111111111111111111111", source = "OVMF 2022.11" }]
+
+[[tpm.event]]
+pcr = 4
+type = "EV_EFI_BOOT_SERVICES_APPLICATION"
+description = "systemd-boot"
+accept = [{ digest = "sha256:2222222222222222222222222222222222222222222222222222222222222222", source = "systemd-boot 252" }]
+
+[tpm.ima]
+exclude = ["/run/", "/etc/mtab"]
+[[tpm.ima.file]]
+path = "/usr/bin/true"
+accept = [{ digest = "sha256:3333333333333333333333333333333333333333333333333333333333333333", source = "coreutils 9.1" }]
+"#;
+
+fn with(from: &str, to: &str) -> Result<ReferenceValueSet, SetError> {
+    assert!(SET.contains(from), "{from}");
+    ReferenceValueSet::from_toml(&SET.replace(from, to))
+}
+
+#[test]
+fn the_example_loads() {
+    let set = ReferenceValueSet::from_toml(SET).unwrap();
+    assert_eq!((set.id().as_str(), set.version(), set.tpm().pcrs()), ("rack", 3, &[0, 4, 10][..]));
+}
+
+#[test]
+fn one_defect_and_the_set_does_not_load() {
+    let digest4 = "accept = [{ digest = \"sha256:2222222222222222222222222222222222222222222222222222222222222222\", source = \"systemd-boot 252\" }]";
+    let ima = &SET[SET.find("[tpm.ima]").unwrap()..];
+    let cases: &[(&str, &str, &str)] = &[
+        ("version = 3", "version = 0", "versions start at 1"),
+        ("not_after = \"2027-11-22T00:00:00Z\"", "not_after = \"2026-11-22T00:00:00Z\"", "ends before it begins"),
+        ("reason = \"kernel 6.1.128\"", "reason = \"\"", "why this version exists"),
+        ("bank = \"sha256\"", "bank = \"sha1\"", "only sha256 and sha384"),
+        ("pcrs = [0, 4, 10]", "pcrs = []", "no PCR is required"),
+        ("pcrs = [0, 4, 10]", "pcrs = [4, 0, 10]", "ascending"),
+        ("pcrs = [0, 4, 10]", "pcrs = [0, 0, 4, 10]", "ascending"),
+        ("pcrs = [0, 4, 10]", "pcrs = [0, 4, 10, 16]", "can be reset"),
+        ("pcrs = [0, 4, 10]", "pcrs = [0, 4, 5, 10]", "nothing says which values are known"),
+        ("pcrs = [0, 4, 10]", "pcrs = [0, 10]", "not among tpm.pcrs"),
+        ("pcrs = [0, 4, 10]", "pcrs = [0, 4]", "IMA measures into PCR 10"),
+        ("require_event_log = true", "require_event_log = false", "events need require_event_log"),
+        ("require_ima_log = true", "require_ima_log = false", "files need require_ima_log"),
+        (ima, "", "needs files to compare with"),
+        ("accept = \"enrolled\"", "accept = \"listed\", ek = []", "an empty list accepts nothing"),
+        ("accept = \"enrolled\"", "accept = \"listed\"", "needs ek"),
+        ("accept = \"enrolled\"", "accept = \"enrolled\", ek = []", "takes no lists"),
+        ("accept = \"enrolled\"", "accept = \"any\"", "unknown variant"),
+        ("firmware = [{", "firmware = [] #", "no TPM manufacturer"),
+        ("to = \"2019102300163635\"", "to = \"2019102300163635\", until = 1", "unknown field"),
+        ("from = \"0000000000000000\"", "from = \"3019102300163636\"", "range of versions is empty"),
+        (digest4, "accept = []", "an empty list accepts nothing"),
+        (digest4, &digest4.replace("systemd-boot 252", ""), "where the digest comes from"),
+        (digest4, &digest4.replace("sha256:", "sha384:2222222222222222222222222222222222222222"), "digest"),
+        ("type = \"EV_EFI_BOOT_SERVICES_APPLICATION\"", "type = \"x\"\noptional = true", "every event is optional"),
+        ("\"/run/\"", "\"run/\"", "absolute path"),
+        ("\"/run/\"", "\"/\"", "absolute path"),
+        ("path = \"/usr/bin/true\"", "path = \"true\"", "absolute path"),
+        ("[tpm]\n", "[tpm]\nskip_pcr = 4\n", "unknown field"),
+        ("id = \"rack\"", "id = \"Rack\"", "must be"),
+    ];
+    for (from, to, why) in cases {
+        let refused = with(from, to).expect_err(why).to_string();
+        assert!(refused.contains(why), "{why:?} not in:\n{refused}");
+    }
+    let headless = &SET[..SET.find("[tpm]").unwrap()];
+    assert!(ReferenceValueSet::from_toml(headless).unwrap_err().to_string().contains("would match nothing"));
+}
+
+#[test]
+fn a_typing_error_is_reported_with_its_line() {
+    let refused = with("index = 0", "index = \"zero\"").unwrap_err().to_string();
+    assert!(refused.contains("line 21"), "{refused}");
+}
+
+#[test]
+fn only_enough_keys_of_the_domain_make_a_signed_set() {
+    let set = ReferenceValueSet::from_toml(SET).unwrap();
+    let keys: Vec<_> = (1..=3u8).map(|n| SigningKey::from_seed(&[n; 32]).unwrap()).collect();
+    let two_of = Authority::new(vec![keys[0].public().clone(), keys[1].public().clone()], 2).unwrap();
+    let domain = DomainName::new("a.example").unwrap();
+    let signature = |n: usize| sign(&set, &keys[n]).unwrap();
+    let opened = SignedSet::open(&[signature(0), signature(1)], &domain, &two_of).unwrap();
+    assert_eq!((opened.digest(), opened.signers().len()), (set.digest(), 2));
+    for signatures in [vec![], vec![signature(0)], vec![signature(0), signature(0)], vec![signature(0), signature(2)]] {
+        assert!(matches!(SignedSet::open(&signatures, &domain, &two_of), Err(SignedSetError::Signatures(_))));
+    }
+    let other = DomainName::new("b.example").unwrap();
+    assert!(SignedSet::open(&[signature(0), signature(1)], &other, &two_of).is_err());
+    assert_eq!(firmware_refs::signed::claimed(&signature(0)).unwrap().digest(), set.digest());
+}
+
+fn signed(version: u64) -> SignedSet {
+    let set = with("version = 3", &format!("version = {version}")).unwrap();
+    let key = SigningKey::from_seed(&[1; 32]).unwrap();
+    let authority = Authority::new(vec![key.public().clone()], 1).unwrap();
+    SignedSet::open(&[sign(&set, &key).unwrap()], &DomainName::new("a.example").unwrap(), &authority).unwrap()
+}
+
+#[test]
+fn versions_only_go_up_and_history_rebuilds_the_state() {
+    let id = "rack".parse().unwrap();
+    let why: &firmware_refs::text::Text = &"test".to_owned().try_into().unwrap();
+    let at = |s: u64| UnixSeconds(1_795_305_600 + s);
+    let (one, two, three) = (signed(1), signed(2), signed(3));
+    let mut state = Lifecycle::default();
+    let mut history = vec![];
+    for set in [&one, &two, &three] {
+        history.push(state.stage(set, why.clone(), at(0)).unwrap().unwrap());
+        assert_eq!(state.stage(set, why.clone(), at(0)), Ok(None), "staging twice changes nothing");
+    }
+    history.extend(state.activate(&id, 1, 0, why, at(1)).unwrap());
+    history.extend(state.activate(&id, 3, 600, why, at(2)).unwrap());
+    assert_eq!(state.high_water(&id), 3);
+    assert_eq!(state.stage_of(&id, 1), Some(Stage::Superseded { since: at(2), by: 3, grace_until: at(602) }));
+    assert!(matches!(state.activate(&id, 2, 0, why, at(3)), Err(LifecycleError::NotAbove { .. })));
+    assert!(matches!(state.activate(&id, 1, 0, why, at(3)), Err(LifecycleError::WrongStage { .. })));
+    assert!(matches!(state.activate(&id, 9, 0, why, at(3)), Err(LifecycleError::Unknown { .. })));
+    assert!(matches!(state.activate(&id, 2, GRACE_CAP_S + 1, why, at(3)), Err(LifecycleError::GraceTooLong { .. })));
+    history.push(state.revoke(&id, 3, why, at(4)).unwrap());
+    assert!(matches!(state.revoke(&id, 3, why, at(5)), Err(LifecycleError::WrongStage { .. })));
+    assert!(matches!(state.activate(&id, 3, 0, why, at(5)), Err(LifecycleError::WrongStage { .. })));
+    assert_eq!(state.high_water(&id), 3, "a revoked version is never used again");
+
+    let sets = [one, two, three];
+    let of = |version: u64| sets.iter().find(|set| set.set().version() == version).unwrap();
+    let rebuilt = Lifecycle::replay(history.iter().map(|entry| (entry, of(entry.version))));
+    assert_eq!(rebuilt, state);
+}
+
+#[test]
+fn a_version_is_one_content_for_ever() {
+    let why: firmware_refs::text::Text = "test".to_owned().try_into().unwrap();
+    let mut state = Lifecycle::default();
+    state.stage(&signed(3), why.clone(), UnixSeconds(0)).unwrap();
+    let changed = with("kernel 6.1.128", "kernel 6.1.129").unwrap();
+    let key = SigningKey::from_seed(&[1; 32]).unwrap();
+    let authority = Authority::new(vec![key.public().clone()], 1).unwrap();
+    let domain = DomainName::new("a.example").unwrap();
+    let changed = SignedSet::open(&[sign(&changed, &key).unwrap()], &domain, &authority).unwrap();
+    assert!(matches!(state.stage(&changed, why, UnixSeconds(0)), Err(LifecycleError::VersionReused { .. })));
+}
