@@ -191,7 +191,3 @@ impl AuditDenialKind {
         Self::iter()
     }
 }
-
-#[cfg(test)]
-#[path = "denial_tests.rs"]
-mod tests;

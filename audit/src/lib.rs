@@ -18,7 +18,6 @@
 
 pub mod bundle;
 pub mod checkpoint;
-mod codec;
 pub mod denial;
 pub mod fsck;
 pub mod lineage;
@@ -29,8 +28,5 @@ pub mod receipt;
 pub mod record;
 pub mod tile;
 pub mod tlog;
-
-#[cfg(test)]
-mod fixture;
 
 pub use denial::AuditDenial;

@@ -15,7 +15,6 @@ use serde_bytes::ByteBuf;
 
 use crate::{
     checkpoint::{LogIdentity, VerifiedCheckpoint},
-    codec,
     denial::AuditDenial,
     note::{NOTE_CAP_BYTES, NoteKey},
     record::{RECORD_CAP_BYTES, VerifiedRecord},
@@ -67,7 +66,8 @@ impl Receipt {
     /// # Errors
     /// [`AuditDenial::ReceiptMalformed`].
     pub fn decode(bytes: &[u8]) -> Result<Self, AuditDenial> {
-        let receipt: Self = codec::read(bytes, Caps::bytes(RECEIPT_CAP_BYTES)).map_err(malformed)?;
+        let receipt: Self =
+            cbor::from_slice(bytes, Caps::bytes(RECEIPT_CAP_BYTES)).map_err(|cause| malformed(cause.to_string()))?;
         if receipt.version != RECEIPT_VERSION {
             return Err(malformed(format!("version {}, expected {RECEIPT_VERSION}", receipt.version)));
         }

@@ -11,9 +11,9 @@ use evidence::{
     ledger::CheckLedger,
     names::NodeId,
     time::UnixSeconds,
-    tpm::{CertifiedNodeKey, ClockState, PcrValues, appraisal::TpmClaims, ek::EkEndorser},
+    tpm::{CertifiedNodeKey, ClockState, Name, PcrValues, appraisal::TpmClaims, ek::EkEndorser},
 };
-use firmware_refs::{Matched, denial::ReferenceName, observed::maker, text::FirmwareVersion};
+use firmware_refs::{Matched, denial::ReferenceName, document::MakerName, observed::maker, text::FirmwareVersion};
 
 use crate::claims::{Claims, Question, ReferenceClaims, TpmFacts};
 use crate::denial::PolicyDenial;
@@ -56,6 +56,16 @@ pub struct Basis {
 pub struct TpmMachine {
     /// Its name.
     pub node: NodeId,
+    /// SHA-256 of the EK's TPM2B_PUBLIC.
+    pub ek: Sha256Digest,
+    /// Whether an operator pinned the EK, without a certificate.
+    pub ek_pinned: bool,
+    /// Name of the AK.
+    pub ak_name: Name,
+    /// Manufacturer of the TPM.
+    pub manufacturer: MakerName,
+    /// firmwareVersion of the quote.
+    pub firmware: FirmwareVersion,
     /// The key that execution keys are wrapped to; keep it to spare verifying it again.
     pub node_key: Arc<CertifiedNodeKey>,
     /// The key that signs its intents and halt records.
@@ -168,6 +178,11 @@ impl TpmMachine {
     fn of(tpm: &TpmClaims<'_>) -> Self {
         Self {
             node: tpm.node_id().clone(),
+            ek: tpm.ek_digest(),
+            ek_pinned: matches!(tpm.endorsement().endorser(), EkEndorser::Operator),
+            ak_name: *tpm.ak_name(),
+            manufacturer: maker(tpm.endorsement().endorser()),
+            firmware: FirmwareVersion(tpm.firmware_version()),
             node_key: Arc::clone(tpm.node_key()),
             record_key: tpm.record_key().clone(),
             clock: tpm.clock(),

@@ -304,14 +304,7 @@ impl Denial {
     #[must_use]
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Evidence(denial) => Failure {
-                code: denial.code(),
-                claim: "evidence".to_owned(),
-                got: denial.to_string(),
-                accepted: Vec::new(),
-                reference: None,
-                hint: None,
-            },
+            Self::Evidence(denial) => evidence_failure(denial),
             Self::Reference(denial) => Failure {
                 code: denial.code(),
                 claim: denial.claim(),
@@ -341,4 +334,44 @@ impl Denial {
         let policy = PolicyDenialKind::all().map(PolicyDenialKind::code);
         evidence.chain(reference).chain(governance).chain(policy).collect()
     }
+}
+
+/// Evidence denials say both sides in their text; where one is about a claim that people look for by name, it is
+/// taken apart.
+fn evidence_failure(denial: &EvidenceDenial) -> Failure {
+    let mut failure = Failure {
+        code: denial.code(),
+        claim: "evidence".to_owned(),
+        got: denial.to_string(),
+        accepted: Vec::new(),
+        reference: None,
+        hint: None,
+    };
+    let mut about = |claim: String, got: String, accepted: String, hint: &str| {
+        (failure.claim, failure.got, failure.accepted) = (claim, got, vec![accepted]);
+        failure.hint = Some(hint.to_owned());
+    };
+    if let EvidenceDenial::ReplayMismatch { pcr, got, quoted } = denial {
+        let hint = "something was measured that the event log does not hold: restart the machine";
+        about(format!("tpm.pcr.{pcr}"), quoted.to_string(), format!("{got} (where the event log leads)"), hint);
+    } else if let EvidenceDenial::BindingMismatch { got, expected } = denial {
+        let hint = "the evidence answers another challenge, connection, key or history: ask for a new challenge";
+        about("tpm.quote.extra_data".to_owned(), got.clone(), expected.clone(), hint);
+    } else if let EvidenceDenial::PcrSelection { got, required } = denial {
+        let hint = "quote the PCRs that the challenge names";
+        about("tpm.quote.pcrs".to_owned(), got.clone(), required.clone(), hint);
+    } else if let EvidenceDenial::PcrDigestMismatch { got, quoted } = denial {
+        let hint = "read the PCRs again: one changed between quote and reading";
+        about("tpm.pcrs".to_owned(), got.clone(), quoted.clone(), hint);
+    } else if let EvidenceDenial::ChallengeExpired { expires_at, now } = denial {
+        let hint = "ask for a new challenge, and check the clocks";
+        about("challenge".to_owned(), now.to_string(), format!("until {expires_at}"), hint);
+    } else if let EvidenceDenial::TpmRestarted { got, baseline } = denial {
+        let hint = "the machine was restarted: let the node enrol or attest its restart";
+        about("tpm.clock".to_owned(), got.to_string(), baseline.to_string(), hint);
+    } else if let EvidenceDenial::TpmRolledBack { got, last } = denial {
+        let hint = "TPM state went back: a clone or a restored state; look at the machine";
+        about("tpm.clock".to_owned(), got.to_string(), format!("later than {last}"), hint);
+    }
+    failure
 }

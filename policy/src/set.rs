@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use cedar_policy::{PolicyId, PolicySet as CedarSet, Schema, ValidationMode, Validator};
+use cedar_policy::{PolicyId, PolicySet as CedarSet, Schema, ValidationMode, ValidationWarning, Validator};
 use evidence::{
     cbor::{self, Caps, CborError},
     cose::{CoseDenial, KeyId, Purpose, SigningKey, sign1},
@@ -277,5 +277,24 @@ fn validate(cedar: &CedarSet, schema: &Schema, document: &PolicyDocument) -> Vec
         line: line_of(error, &document.cedar),
         what: error.to_string(),
     }));
+    problems.extend(result.validation_warnings().filter(|warning| is_fatal(warning)).map(|warning| PolicyProblem {
+        policy: Some(warning.policy_id().to_string()),
+        line: line_of(warning, &document.cedar),
+        what: warning.to_string(),
+    }));
     problems
+}
+
+/// Warnings of Cedar that we do not load over: a policy that can apply to no question (a `forbid` would be no
+/// more than decoration), and characters that show a reader something else than they mean.
+fn is_fatal(warning: &ValidationWarning) -> bool {
+    matches!(
+        warning,
+        ValidationWarning::InvalidActionApplication(_)
+            | ValidationWarning::BidiCharsInString(_)
+            | ValidationWarning::BidiCharsInIdentifier(_)
+            | ValidationWarning::MixedScriptString(_)
+            | ValidationWarning::MixedScriptIdentifier(_)
+            | ValidationWarning::ConfusableIdentifier(_)
+    )
 }

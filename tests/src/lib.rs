@@ -11,6 +11,5 @@
 
 pub mod authority;
 pub mod boot;
-pub mod defects;
 pub mod genuine;
 pub mod soft_tpm;

@@ -11,9 +11,6 @@ mod entry;
 mod replay;
 mod signature;
 
-#[cfg(test)]
-mod tests;
-
 pub use self::{
     entry::{ImaEntry, Template},
     replay::{ImaBankForm, ImaPrefix},

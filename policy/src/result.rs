@@ -1,0 +1,316 @@
+//! The Attestation Result: what an affirmed appraisal tells others, signed.
+//!
+//! A pure function of the verdict, the trust it was reached by, and who issues
+//! it: the same inputs give the same bytes, so a verdict can be replayed from
+//! logged digests and compared bit for bit.
+
+use std::collections::BTreeMap;
+
+use evidence::{
+    cbor::{self, Caps, CborError},
+    cose::{CoseDenial, KeySet, Purpose, SigningKey, sign1, verify1},
+    digest::Sha256Digest,
+    ledger::CheckId,
+    names::DomainName,
+    time::UnixSeconds,
+};
+use governance::GovernanceDenial;
+use serde_bytes::ByteBuf;
+
+use crate::appraise::Affirmed;
+use crate::ear::{
+    Appraisal, AttesterClaims, Ear, Nonce, PROFILE, SetName, Tier, TrustVector, VerifierClaims, VerifierId,
+};
+use crate::trust::Trust;
+
+/// Longest claims set that is read, in bytes.
+pub const RESULT_CAP_BYTES: usize = 32 * 1024;
+
+/// Longest lifetime of a result, in seconds: a result is about one moment.
+pub const LIFETIME_CAP_S: u64 = 3600;
+
+/// Label of the one appraisal in the result of TPM evidence.
+pub const TPM_SUBMOD: &str = "tpm";
+
+/// Who issues a result, and for whom.
+#[derive(Clone, Debug)]
+pub struct Issuance {
+    /// Who may rely on it (SPIFFE ID).
+    pub audience: String,
+    /// Who made the verifier.
+    pub developer: String,
+    /// Which build it is.
+    pub build: String,
+    /// How long it counts, in seconds; at most [`LIFETIME_CAP_S`].
+    pub lifetime_s: u64,
+}
+
+/// Why no result can be made of a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResultFault {
+    /// The verdict was reached by other trust than the one given: a defect of the caller.
+    #[error("the verdict was reached by other {what} than the snapshot holds")]
+    OtherTrust {
+        /// Which part.
+        what: &'static str,
+    },
+    /// It cannot be encoded.
+    #[error(transparent)]
+    Encoding(#[from] CborError),
+    /// It cannot be signed.
+    #[error(transparent)]
+    Signing(#[from] CoseDenial),
+}
+
+/// An Attestation Result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttestationResult {
+    ear: Ear,
+    domain: DomainName,
+}
+
+impl AttestationResult {
+    /// The result of a verdict reached by `trust`.
+    ///
+    /// # Errors
+    /// [`ResultFault::OtherTrust`] when it was reached by another snapshot.
+    pub fn new(affirmed: &Affirmed, trust: &Trust, issuance: &Issuance) -> Result<Self, ResultFault> {
+        same("reference values", affirmed.basis().reference_values == trust.reference_values().digest())?;
+        same("policy set", affirmed.basis().policy_set == trust.policy().digest())?;
+        same("governance epoch", affirmed.challenge().epoch == trust.governance().epoch)?;
+        let appraisal = appraisal(affirmed, trust)?;
+        let challenge = affirmed.challenge();
+        let ear = Ear {
+            issuer: challenge.audience.clone(),
+            audience: issuance.audience.clone(),
+            issued_at: affirmed.judged_at().0,
+            expires_at: affirmed.judged_at().plus(issuance.lifetime_s.min(LIFETIME_CAP_S)).0,
+            nonce: Some(Nonce(challenge.nonce.to_vec())),
+            profile: PROFILE.to_owned(),
+            status: appraisal.status,
+            verifier: VerifierId { developer: issuance.developer.clone(), build: issuance.build.clone() },
+            submods: BTreeMap::from([(TPM_SUBMOD.to_owned(), appraisal)]),
+        };
+        Ok(Self { ear, domain: trust.policy().document().domain.clone() })
+    }
+
+    /// Its claims.
+    #[must_use]
+    pub const fn ear(&self) -> &Ear {
+        &self.ear
+    }
+
+    /// Its claims set as deterministic CBOR.
+    ///
+    /// # Errors
+    /// [`CborError`] when it cannot be written.
+    pub fn to_cbor(&self) -> Result<Vec<u8>, CborError> {
+        cbor::to_vec(&self.ear)
+    }
+
+    /// The signed result: a CWT in COSE_Sign1.
+    ///
+    /// # Errors
+    /// [`ResultFault`] when it cannot be written.
+    pub fn to_cwt(&self, issuer: &SigningKey) -> Result<Vec<u8>, ResultFault> {
+        Ok(sign1(Purpose::AttestationResult, &self.domain, &self.to_cbor()?, issuer)?)
+    }
+}
+
+fn same(what: &'static str, same: bool) -> Result<(), ResultFault> {
+    if same { Ok(()) } else { Err(ResultFault::OtherTrust { what }) }
+}
+
+fn appraisal(affirmed: &Affirmed, trust: &Trust) -> Result<Appraisal, ResultFault> {
+    let basis = affirmed.basis();
+    let vector = vector(affirmed);
+    let policy = SetName { id: basis.policy.id.to_string(), version: basis.policy.version, digest: basis.policy_set };
+    let reference =
+        SetName { id: basis.reference.id.to_string(), version: basis.reference.version, digest: basis.reference_set };
+    let governance = trust.governance();
+    Ok(Appraisal {
+        status: vector.worst(),
+        vector,
+        policies: vec![format!("{}/{}@{}", affirmed.claims().domain, policy.id, policy.version)],
+        attester: attester(affirmed),
+        verifier: VerifierClaims {
+            domain: affirmed.claims().domain.clone(),
+            environment: affirmed.claims().environment.clone(),
+            ledger: affirmed.ledger().bits(),
+            evidence: basis.evidence,
+            endorsements: basis.endorsements,
+            challenge: Sha256Digest::of(&cbor::to_vec(affirmed.challenge())?),
+            anchors: trust.anchors().digest(),
+            reference,
+            reference_values: basis.reference_values,
+            policy,
+            rules: affirmed.rules().iter().map(|rule| rule.id.clone()).collect(),
+            epoch: governance.epoch,
+            governance: governance.state,
+            trust: trust.digest(),
+        },
+    })
+}
+
+fn attester(affirmed: &Affirmed) -> AttesterClaims {
+    let machine = affirmed.machine();
+    AttesterClaims {
+        node: machine.node.to_string(),
+        ek: machine.ek,
+        ak_name: ByteBuf::from(machine.ak_name.to_bytes()),
+        node_key_name: ByteBuf::from(machine.node_key.name().to_bytes()),
+        pcr_bank: machine.pcrs.bank().to_string(),
+        pcrs: machine.pcrs.iter().map(|(pcr, value)| (pcr, ByteBuf::from(value.as_bytes()))).collect(),
+        manufacturer: machine.manufacturer.to_string(),
+        firmware: machine.firmware.0,
+    }
+}
+
+/// What a TPM proves, in AR4SI's words (§2.3.4), each given by the checks that stand for it. Nothing is claimed
+/// about memory or storage: a TPM says nothing about either.
+fn vector(affirmed: &Affirmed) -> TrustVector {
+    let passed = affirmed.ledger();
+    let all = |checks: &[CheckId]| checks.iter().all(|check| passed.contains(*check));
+    let simulated = affirmed.claims().simulated;
+    TrustVector {
+        // 2: recognised, and not known to be compromised
+        instance_identity: all(&[CheckId::T1, CheckId::T4, CheckId::T5, CheckId::T6]).then_some(2),
+        // 2: configuration is a known and approved one
+        configuration: all(&[CheckId::T7, CheckId::M1]).then_some(2),
+        // 2: only approved ones during and after boot; 3: during boot
+        executables: all(&[CheckId::M1]).then_some(if passed.contains(CheckId::E8) { 2 } else { 3 }),
+        file_system: None,
+        // 2: genuine; nobody says so of a software TPM, or of one that only an operator vouches for
+        hardware: (all(&[CheckId::T1, CheckId::T9]) && !simulated && !affirmed.machine().ek_pinned).then_some(2),
+        runtime_opaque: None,
+        storage_opaque: None,
+        sourced_data: None,
+    }
+}
+
+/// What a relying party demands of a result.
+#[derive(Clone, Debug)]
+pub struct Reliance<'a> {
+    /// Domain whose verifier issued it.
+    pub domain: &'a DomainName,
+    /// Its issuer keys.
+    pub keys: &'a KeySet,
+    /// Who relies on it.
+    pub audience: &'a str,
+    /// The nonce it must answer.
+    pub nonce: &'a [u8],
+    /// When.
+    pub now: UnixSeconds,
+}
+
+/// Why a result is not relied on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResultRefusal {
+    /// Not signed by an accepted key for this purpose and domain.
+    #[error(transparent)]
+    Signature(#[from] CoseDenial),
+    /// Not the deterministic CBOR of a claims set.
+    #[error(transparent)]
+    Cbor(#[from] CborError),
+    /// Another profile than the one we know.
+    #[error("attestation result of profile {got:?}")]
+    Profile {
+        /// Its profile.
+        got: String,
+    },
+    /// It answers nothing, so it may be of any age.
+    #[error("attestation result without a nonce")]
+    NonceMissing,
+    /// It answers something else.
+    #[error("attestation result for another nonce")]
+    NonceMismatch,
+    /// It is for somebody else.
+    #[error("attestation result for {got}")]
+    Audience {
+        /// Its audience.
+        got: String,
+    },
+    /// Issued by another service than the domain's verifier.
+    #[error("attestation result issued by {got}")]
+    Issuer {
+        /// Its issuer.
+        got: String,
+    },
+    /// It is not yet, or no longer, to be relied on.
+    #[error("attestation result counts from {from} until {until}, it is {now}")]
+    OutOfTime {
+        /// Issued at.
+        from: u64,
+        /// Ends at.
+        until: u64,
+        /// Judged at.
+        now: u64,
+    },
+    /// It says less than affirming, as a whole or of some attester.
+    #[error("attestation result is {got:?}, not affirming")]
+    Tier {
+        /// The worst tier in it.
+        got: Tier,
+    },
+    /// It is about nobody.
+    #[error("attestation result without an appraisal")]
+    Empty,
+}
+
+/// A result that may be relied on. Made only by [`RelyingResult::read`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelyingResult {
+    ear: Ear,
+}
+
+impl RelyingResult {
+    /// Reads a result, and refuses it for the first thing that is less than demanded.
+    ///
+    /// # Errors
+    /// [`ResultRefusal`].
+    pub fn read(cwt: &[u8], reliance: &Reliance<'_>) -> Result<Self, ResultRefusal> {
+        let signed = verify1(Purpose::AttestationResult, reliance.domain, cwt, reliance.keys)?;
+        let ear: Ear = cbor::from_slice(signed.payload(), Caps::bytes(RESULT_CAP_BYTES))?;
+        if ear.profile != PROFILE {
+            return Err(ResultRefusal::Profile { got: ear.profile });
+        }
+        let nonce = ear.nonce.as_ref().ok_or(ResultRefusal::NonceMissing)?;
+        if nonce.0 != reliance.nonce {
+            return Err(ResultRefusal::NonceMismatch);
+        }
+        if ear.audience != reliance.audience {
+            return Err(ResultRefusal::Audience { got: ear.audience });
+        }
+        if ear.issuer != reliance.domain.verifier_spiffe_id() {
+            return Err(ResultRefusal::Issuer { got: ear.issuer });
+        }
+        let now = reliance.now.0;
+        let lifetime_s = ear.expires_at.saturating_sub(ear.issued_at);
+        if now < ear.issued_at || now >= ear.expires_at || lifetime_s > LIFETIME_CAP_S {
+            return Err(ResultRefusal::OutOfTime { from: ear.issued_at, until: ear.expires_at, now });
+        }
+        if ear.submods.is_empty() {
+            return Err(ResultRefusal::Empty);
+        }
+        let appraised = ear.submods.values().flat_map(|a| [a.status, a.vector.worst()]);
+        match std::iter::once(ear.status).chain(appraised).find(|tier| *tier != Tier::Affirming) {
+            Some(got) => Err(ResultRefusal::Tier { got }),
+            None => Ok(Self { ear }),
+        }
+    }
+
+    /// Its claims.
+    #[must_use]
+    pub const fn ear(&self) -> &Ear {
+        &self.ear
+    }
+}
+
+/// The denial of evidence that answers a challenge of another epoch than the one in force: governance moved on.
+///
+/// # Errors
+/// [`GovernanceDenial::EpochStale`].
+pub fn same_epoch(challenge_epoch: u64, trust: &Trust) -> Result<(), GovernanceDenial> {
+    let min = trust.governance().epoch;
+    if challenge_epoch == min { Ok(()) } else { Err(GovernanceDenial::EpochStale { got: challenge_epoch, min }) }
+}
