@@ -12,6 +12,8 @@ use evidence::tpm::attest::ClockInfo;
 use evidence::tpm::evidence::{EVENT_LOG_CAP_BYTES, IMA_LOG_CAP_BYTES, TpmEvidence, TpmParts};
 use evidence::tpm::pcr::{PcrSelection, PcrSet, PcrValues};
 use tokio::sync::Mutex;
+use wire::bounded::FieldDenial;
+use wire::bounded::verifier::ChallengeTerms;
 use wire::proto;
 
 use crate::config::{LogsConfig, UNBOUND_PCRS};
@@ -48,12 +50,9 @@ pub struct Demand {
 /// Why a challenge is not answered: it is not about what this node asked, or asks for what must not be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChallengeDenial {
-    /// The nonce is not 32 bytes.
-    #[error("nonce has {got_bytes} bytes, 32 are needed")]
-    Nonce {
-        /// Its length.
-        got_bytes: usize,
-    },
+    /// Not within the protocol's bounds.
+    #[error("challenge: {0}")]
+    Malformed(#[from] FieldDenial),
     /// Another verifier's challenge: it would be relayed Evidence.
     #[error("challenge is for another audience than {want}")]
     Audience {
@@ -64,18 +63,9 @@ pub enum ChallengeDenial {
     #[error("challenge is about {got}, this node asked about {want}")]
     Subject {
         /// In the challenge.
-        got: String,
+        got: Sha256Digest,
         /// Asked.
         want: Sha256Digest,
-    },
-    /// Not a bank that is quoted: SHA-1, or unknown.
-    #[error("challenge names no PCR bank that can be quoted")]
-    Bank,
-    /// Not a set of PCRs, ascending.
-    #[error("challenge does not name its {what} as PCR numbers in ascending order")]
-    Pcrs {
-        /// Which.
-        what: &'static str,
     },
     /// The node key would be bound to a PCR that can be reset or changes at run time (APPRAISAL T11).
     #[error("node key would be bound to PCR {pcr}, which is resettable or changes at run time")]
@@ -96,11 +86,9 @@ impl ChallengeDenial {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Nonce { .. } => "evidence.challenge_nonce",
+            Self::Malformed(_) => "evidence.challenge_malformed",
             Self::Audience { .. } => "evidence.challenge_audience",
             Self::Subject { .. } => "evidence.challenge_subject",
-            Self::Bank => "evidence.challenge_bank",
-            Self::Pcrs { .. } => "evidence.challenge_pcrs",
             Self::Unbindable { .. } | Self::BoundButNotQuoted { .. } => "evidence.challenge_node_key_pcrs",
         }
     }
@@ -112,21 +100,15 @@ impl Demand {
     /// # Errors
     /// [`ChallengeDenial`].
     pub fn accept(challenge: &proto::Challenge, asked: Asked) -> Result<Self, ChallengeDenial> {
-        let nonce = challenge.nonce.as_slice().try_into();
-        let nonce = nonce.map_err(|_| ChallengeDenial::Nonce { got_bytes: challenge.nonce.len() })?;
-        if challenge.audience != asked.audience {
+        let terms = ChallengeTerms::try_from(challenge.clone())?;
+        if terms.audience != asked.audience {
             return Err(ChallengeDenial::Audience { want: asked.audience });
         }
-        if challenge.subject != asked.subject.as_bytes() {
-            let got = hex::encode(challenge.subject.iter().take(32).copied().collect::<Vec<u8>>());
-            return Err(ChallengeDenial::Subject { got, want: asked.subject });
+        if terms.subject != asked.subject {
+            return Err(ChallengeDenial::Subject { got: terms.subject, want: asked.subject });
         }
-        let bank = match HashAlg::from_name(&challenge.pcr_bank) {
-            Some(bank @ (HashAlg::Sha256 | HashAlg::Sha384)) => bank,
-            Some(HashAlg::Sha1 | HashAlg::Sha512) | None => return Err(ChallengeDenial::Bank),
-        };
-        let quoted = pcr_set(&challenge.pcrs, "quoted PCRs")?;
-        let bound = pcr_set(&challenge.node_key_pcrs, "node key's PCRs")?;
+        let quoted = pcr_set("pcrs", &terms.pcrs)?;
+        let bound = pcr_set("node_key_pcrs", &terms.node_key_pcrs)?;
         if let Some(pcr) = bound.iter().find(|pcr| UNBOUND_PCRS.contains(pcr)) {
             return Err(ChallengeDenial::Unbindable { pcr });
         }
@@ -135,13 +117,26 @@ impl Demand {
         }
         Ok(Self {
             asked,
-            nonce,
-            epoch: challenge.epoch,
-            quoted: PcrSelection { bank, pcrs: quoted },
-            node_key_bound_to: PcrSelection { bank, pcrs: bound },
-            event_log: challenge.event_log,
-            ima_log: challenge.ima_log,
+            nonce: terms.nonce,
+            epoch: terms.epoch,
+            quoted: PcrSelection { bank: terms.pcr_bank, pcrs: quoted },
+            node_key_bound_to: PcrSelection { bank: terms.pcr_bank, pcrs: bound },
+            event_log: terms.event_log,
+            ima_log: terms.ima_log,
         })
+    }
+
+    /// A demand of nobody: for people who want to see what Evidence of this machine looks like. Its binding names no
+    /// verifier and no connection, so it answers no verifier's challenge. `None` if no PCR of `quoted` can bind a key.
+    #[must_use]
+    pub fn for_inspection(nonce: [u8; 32], quoted: PcrSelection, logs: &LogsConfig) -> Option<Self> {
+        let bound = quoted.pcrs.without(PcrSet::of(&UNBOUND_PCRS)?);
+        let (subject, lineage_head) = (Sha256Digest::ZERO, Sha256Digest::ZERO);
+        let asked = Asked { audience: String::new(), subject, lineage_head, channel: [0; 32] };
+        let (event_log, ima_log) = (logs.event_log.is_some(), logs.ima_log.is_some());
+        let node_key_bound_to = PcrSelection { bank: quoted.bank, pcrs: bound };
+        let demand = Self { asked, nonce, epoch: 0, quoted, node_key_bound_to, event_log, ima_log };
+        (!bound.is_empty()).then_some(demand)
     }
 
     /// The verifier's governance epoch.
@@ -157,10 +152,8 @@ impl Demand {
     }
 }
 
-fn pcr_set(numbers: &[u32], what: &'static str) -> Result<PcrSet, ChallengeDenial> {
-    let indices: Option<Vec<u8>> = numbers.iter().map(|n| u8::try_from(*n).ok()).collect();
-    let ascending = numbers.is_sorted_by(|a, b| a < b) && !numbers.is_empty();
-    indices.filter(|_| ascending).and_then(|indices| PcrSet::of(&indices)).ok_or(ChallengeDenial::Pcrs { what })
+fn pcr_set(field: &'static str, indices: &[u8]) -> Result<PcrSet, FieldDenial> {
+    PcrSet::of(indices).ok_or(FieldDenial { field, rule: "not PCR indices" })
 }
 
 /// Why Evidence could not be collected.
@@ -385,16 +378,16 @@ mod tests {
     fn one_defect_each_is_refused() {
         type Defect = (fn(&mut proto::Challenge), &'static str);
         let defects: [Defect; 12] = [
-            (|c| c.nonce.truncate(31), "evidence.challenge_nonce"),
-            (|c| c.nonce.clear(), "evidence.challenge_nonce"),
+            (|c| c.nonce.truncate(31), "evidence.challenge_malformed"),
+            (|c| c.nonce.clear(), "evidence.challenge_malformed"),
             (|c| c.audience = "spiffe://b.example/verifier".to_owned(), "evidence.challenge_audience"),
             (|c| c.subject[0] ^= 1, "evidence.challenge_subject"),
-            (|c| c.subject.clear(), "evidence.challenge_subject"),
-            (|c| c.pcr_bank = "sha1".to_owned(), "evidence.challenge_bank"),
-            (|c| c.pcrs.clear(), "evidence.challenge_pcrs"),
-            (|c| c.pcrs = vec![4, 0], "evidence.challenge_pcrs"),
-            (|c| c.pcrs = vec![0, 24], "evidence.challenge_pcrs"),
-            (|c| c.node_key_pcrs.clear(), "evidence.challenge_pcrs"),
+            (|c| c.subject.clear(), "evidence.challenge_malformed"),
+            (|c| c.pcr_bank = "sha1".to_owned(), "evidence.challenge_malformed"),
+            (|c| c.pcrs.clear(), "evidence.challenge_malformed"),
+            (|c| c.pcrs = vec![4, 0], "evidence.challenge_malformed"),
+            (|c| c.pcrs = vec![0, 24], "evidence.challenge_malformed"),
+            (|c| c.node_key_pcrs.clear(), "evidence.challenge_malformed"),
             (|c| c.node_key_pcrs = vec![0, 10], "evidence.challenge_node_key_pcrs"),
             (|c| c.node_key_pcrs = vec![0, 5], "evidence.challenge_node_key_pcrs"),
         ];

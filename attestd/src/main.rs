@@ -1,5 +1,7 @@
 //! `attestd`: see the library.
 
+mod verbs;
+
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
@@ -40,11 +42,18 @@ fn perform(cli: Cli) -> anyhow::Result<Outcome> {
             clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
             Ok(Outcome::Done)
         }
-        Verb::Evidence(_) | Verb::Enrol(_) => anyhow::bail!("this verb is not in this build"),
-        Verb::Run | Verb::Exec(_) | Verb::Status | Verb::Halt(_) | Verb::Demo(_) => {
-            anyhow::bail!("this verb is not in this build")
-        }
+        Verb::Evidence(arguments) => block_on(verbs::tpm::evidence(&cli.common, arguments)),
+        Verb::Enrol(arguments) => block_on(verbs::tpm::enrol(&cli.common, arguments)),
+        Verb::Exec(arguments) => block_on(verbs::client::exec(&cli.common, arguments)),
+        Verb::Status => block_on(verbs::client::status(&cli.common)),
+        Verb::Halt(arguments) => block_on(verbs::client::halt(&cli.common, arguments)),
+        Verb::Run | Verb::Demo(_) => anyhow::bail!("this verb is not in this build"),
     }
+}
+
+/// Client verbs wait for one socket: one thread is enough.
+fn block_on(verb: impl Future<Output = anyhow::Result<Outcome>>) -> anyhow::Result<Outcome> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(verb)
 }
 
 fn config_check(common: &attestd::cli::Common) -> anyhow::Result<Outcome> {

@@ -8,6 +8,7 @@ use evidence::names::DomainName;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::state::{StateDir, StateError};
 
@@ -85,6 +86,12 @@ impl Outbox {
         unsent.iter().find(|(_, record)| record.domain == *domain).map(|(number, record)| (*number, record.clone()))
     }
 
+    /// Whether a record of this kind waits for anybody.
+    #[must_use]
+    pub fn holds(&self, kind: RecordKind) -> bool {
+        self.lock().values().any(|record| record.kind == kind)
+    }
+
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -108,9 +115,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Resolves when a record is added after the call.
-    pub async fn added(&self) {
-        self.added.notified().await;
+    /// Resolves when a record is added after this call, also if that is before the first poll.
+    pub fn added(&self) -> Notified<'_> {
+        self.added.notified()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Unsent>> {

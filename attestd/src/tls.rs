@@ -129,6 +129,14 @@ impl Connection {
     }
 }
 
+/// Whether a granted certificate can be shown at all: it parses and is for this key.
+///
+/// # Errors
+/// [`ConnectFault::Identity`].
+pub fn accept_identity(domain: &DomainConfig, identity: &ClientIdentity<'_>) -> Result<(), ConnectFault> {
+    client_config(&domain.ca, Some(identity)).map(|_| ())
+}
+
 fn client_config(ca: &Path, identity: Option<&ClientIdentity<'_>>) -> Result<ClientConfig, ConnectFault> {
     let authority = |why: String| ConnectFault::Authority { path: ca.to_owned(), why };
     let mut roots = RootCertStore::empty();

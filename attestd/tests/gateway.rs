@@ -133,8 +133,12 @@ impl Bench {
 }
 
 fn workload(executable: Executable) -> Workload {
-    let environment = Environment::new(&["LANG=C".to_owned()], &["LANG".to_owned()].into()).unwrap();
+    let environment = Environment::new(variable("LANG"), &["LANG".to_owned()].into()).unwrap();
     Workload { executable, environment, working_directory: PathBuf::from("/") }
+}
+
+fn variable(name: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(name.to_owned(), "C".to_owned())])
 }
 
 fn key() -> ExecutionKey {
@@ -231,7 +235,7 @@ async fn another_intent_executable_key_or_variable_is_refused() {
         .await;
     assert!(matches!(refused, Err(GatewayError::NotAuthorized(GovernanceDenial::ScopeExceeded { part: "key", .. }))));
 
-    let environment = Environment::new(&["HOME=/".to_owned()], &["HOME".to_owned()].into()).unwrap();
+    let environment = Environment::new(variable("HOME"), &["HOME".to_owned()].into()).unwrap();
     let unnamed = Workload { environment, ..workload(sh()) };
     let refused = bench.gateway.start(&[good], &authorized, unnamed, vec![], lease_ms(1_000)).await;
     assert!(matches!(refused, Err(GatewayError::Environment(_))));

@@ -8,7 +8,7 @@ use evidence::{
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::{denial::AuditDenial, tlog::TreeHash};
+use crate::{codec, denial::AuditDenial, tlog::TreeHash};
 
 /// Version of the form.
 pub const BUNDLE_VERSION: u8 = 1;
@@ -142,7 +142,7 @@ impl ProofBundle {
     /// [`AuditDenial::ProofMalformed`].
     pub fn decode(bytes: &[u8]) -> Result<Self, AuditDenial> {
         let caps = Caps::bytes(BUNDLE_CAP_BYTES).items(BUNDLE_CAP_ITEMS);
-        let bundle: Self = cbor::from_slice(bytes, caps).map_err(|cause| malformed(cause.to_string()))?;
+        let bundle: Self = codec::read(bytes, caps).map_err(malformed)?;
         if bundle.version != BUNDLE_VERSION {
             return Err(malformed(format!("version {}, expected {BUNDLE_VERSION}", bundle.version)));
         }

@@ -191,3 +191,7 @@ impl AuditDenialKind {
         Self::iter()
     }
 }
+
+#[cfg(test)]
+#[path = "denial_tests.rs"]
+mod tests;

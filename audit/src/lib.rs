@@ -18,6 +18,7 @@
 
 pub mod bundle;
 pub mod checkpoint;
+mod codec;
 pub mod denial;
 pub mod fsck;
 pub mod lineage;
@@ -28,5 +29,8 @@ pub mod receipt;
 pub mod record;
 pub mod tile;
 pub mod tlog;
+
+#[cfg(test)]
+mod fixture;
 
 pub use denial::AuditDenial;

@@ -1,1 +1,96 @@
+use super::*;
+use crate::fixture::{FakeReader, NOW, World, pins};
 
+fn judge(bundle: &ProofBundle) -> Result<ProofReport, ProofFailure> {
+    verify_bundle(&bundle.encode().unwrap(), &pins(), &FakeReader, NOW)
+}
+
+#[test]
+fn the_whole_story_verifies() {
+    let report = judge(&World::told().parts()).unwrap();
+    let kinds: Vec<_> = report.steps().iter().map(|step| step.kind.name()).collect();
+    let told = [
+        "enrolment",
+        "intent",
+        "authorization",
+        "release",
+        "renewal",
+        "denial",
+        "halt",
+        "readmission",
+        "intent",
+        "authorization",
+        "end",
+    ];
+    assert_eq!(kinds, told);
+    assert_eq!(report.domains()[0].size, 11);
+    assert_eq!(report.domains()[0].cosigned[0].witness, "a.example/witness");
+    assert_eq!(report.attachments(), 11);
+}
+
+#[test]
+fn no_byte_of_the_file_can_be_changed() {
+    let bytes = World::briefly_told().parts().encode().unwrap();
+    verify_bundle(&bytes, &pins(), &FakeReader, NOW).unwrap();
+    let pins = pins();
+    for at in 0..bytes.len() {
+        // One bit of each byte, another one from byte to byte: every byte is tried, every bit position many times.
+        let mut bent = bytes.clone();
+        bent[at] ^= 1 << (at % 8);
+        let judged = verify_bundle(&bent, &pins, &FakeReader, NOW);
+        let around = hex::encode(&bytes[at.saturating_sub(40)..(at + 40).min(bytes.len())]);
+        assert!(judged.is_err(), "byte {at} of {}: {around}", bytes.len());
+    }
+    for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
+        assert!(verify_bundle(&bytes[..length], &pins, &FakeReader, NOW).is_err());
+    }
+    let longer = [bytes.as_slice(), &[0]].concat();
+    assert!(verify_bundle(&longer, &pins, &FakeReader, NOW).is_err());
+}
+
+#[test]
+fn nothing_can_be_left_out_or_doubled() {
+    let whole = World::told().parts();
+    for at in 0..whole.domains[0].records.len() {
+        let mut without = whole.clone();
+        without.domains[0].records.remove(at);
+        // The last record may go: the file then tells less, and its end record is named by nothing.
+        assert!(judge(&without).is_err(), "record {at}");
+        let mut doubled = whole.clone();
+        let again = doubled.domains[0].records[at].clone();
+        doubled.domains[0].records.insert(at, again);
+        assert!(judge(&doubled).is_err(), "record {at} doubled");
+    }
+    for at in 0..whole.attachments.len() {
+        let mut without = whole.clone();
+        let gone = without.attachments.remove(at);
+        let optional = gone.kind == AttachmentKind::Result || at == 4;
+        let judged = judge(&without);
+        assert_eq!(judged.is_ok(), optional, "attachment {at}, {}: {judged:?}", gone.kind.name());
+        let mut doubled = whole.clone();
+        doubled.attachments.push(gone);
+        assert!(judge(&doubled).is_err(), "attachment {at} doubled");
+    }
+    let mut swapped = whole.clone();
+    swapped.domains[0].records.swap(2, 3);
+    assert!(judge(&swapped).is_err());
+}
+
+#[test]
+fn the_failing_part_is_named() {
+    let mut bent = World::told().parts();
+    bent.domains[0].records[4].proof[0].0[0] ^= 1;
+    let failure = judge(&bent).unwrap_err();
+    assert_eq!(failure.part, Part::Record(crate::fixture::domain(), 4));
+    assert_eq!(failure.denial.code(), "audit.inclusion_proof_wrong");
+    assert!(failure.to_string().starts_with("record 4 of a.example: inclusion proof"));
+}
+
+#[test]
+fn a_node_may_say_the_same_thing_twice() {
+    let mut world = World::empty();
+    world.enrol();
+    let intent = world.intent(1);
+    world.add(intent, crate::record::RecordBody::Intent { intent });
+    judge(&world.parts()).unwrap();
+}

@@ -15,6 +15,7 @@ use serde_bytes::ByteBuf;
 
 use crate::{
     checkpoint::{LogIdentity, VerifiedCheckpoint},
+    codec,
     denial::AuditDenial,
     note::{NOTE_CAP_BYTES, NoteKey},
     record::{RECORD_CAP_BYTES, VerifiedRecord},
@@ -66,8 +67,7 @@ impl Receipt {
     /// # Errors
     /// [`AuditDenial::ReceiptMalformed`].
     pub fn decode(bytes: &[u8]) -> Result<Self, AuditDenial> {
-        let receipt: Self =
-            cbor::from_slice(bytes, Caps::bytes(RECEIPT_CAP_BYTES)).map_err(|cause| malformed(cause.to_string()))?;
+        let receipt: Self = codec::read(bytes, Caps::bytes(RECEIPT_CAP_BYTES)).map_err(malformed)?;
         if receipt.version != RECEIPT_VERSION {
             return Err(malformed(format!("version {}, expected {RECEIPT_VERSION}", receipt.version)));
         }

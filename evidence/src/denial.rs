@@ -136,6 +136,14 @@ pub enum EvidenceDenial {
         /// Position of the first event without it.
         event: usize,
     },
+    /// The event log extends a register whose value is not known.
+    #[error("the event log extends PCR {pcr}, of which no {alg} value is given")]
+    RegisterUnproven {
+        /// PCR index.
+        pcr: u8,
+        /// The bank.
+        alg: HashAlg,
+    },
     /// A register that the firmware must close has no separator.
     #[error("PCR {pcr} has no separator event")]
     SeparatorMissing {

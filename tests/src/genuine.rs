@@ -54,7 +54,7 @@ pub struct Machine {
     pub ak: Ak,
     /// Public area of the AK.
     pub ak_public: PublicArea,
-    /// Point of the node key.
+    ek_point: Vec<u8>,
     node_key_point: Vec<u8>,
     /// The record key.
     pub record_key: SigningKey,
@@ -116,6 +116,7 @@ impl Machine {
             ek_chain,
             ak_public: ak.public(),
             ak,
+            ek_point,
             node_key_point: p256_point(),
             record_key: SigningKey::from_seed(&[7; 32]).unwrap(),
             node_id: NodeId::new("node-1").unwrap(),
@@ -126,6 +127,19 @@ impl Machine {
             epoch: 5,
             authority,
         }
+    }
+
+    /// SubjectPublicKeyInfo of its EK.
+    pub fn ek_spki(&self) -> Vec<u8> {
+        p256_spki(&self.ek_point)
+    }
+
+    /// Has its EK certified anew, by `authority`, as `edit` says.
+    pub fn recertify(&mut self, authority: Authority, edit: impl FnOnce(&mut EkCertificateParams)) {
+        let mut params = EkCertificateParams::default();
+        edit(&mut params);
+        self.ek_chain = authority.chain(authority.certify(&self.ek_spki(), &params));
+        self.authority = authority;
     }
 
     /// Anchors that trust this machine's authority.
@@ -152,20 +166,19 @@ impl Machine {
         self.quote_draft(&extra_data, &values, clock)
     }
 
-    /// A completed enrolment.
+    /// A completed enrolment with a verifier that trusts this machine's authority.
     pub fn enrol(&self) -> Result<(Enrolment, EnrolledTpm), EvidenceDenial> {
+        self.enrol_under(&self.anchors())
+    }
+
+    /// A completed enrolment with a verifier of these anchors.
+    pub fn enrol_under(&self, anchors: &TrustAnchors) -> Result<(Enrolment, EnrolledTpm), EvidenceDenial> {
         let (secret, randomness) = ([0x11; 32], Zeroizing::new([0x22; 48]));
-        let started = PendingActivation::start(
-            self.identity(),
-            self.epoch,
-            Zeroizing::new(secret),
-            &randomness,
-            &self.anchors(),
-            self.now,
-        );
-        let (pending, _credential) = started?;
+        let identity = self.identity();
+        let (pending, _credential) =
+            PendingActivation::start(identity, self.epoch, Zeroizing::new(secret), &randomness, anchors, self.now)?;
         let proof = self.enrolment_proof(&secret).write();
-        pending.complete(&secret, &proof, &self.ak.sign(&proof), &self.anchors(), self.now)
+        pending.complete(&secret, &proof, &self.ak.sign(&proof), anchors, self.now)
     }
 
     /// What the verifier holds about it once enrolled.

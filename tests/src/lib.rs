@@ -11,5 +11,6 @@
 
 pub mod authority;
 pub mod boot;
+pub mod defects;
 pub mod genuine;
 pub mod soft_tpm;

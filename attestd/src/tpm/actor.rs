@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::device::{TpmDevice, TpmTransport};
 use super::error::TpmError;
+use super::esys::EsysTransport;
 use crate::config::TpmConfig;
 
 /// Jobs that may wait; more make their senders wait.
@@ -33,6 +34,14 @@ pub struct Tpm {
 }
 
 impl Tpm {
+    /// The TPM of the configuration, through libtss2.
+    ///
+    /// # Errors
+    /// As [`Tpm::start`].
+    pub fn open(config: &TpmConfig) -> Result<Self, TpmError> {
+        Self::start(EsysTransport { tcti: config.tcti.clone() }, config)
+    }
+
     /// Starts the thread; the first job connects.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ impl EvidenceDenialKind {
             Self::ReplayMismatch => "evidence.replay_mismatch",
             Self::TooMany => "evidence.too_many",
             Self::BankMissing => "evidence.bank_missing",
+            Self::RegisterUnproven => "evidence.register_unproven",
             Self::SeparatorMissing => "evidence.separator_missing",
             Self::SeparatorRepeated => "evidence.separator_repeated",
             Self::SeparatorNotZero => "evidence.separator_not_zero",

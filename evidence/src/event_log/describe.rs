@@ -24,6 +24,9 @@ impl Event<'_> {
                 | EventType::EfiRuntimeServicesDriver
         ) {
             image_path(self.data())
+        } else if kind == EventType::NoAction {
+            // A signature of 16 bytes says what it is.
+            self.data().split_first_chunk::<16>().and_then(|(signature, _)| text(signature))
         } else if matches!(kind, EventType::Separator | EventType::EfiGptEvent | EventType::EfiGptEvent2) {
             None
         } else {
@@ -63,9 +66,10 @@ fn image_path(data: &[u8]) -> Option<String> {
     Some(path).filter(|path| !path.is_empty())
 }
 
+/// Text in UTF-8 or UTF-16, whichever it is, with any number of NULs at its end.
 fn text(data: &[u8]) -> Option<String> {
-    let trimmed = data.strip_suffix(&[0]).unwrap_or(data);
-    match std::str::from_utf8(trimmed) {
+    let end = data.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1));
+    match std::str::from_utf8(data.get(..end)?) {
         Ok(text) if !text.is_empty() && !text.contains('\0') => Some(escaped(text.chars())),
         _ => utf16(data),
     }

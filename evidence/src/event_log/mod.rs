@@ -128,6 +128,14 @@ impl<'a> EventLog<'a> {
         replay::verify(self, registers)
     }
 
+    /// The log extends no register that is not among `registers`: all of it is proven by them, not a part.
+    ///
+    /// # Errors
+    /// [`EvidenceDenial::RegisterUnproven`] for the first register of which a bank given has no value.
+    pub fn verify_all_proven(&self, registers: &[(u8, Digest)]) -> Result<(), EvidenceDenial> {
+        replay::verify_all_proven(self, registers)
+    }
+
     /// E5: in the bank of `alg`, the data of every event whose type says "hash of the data" hashes to its digest.
     ///
     /// # Errors

@@ -94,6 +94,19 @@ pub(super) fn verify(log: &EventLog<'_>, registers: &[(u8, Digest)]) -> Result<(
     Ok(())
 }
 
+pub(super) fn verify_all_proven(log: &EventLog<'_>, registers: &[(u8, Digest)]) -> Result<(), EvidenceDenial> {
+    for alg in HashAlg::ALL {
+        let is_given = |pcr: u8| registers.iter().any(|(index, value)| *index == pcr && value.alg() == alg);
+        if !registers.iter().any(|(_, value)| value.alg() == alg) {
+            continue;
+        }
+        if let Some((pcr, _)) = bank(log, alg)?.extended().find(|(pcr, _)| !is_given(*pcr)) {
+            return Err(EvidenceDenial::RegisterUnproven { pcr, alg });
+        }
+    }
+    Ok(())
+}
+
 /// A replay of a bank that the log declares: a log without that bank explains none of its registers, even
 /// where no event was extended (CVE-2021-42299: a bank that firmware did not measure is free for anyone).
 fn bank(log: &EventLog<'_>, alg: HashAlg) -> Result<Replay, EvidenceDenial> {

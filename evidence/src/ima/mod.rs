@@ -11,6 +11,9 @@ mod entry;
 mod replay;
 mod signature;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     entry::{ImaEntry, Template},
     replay::{ImaBankForm, ImaPrefix},

@@ -115,6 +115,10 @@ impl<'a> ImaClaims<'a> {
         let missing = EvidenceDenial::Missing { part: "PCR 10 in the quote" };
         let pcr10 = u8::try_from(IMA_PCR).ok().and_then(|pcr| quoted.pcr(pcr)).ok_or(missing)?;
         let prefix = log.match_prefix(pcr10)?;
+        if prefix.covered == 0 {
+            // a register still at reset: IMA measured nothing, and the list is anyone's story
+            return Err(EvidenceDenial::ImaReplayMismatch { entries: log.entries().len(), quoted: Box::new(*pcr10) });
+        }
         log.verify_entries()?;
         let registers: Vec<(u8, Digest)> = quoted.values().iter().map(|(pcr, value)| (pcr, *value)).collect();
         log.verify_boot_aggregate(&registers)?;

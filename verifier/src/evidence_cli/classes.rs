@@ -34,9 +34,12 @@ pub fn class(denial: &EvidenceDenial) -> &'static str {
         | Kind::NodeKeyNotCertified
         | Kind::NodeKeyPolicy => "binding",
         Kind::BindingMismatch => "nonce",
-        Kind::ReplayMismatch | Kind::BankMissing | Kind::ImaReplayMismatch | Kind::ImaOrder | Kind::ImaRegister => {
-            "replay"
-        }
+        Kind::ReplayMismatch
+        | Kind::RegisterUnproven
+        | Kind::BankMissing
+        | Kind::ImaReplayMismatch
+        | Kind::ImaOrder
+        | Kind::ImaRegister => "replay",
         Kind::EventDataMismatch | Kind::ImaTemplateMismatch | Kind::ImaViolation => "event-digest",
         Kind::WeakHash
         | Kind::PcrSelection

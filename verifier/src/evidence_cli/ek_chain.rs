@@ -1,11 +1,16 @@
 //! Certificates of TPM keys: the EK's, and an AK's where its maker certifies that.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use evidence::{
     EvidenceDenial, TrustAnchors,
     anchors::{AnchorError, AnchorSet, RootPin},
     digest::Sha256Digest,
+    time::UnixSeconds,
     tpm::{
         AkCertificate,
         ek::{EkCertificate, EkEndorser, TpmMake},
@@ -52,9 +57,19 @@ pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
         EkEndorser::Operator => {}
     }
     let (not_before, not_after) = endorsement.validity();
-    report.claim("not_before", not_before.0);
-    report.claim("not_after", not_after.0);
+    report.claim("not_before", rfc3339(not_before));
+    report.claim("not_after", rfc3339(not_after));
     Ok(report)
+}
+
+fn rfc3339(at: UnixSeconds) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(at.0));
+    // Beyond the year 9999 RFC 3339 has no form.
+    let end = UNIX_EPOCH.checked_add(Duration::from_secs(253_402_300_800));
+    match time.filter(|_| time < end) {
+        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
+        None => at.to_string(),
+    }
 }
 
 /// The certificate beside an AK leads to the roots given, and is of that AK.

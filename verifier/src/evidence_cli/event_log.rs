@@ -21,6 +21,7 @@ pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
     if let Some(path) = case.file("pcrs")? {
         let banks = Banks::read(path, None)?;
         verify_registers(&log, banks.iter(), &mut report)?;
+        log.verify_all_proven(&banks.iter().collect::<Vec<_>>())?;
     } else {
         report.note("no PCR values given: the log is consistent with itself, nothing says that a TPM measured it");
     }

@@ -67,11 +67,15 @@ struct Part {
 
 fn read_all(case: &Case) -> Result<Vec<Part>, Refusal> {
     let mut parts = Vec::new();
+    let mut selection = None;
     if let Some(path) = case.file("message")? {
-        parts.push(quote(attest_of(&files::read(path, "quote", ATTEST_CAP_BYTES)?))?);
+        let bytes = files::read(path, "quote", ATTEST_CAP_BYTES)?;
+        let attest = Attest::read(attest_of(&bytes))?;
+        selection = attest.quote().ok().map(|quote| quote.selection);
+        parts.push(quote(&attest));
     }
     if let Some(path) = case.file("pcrs")? {
-        parts.push(pcrs(&Banks::read(path, None)?));
+        parts.push(pcrs(&Banks::read(path, selection)?));
     }
     if let Some(path) = case.file("event_log")? {
         parts.push(event_log(&EventLog::parse(&files::read(path, "event log", LOG_CAP_BYTES)?)?));
@@ -89,8 +93,7 @@ fn read_all(case: &Case) -> Result<Vec<Part>, Refusal> {
     Ok(parts)
 }
 
-fn quote(bytes: &[u8]) -> Result<Part, Refusal> {
-    let attest = Attest::read(bytes)?;
+fn quote(attest: &Attest<'_>) -> Part {
     let mut claims = Map::new();
     let mut claim = |name: &str, value: Value| {
         claims.insert(name.to_owned(), value);
@@ -115,7 +118,7 @@ fn quote(bytes: &[u8]) -> Result<Part, Refusal> {
             claim("qualifiedName", hex::encode(certify.qualified_name).into());
         }
     }
-    Ok(Part { name: "quote", table: Table::of_claims(&claims), json: Value::Object(claims) })
+    Part { name: "quote", table: Table::of_claims(&claims), json: Value::Object(claims) }
 }
 
 fn pcrs(banks: &Banks) -> Part {
@@ -219,15 +222,29 @@ impl Table {
         self.0.add_row(cells);
     }
 
-    /// Name and value in two columns.
+    /// Name and value in two columns, objects unfolded.
     pub(super) fn of_claims(claims: &Map<String, Value>) -> Self {
         let mut table = Self::new(&[]);
-        for (name, value) in claims {
-            let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            table.row(&[name.clone(), shown]);
-        }
+        claims.iter().for_each(|(name, value)| table.claim(name.clone(), value));
         table
     }
+
+    fn claim(&mut self, name: String, value: &Value) {
+        match value {
+            Value::Object(inner) => {
+                inner.iter().for_each(|(key, value)| self.claim(format!("{name}.{key}"), value));
+            }
+            Value::Array(items) => {
+                let items: Vec<String> = items.iter().map(shown).collect();
+                self.row(&[name, items.join(" ")]);
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => self.row(&[name, shown(value)]),
+        }
+    }
+}
+
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 impl std::fmt::Display for Table {

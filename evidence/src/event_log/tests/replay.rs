@@ -73,3 +73,18 @@ fn e3_events_of_no_action_are_never_extended() {
     let replay = |bytes: &[u8]| EventLog::parse(bytes).unwrap().replay(HashAlg::Sha256).unwrap();
     assert_eq!(replay(&bytes), replay(&with));
 }
+
+#[test]
+fn e3_events_of_a_register_that_is_not_given_are_unproven() {
+    let bytes = Builder::genuine().bytes();
+    let log = EventLog::parse(&bytes).unwrap();
+    let all: Vec<_> = log.replay(HashAlg::Sha256).unwrap().extended().collect();
+    log.verify_all_proven(&all).unwrap();
+    for missing in 0..all.len() {
+        let mut registers = all.clone();
+        let (pcr, _) = registers.remove(missing);
+        log.verify_replay(&registers).unwrap();
+        let denial = log.verify_all_proven(&registers).unwrap_err();
+        assert_eq!(denial, EvidenceDenial::RegisterUnproven { pcr, alg: HashAlg::Sha256 });
+    }
+}

@@ -1,0 +1,289 @@
+//! Enrolment: this TPM proves its EK and AK to a domain, the AK vouches for the record key, the domain grants.
+
+use std::path::Path;
+use std::time::Duration;
+
+use evidence::cose::SigningKey;
+use evidence::digest::HashAlg;
+use evidence::tpm::enrolment::enrolment_qualifying_data;
+use evidence::tpm::pcr::{PcrSelection, PcrSet};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use wire::bounded::FieldDenial;
+use wire::bounded::enrolment::{EnrolChallenge, EnrolGrant};
+use wire::bounded::verifier::{Refusal, RefusalClass};
+use wire::proto::enrolment_client::EnrolmentClient;
+use wire::proto::{self, enrol_reply, enrol_request};
+use zeroize::Zeroizing;
+
+use crate::clock::unix_now;
+use crate::config::{Config, DomainConfig};
+use crate::grants::{Grant, GrantDenial, JudgedGrant};
+use crate::record_key;
+use crate::state::{StateDir, StateError};
+use crate::tls::{self, ClientIdentity, ConnectFault, Connection};
+use crate::tpm::Tpm;
+use crate::tpm::error::TpmError;
+use crate::tpm::objects::{AttestationKey, Endorsement, KeyFault};
+
+/// Each answer of the verifier must come by then.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// An answer is at most: a certificate chain, a trust bundle and its signatures.
+const ANSWER_CAP_BYTES: usize = 1024 * 1024;
+/// As the verifier reads them.
+const CHAIN_CAP: usize = 6;
+const CERTIFICATE_CAP_BYTES: usize = 16 * 1024;
+
+/// Why a node was not enrolled.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// The verifier cannot be reached, or is not the pinned one.
+    #[error(transparent)]
+    Connect(#[from] ConnectFault),
+    /// A key, the TPM or the state directory.
+    #[error(transparent)]
+    Key(#[from] KeyFault),
+    /// The TPM.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The EK certificate is neither configured nor in the TPM as it should be.
+    #[error("EK certificate {path}: {why}")]
+    EkCertificate {
+        /// The configured file.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// The verifier judged and said no, or could not judge.
+    #[error("the verifier refused: {code}")]
+    Refused {
+        /// Whether it judged.
+        denied: bool,
+        /// Its code.
+        code: String,
+    },
+    /// The stream broke.
+    #[error("enrolment stream: {why}")]
+    Stream {
+        /// Why.
+        why: String,
+    },
+    /// The verifier answered something else than the protocol says.
+    #[error("the verifier answered {got} where {want} was due")]
+    Unexpected {
+        /// What came.
+        got: &'static str,
+        /// What was due.
+        want: &'static str,
+    },
+    /// Its answer is not within the protocol's bounds.
+    #[error("the verifier's answer: {0}")]
+    Malformed(#[from] FieldDenial),
+    /// The grant does not hold.
+    #[error(transparent)]
+    Grant(#[from] GrantDenial),
+    /// The certificate request cannot be made; a defect here.
+    #[error("certificate request: {0}")]
+    Request(String),
+}
+
+impl EnrolError {
+    /// `denied` or `fault`.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Refused { denied: true, .. } => "denied",
+            Self::Tpm(error) | Self::Key(KeyFault::Tpm(error)) => error.class(),
+            Self::Grant(denial) if !denial.code().starts_with("fault.") => "denied",
+            Self::Refused { denied: false, .. }
+            | Self::Connect(_)
+            | Self::Malformed(_)
+            | Self::Key(_)
+            | Self::State(_)
+            | Self::EkCertificate { .. }
+            | Self::Stream { .. }
+            | Self::Unexpected { .. }
+            | Self::Grant(_)
+            | Self::Request(_) => "fault",
+        }
+    }
+
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Connect(fault) => fault.code(),
+            Self::Key(fault) => fault.code(),
+            Self::Tpm(error) => error.code(),
+            Self::State(_) => "fault.state",
+            Self::EkCertificate { .. } => "fault.ek_certificate",
+            Self::Refused { code, .. } => code,
+            Self::Stream { .. } | Self::Unexpected { .. } | Self::Malformed(_) => "fault.verifier_protocol",
+            Self::Grant(denial) => denial.code(),
+            Self::Request(_) => "fault.bug",
+        }
+    }
+}
+
+/// Enrols this node with `domain` and stores what it grants.
+///
+/// Repeating it is safe: the same keys are shown again, and a verifier that knows them grants again.
+///
+/// # Errors
+/// [`EnrolError`]; nothing is stored of a grant that does not hold.
+pub async fn enrol(config: &Config, domain: &DomainConfig, tpm: &Tpm, state: &StateDir) -> Result<Grant, EnrolError> {
+    let record_key = record_key::load_or_create(state)?;
+    let pkcs8 = record_key.to_pkcs8().map_err(|denial| EnrolError::Request(denial.to_string()))?;
+    let connection = Connection::for_enrolment(domain).await?;
+    let ak = AttestationKey::load_or_create(tpm, state).await?;
+    let identity = identity(config, tpm, &ak, &record_key, &pkcs8).await?;
+    let mut stream = Conversation::open(connection, identity).await?;
+    let challenge = match stream.answer().await? {
+        enrol_reply::Message::Challenge(challenge) => EnrolChallenge::try_from(challenge)?,
+        enrol_reply::Message::Grant(_) => {
+            return Err(EnrolError::Unexpected { got: "a grant", want: "a challenge" });
+        }
+        enrol_reply::Message::Refusal(refusal) => return Err(refused(refusal)?),
+    };
+    let proof = prove(config, tpm, &ak, &record_key, challenge).await?;
+    stream.send(enrol_request::Message::Proof(proof)).await?;
+    let grant = match stream.answer().await? {
+        enrol_reply::Message::Grant(grant) => EnrolGrant::try_from(grant)?,
+        enrol_reply::Message::Challenge(_) => {
+            return Err(EnrolError::Unexpected { got: "a challenge", want: "a grant" });
+        }
+        enrol_reply::Message::Refusal(refusal) => return Err(refused(refusal)?),
+    };
+    let judged = JudgedGrant::judge(grant, &domain.name, unix_now())?;
+    let certificate_pem = &judged.grant().certificate_pem;
+    // A certificate for another key would only show at the next connection.
+    tls::accept_identity(domain, &ClientIdentity { certificate_pem, key_pkcs8: &pkcs8 })?;
+    Ok(judged.store(state)?)
+}
+
+async fn identity(
+    config: &Config,
+    tpm: &Tpm,
+    ak: &AttestationKey,
+    record_key: &SigningKey,
+    pkcs8: &[u8],
+) -> Result<proto::EnrolIdentity, EnrolError> {
+    let endorsement = Endorsement::read(tpm, config.tpm.ek).await?;
+    let mut chain = match &config.tpm.ek_certificate {
+        Some(path) => certificates(path)?,
+        None => endorsement.certificate.into_iter().collect(),
+    };
+    if let Some(path) = &config.tpm.ek_intermediates {
+        chain.extend(certificates(path)?);
+    }
+    if chain.len() > CHAIN_CAP || chain.iter().any(|der| der.len() > CERTIFICATE_CAP_BYTES) {
+        let why = format!("chain has more than {CHAIN_CAP} certificates or one above {CERTIFICATE_CAP_BYTES} bytes");
+        return Err(EnrolError::EkCertificate { path: "chain".to_owned(), why });
+    }
+    Ok(proto::EnrolIdentity {
+        node_id: config.node_id.to_string(),
+        ek_public: endorsement.public,
+        ek_chain: chain,
+        ak_public: ak.public().to_vec(),
+        record_key: record_key.public().cose_key().to_vec(),
+        csr: certificate_request(pkcs8)?,
+    })
+}
+
+/// DER, or one or more PEM blocks.
+fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, EnrolError> {
+    let unusable = |why: String| EnrolError::EkCertificate { path: path.display().to_string(), why };
+    let bytes = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    if bytes.first() == Some(&0x30) {
+        return Ok(vec![bytes]);
+    }
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let chain = chain.map_err(|error| unusable(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(unusable("neither DER nor PEM".to_owned()));
+    }
+    Ok(chain.iter().map(|der| der.to_vec()).collect())
+}
+
+/// PKCS#10 with nothing in it but the record key and the proof that this node holds it: names are the verifier's.
+fn certificate_request(pkcs8: &[u8]) -> Result<Vec<u8>, EnrolError> {
+    let failed = |error: rcgen::Error| EnrolError::Request(error.to_string());
+    let key = rcgen::KeyPair::try_from(pkcs8).map_err(failed)?;
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    Ok(params.serialize_request(&key).map_err(failed)?.der().to_vec())
+}
+
+/// Opens the activation secret in the TPM and has the AK sign for it together with the record key.
+async fn prove(
+    config: &Config,
+    tpm: &Tpm,
+    ak: &AttestationKey,
+    record_key: &SigningKey,
+    challenge: EnrolChallenge,
+) -> Result<proto::EnrolProof, EnrolError> {
+    let (ek, blob) = (config.tpm.ek, ak.blob().clone());
+    let secret: Zeroizing<Vec<u8>> = tpm
+        .call(move |device| device.activate(ek, &blob, &challenge.credential_blob, &challenge.encrypted_secret))
+        .await?;
+    let qualifying = enrolment_qualifying_data(&secret, record_key.public().cose_key());
+    let pcrs = (0..=7).try_fold(PcrSet::EMPTY, PcrSet::with).unwrap_or(PcrSet::EMPTY);
+    let quote = tpm.quote(ak.blob().clone(), qualifying, PcrSelection { bank: HashAlg::Sha256, pcrs }).await?;
+    Ok(proto::EnrolProof {
+        secret: secret.to_vec(),
+        record_key_certify: quote.signed.attest,
+        record_key_signature: quote.signed.signature,
+    })
+}
+
+fn refused(refusal: proto::Refusal) -> Result<EnrolError, FieldDenial> {
+    let refusal = Refusal::try_from(refusal)?;
+    Ok(EnrolError::Refused { denied: refusal.class == RefusalClass::Denied, code: refusal.code })
+}
+
+/// The enrolment stream, one message each way at a time.
+struct Conversation {
+    requests: mpsc::Sender<proto::EnrolRequest>,
+    replies: Streaming<proto::EnrolReply>,
+}
+
+impl Conversation {
+    async fn open(connection: Connection, identity: proto::EnrolIdentity) -> Result<Self, EnrolError> {
+        let (requests, outbound) = mpsc::channel(1);
+        let first = enrol_request::Message::Identity(identity);
+        let mut client = EnrolmentClient::new(connection.channel).max_decoding_message_size(ANSWER_CAP_BYTES);
+        requests.send(proto::EnrolRequest { message: Some(first) }).await.map_err(|_| closed())?;
+        let opening = client.enrol(ReceiverStream::new(outbound));
+        let replies = in_time(opening).await?.map_err(|status| broken(&status))?.into_inner();
+        Ok(Self { requests, replies })
+    }
+
+    async fn send(&self, message: enrol_request::Message) -> Result<(), EnrolError> {
+        self.requests.send(proto::EnrolRequest { message: Some(message) }).await.map_err(|_| closed())
+    }
+
+    async fn answer(&mut self) -> Result<enrol_reply::Message, EnrolError> {
+        let reply = in_time(self.replies.message()).await?.map_err(|status| broken(&status))?;
+        reply.and_then(|reply| reply.message).ok_or_else(closed)
+    }
+}
+
+async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, EnrolError> {
+    tokio::time::timeout(ANSWER_WITHIN, answer)
+        .await
+        .map_err(|_| EnrolError::Stream { why: format!("no answer within {} s", ANSWER_WITHIN.as_secs()) })
+}
+
+fn broken(status: &tonic::Status) -> EnrolError {
+    EnrolError::Stream { why: status.code().description().to_owned() }
+}
+
+fn closed() -> EnrolError {
+    EnrolError::Stream { why: "it was closed".to_owned() }
+}

@@ -1,0 +1,346 @@
+//! The daemon's core: what this node holds, and what it does about it.
+//!
+//! `execution` drives one execution by the lease machine, `conversation` speaks with one verifier, `domain` judges what a
+//! verifier says, `halting` ends everything. Nothing here decides whether a workload may run: `governance` does.
+
+mod conversation;
+mod domain;
+mod execution;
+mod halting;
+mod intents;
+mod link;
+mod narration;
+mod refused;
+mod service;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use evidence::cose::SigningKey;
+use evidence::digest::{Digest, Sha256Digest};
+use evidence::names::{DomainName, NodeId};
+use evidence::threshold::Authority;
+use governance::end::{END_VERSION, EndRecord};
+use governance::halt::HaltReason;
+use governance::trust_bundle::VerifiedBundle;
+use serde_bytes::ByteBuf;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::AbortHandle;
+use wire::bounded::verifier::WrappedKey;
+use wire::protocol::{EXECUTION_KEY_INFO, execution_key_aad};
+
+use self::domain::{AcceptDenial, Accepted, Domain, Seen};
+use self::execution::Order;
+use self::link::Link;
+use self::refused::Refused;
+use crate::clock::unix_now;
+use crate::collect::{Collected, Collector};
+use crate::config::{Config, DomainConfig};
+use crate::gateway::{ExecutionKey, Gateway};
+use crate::halt_store::HaltStore;
+use crate::outbox::{Outbox, RecordKind, Unsent};
+use crate::state::{StateDir, StateError};
+use crate::tls::{ClientIdentity, Connection};
+use crate::tpm::hpke::SealedMessage;
+use crate::watch::Watch;
+
+/// What enrolment gave for one domain.
+pub struct DomainIdentity {
+    /// Where its verifier is.
+    pub config: DomainConfig,
+    /// This node's TLS client certificate there, PEM.
+    pub certificate_pem: Vec<u8>,
+    /// Its keys, pinned.
+    pub bundle: VerifiedBundle,
+    /// Who may readmit this node.
+    pub authority: Authority,
+}
+
+/// Everything a node is made of.
+pub struct Parts {
+    /// Its configuration.
+    pub config: Config,
+    /// Its state directory, locked.
+    pub state: Arc<StateDir>,
+    /// Signs its intents, halt and end records.
+    pub record_key: SigningKey,
+    /// Collects its evidence.
+    pub collector: Collector,
+    /// Starts its workloads.
+    pub gateway: Gateway,
+    /// Its domains, the home domain first.
+    pub domains: Vec<DomainIdentity>,
+    /// Looks at its TPM between renewals.
+    pub watch: Watch,
+}
+
+/// The node.
+pub struct Node {
+    config: Config,
+    home: DomainName,
+    state: Arc<StateDir>,
+    record_key: SigningKey,
+    key_pkcs8: zeroize::Zeroizing<Vec<u8>>,
+    collector: Collector,
+    gateway: Gateway,
+    outbox: Outbox,
+    domains: BTreeMap<DomainName, DomainIdentity>,
+    links: BTreeMap<DomainName, Link>,
+    seen: Mutex<BTreeMap<DomainName, Seen>>,
+    halts: tokio::sync::Mutex<HaltStore>,
+    halted: watch::Sender<Option<HaltReason>>,
+    /// Number in the outbox of the home domain's copy of the halt record, once there is one.
+    halt_record: watch::Sender<Option<u64>>,
+    /// Log indexes of the records that were acknowledged, by their number in the outbox.
+    acknowledged: broadcast::Sender<(u64, u64)>,
+    executions: Mutex<Executions>,
+    watching: Watching,
+    last_evidence: Mutex<Option<Sha256Digest>>,
+    captured: Mutex<BTreeSet<DomainName>>,
+}
+
+/// Executions alive.
+#[derive(Default)]
+struct Executions {
+    orders: BTreeMap<u64, mpsc::Sender<Order>>,
+    shown: BTreeMap<u64, serde_json::Value>,
+    stopping: bool,
+}
+
+/// The watch runs while anything else does.
+struct Watching {
+    watch: Watch,
+    running: Mutex<(BTreeSet<u64>, Option<AbortHandle>)>,
+    next: AtomicU64,
+}
+
+/// An execution that ended by itself.
+pub(crate) struct Ending {
+    pub(crate) intent: Sha256Digest,
+    pub(crate) artifacts: Vec<Sha256Digest>,
+    pub(crate) exit_code: i32,
+    pub(crate) keys_wiped: u32,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every value behind these mutexes is whole between statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Node {
+    /// A node from its parts; its links and service are started by [`Node::serve`].
+    ///
+    /// # Errors
+    /// [`StateError`] when the state directory cannot be understood.
+    fn new(parts: Parts) -> Result<(Arc<Self>, Vec<link::LinkTask>), StateError> {
+        let Parts { config, state, record_key, collector, gateway, domains, watch } = parts;
+        let seen: BTreeMap<DomainName, Seen> = state.read_cbor(SEEN)?.unwrap_or_default();
+        let halts = HaltStore::open(Arc::clone(&state))?;
+        let outbox = Outbox::open(Arc::clone(&state))?;
+        let malformed = |why: String| StateError::Malformed { path: state.join("record.key"), why };
+        let key_pkcs8 = record_key.to_pkcs8().map_err(|denial| malformed(denial.to_string()))?;
+        let home = domains.first().map(|domain| domain.config.name.clone());
+        let home = home.ok_or_else(|| malformed("no domain".to_owned()))?;
+        let (mut links, mut tasks) = (BTreeMap::new(), Vec::new());
+        for identity in &domains {
+            let name = identity.config.name.clone();
+            let domain = Domain { name: name.clone(), node: config.node_id.clone(), bundle: identity.bundle.clone() };
+            let (link, task) = link::link(domain, seen.get(&name).cloned().unwrap_or_default());
+            links.insert(name, link);
+            tasks.push(task);
+        }
+        let halted = watch::Sender::new(halts.current().map(|halt| halt.reason.clone()));
+        let node = Self {
+            config,
+            home,
+            state,
+            record_key,
+            key_pkcs8,
+            collector,
+            gateway,
+            outbox,
+            domains: domains.into_iter().map(|domain| (domain.config.name.clone(), domain)).collect(),
+            links,
+            seen: Mutex::new(seen),
+            halts: tokio::sync::Mutex::new(halts),
+            halted,
+            halt_record: watch::Sender::new(None),
+            acknowledged: broadcast::Sender::new(64),
+            executions: Mutex::default(),
+            watching: Watching { watch, running: Mutex::default(), next: AtomicU64::new(0) },
+            last_evidence: Mutex::new(None),
+            captured: Mutex::default(),
+        };
+        Ok((Arc::new(node), tasks))
+    }
+
+    fn id(&self) -> &NodeId {
+        &self.config.node_id
+    }
+
+    fn is_halted(&self) -> bool {
+        self.halted.borrow().is_some()
+    }
+
+    fn link(&self, domain: &DomainName) -> Option<&Link> {
+        self.links.get(domain)
+    }
+
+    const fn kills_by_cgroup(&self) -> bool {
+        self.config.halt.cgroup.is_some()
+    }
+
+    async fn connect(&self, domain: &DomainName) -> Result<Connection, Refused> {
+        let unknown = || Refused::fault("fault.bug", "a link to an unknown domain");
+        let identity = self.domains.get(domain).ok_or_else(unknown)?;
+        let client = ClientIdentity { certificate_pem: &identity.certificate_pem, key_pkcs8: &self.key_pkcs8 };
+        Connection::for_node(&identity.config, &client).await.map_err(|fault| Refused::fault(fault.code(), &fault))
+    }
+
+    /// Passes a judgement on; a log that shows two histories also halts this node.
+    async fn judged<T>(self: &Arc<Self>, domain: &Domain, outcome: Result<T, AcceptDenial>) -> Result<T, Refused> {
+        match outcome {
+            Ok(accepted) => Ok(accepted),
+            Err(denial) => {
+                if let AcceptDenial::LogForked { .. } = &denial {
+                    self.trip(HaltReason::LogForked { domain: domain.name.clone() });
+                }
+                Err(denial.into())
+            }
+        }
+    }
+
+    fn remember_seen(&self, domain: &DomainName, newest: &Seen) -> Result<(), StateError> {
+        let mut seen = lock(&self.seen);
+        if seen.get(domain) == Some(newest) {
+            return Ok(());
+        }
+        let mut next = seen.clone();
+        next.insert(domain.clone(), newest.clone());
+        self.state.write_cbor(SEEN, &next)?;
+        *seen = next;
+        Ok(())
+    }
+
+    /// The verifier's idea of this node's newest record, for the log: the node goes on from its own, so that a copy of this
+    /// node shows.
+    fn welcomed(&self, domain: &DomainName, theirs: Sha256Digest) -> Result<(), StateError> {
+        let ours = self.state.lineage_head(domain)?;
+        if ours != theirs {
+            tracing::warn!(%domain, %ours, %theirs, "the verifier's newest record of this node is another");
+        }
+        Ok(())
+    }
+
+    fn advance_lineage(&self, domain: &DomainName, head: Sha256Digest) -> Result<(), StateError> {
+        self.state.set_lineage_head(domain, head)
+    }
+
+    fn attested(&self, collected: &Collected) {
+        *lock(&self.last_evidence) = Some(collected.evidence.digest());
+    }
+
+    /// Once in the life of the daemon, so that an operator has the node's present values at hand.
+    fn wants_capture(&self, domain: &DomainName) -> bool {
+        !self.is_halted() && !lock(&self.captured).contains(domain)
+    }
+
+    fn captured(&self, domain: &DomainName) {
+        lock(&self.captured).insert(domain.clone());
+    }
+
+    /// Opens an execution key in the TPM, which refuses unless the PCRs still are what was quoted.
+    async fn open_key(&self, accepted: &Accepted, wrapped: WrappedKey) -> Result<ExecutionKey, Refused> {
+        let name = wrapped.name.as_str();
+        let message = SealedMessage {
+            encapsulated: wrapped.encapsulated,
+            sealed: wrapped.sealed,
+            info: EXECUTION_KEY_INFO.to_vec(),
+            aad: execution_key_aad(&accepted.artifact.terms().id.0, name),
+        };
+        let key = &accepted.node_key;
+        let opened = self.collector.tpm().hpke_open(key.blob().clone(), key.point().to_vec(), key.bound_to(), message);
+        Ok(ExecutionKey::new(name.to_owned(), opened.await?))
+    }
+
+    /// Signs an end record for each domain concerned and waits a little for the first acknowledgement.
+    async fn record_end(&self, ending: Ending, domains: &BTreeSet<DomainName>) -> Option<u64> {
+        let acknowledged = self.acknowledged.subscribe();
+        let mut numbers = Vec::new();
+        for domain in domains {
+            match self.end_record(&ending, domain) {
+                Ok(number) => numbers.push(number),
+                Err(refused) => tracing::error!(%domain, %refused, "the end record could not be kept"),
+            }
+        }
+        halting::first_acknowledged(acknowledged, &numbers).await
+    }
+
+    fn end_record(&self, ending: &Ending, domain: &DomainName) -> Result<u64, Refused> {
+        let record = EndRecord {
+            version: END_VERSION,
+            domain: self.home.clone(),
+            node: self.id().clone(),
+            intent: ending.intent,
+            artifacts: ending.artifacts.clone(),
+            exit_code: ending.exit_code,
+            keys_wiped: ending.keys_wiped,
+            ended_at: unix_now(),
+            lineage_head: self.state.lineage_head(domain)?,
+        };
+        let cose = record.sign(&self.record_key).map_err(|denial| Refused::fault("fault.bug", denial))?;
+        Ok(self.outbox.add(Unsent { domain: domain.clone(), kind: RecordKind::End, cose: ByteBuf::from(cose) })?)
+    }
+
+    /// A domain has a record of ours in its log.
+    async fn recorded(&self, domain: &DomainName, kind: RecordKind, number: u64, index: u64) -> Result<(), StateError> {
+        if kind == RecordKind::Halt {
+            self.halts.lock().await.acknowledged(domain)?;
+        }
+        self.outbox.acknowledged(number)?;
+        tracing::info!(%domain, ?kind, log_index = index, "record logged");
+        let _ = self.acknowledged.send((number, index)); // nobody may be waiting
+        Ok(())
+    }
+
+    /// Watches the TPM until the last execution has ended.
+    fn watch_while_running(self: &Arc<Self>, execution: u64, appraised: BTreeMap<u8, Digest>) {
+        let mut running = lock(&self.watching.running);
+        running.0.insert(execution);
+        if running.1.is_none() {
+            let node = Arc::clone(self);
+            let task = tokio::spawn(async move {
+                let reason = node.watching.watch.until_changed(appraised).await;
+                tracing::warn!(code = reason.code(), "the local watch saw a change");
+                node.trip(reason);
+            });
+            running.1 = Some(task.abort_handle());
+        }
+    }
+
+    fn show(&self, execution: u64, shown: serde_json::Value) {
+        lock(&self.executions).shown.insert(execution, shown);
+    }
+
+    /// An execution is over.
+    fn forget(&self, execution: u64) {
+        let mut executions = lock(&self.executions);
+        executions.orders.remove(&execution);
+        executions.shown.remove(&execution);
+        drop(executions);
+        let mut running = lock(&self.watching.running);
+        running.0.remove(&execution);
+        if running.0.is_empty()
+            && let Some(task) = running.1.take()
+        {
+            task.abort();
+        }
+    }
+
+    fn next_execution(&self) -> u64 {
+        self.watching.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+const SEEN: &str = "governance.cbor";

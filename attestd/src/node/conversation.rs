@@ -1,0 +1,392 @@
+//! One stream with a verifier, from hello to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evidence::digest::Sha256Digest;
+use governance::governance_state::VerifiedState;
+use governance::node_key::NodeKey;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use wire::bounded::verifier::{Authorization, Refusal, VerifierAnswer as Answer};
+use wire::proto::{self, node_message::Message};
+use wire::protocol::{capture_subject, renewal_subject};
+
+use super::Node;
+use super::domain::{Accepted, Asked, Domain, Seen};
+use super::link::{Ask, LinkStatus, Reply};
+use super::refused::Refused;
+use crate::clock::unix_now;
+use crate::collect::{self, Collected, Demand};
+use crate::outbox::{RecordKind, Unsent};
+
+/// Why a stream ended without a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parted {
+    /// The verifier closed it.
+    Closed,
+    /// Ours, to say hello again.
+    Rehello,
+    /// The daemon stops.
+    NodeGone,
+}
+
+pub(crate) struct Conversation<'a> {
+    node: Arc<Node>,
+    domain: &'a Domain,
+    seen: &'a Mutex<Seen>,
+    exporter: [u8; 32],
+    to: mpsc::Sender<proto::NodeMessage>,
+    from: Streaming<proto::VerifierMessage>,
+    state: Arc<VerifiedState>,
+    log_size: u64,
+}
+
+impl<'a> Conversation<'a> {
+    /// Connects, says hello and judges the welcome.
+    pub(crate) async fn open(node: &Arc<Node>, domain: &'a Domain, seen: &'a Mutex<Seen>) -> Result<Self, Refused> {
+        let connection = node.connect(&domain.name).await?;
+        let mut client = proto::attestation_client::AttestationClient::new(connection.channel)
+            .max_decoding_message_size(MESSAGE_CAP_BYTES);
+        let (to, messages) = mpsc::channel(1);
+        let newest_checkpoint = seen.lock().await.checkpoint.clone().unwrap_or_default().into_bytes();
+        let hello = proto::Hello {
+            node_id: node.id().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            newest_checkpoint,
+            halted: node.is_halted(),
+        };
+        // Queued first: the server answers the call itself only after it read something.
+        to.try_send(message(Message::Hello(hello))).map_err(|_| unreachable_peer("hello not sent"))?;
+        let opening = client.attest(ReceiverStream::new(messages));
+        let from = timeout(ANSWER_WITHIN, opening).await.map_err(|_| unreachable_peer("no answer to hello"))?;
+        let mut from = from.map_err(|status| unreachable_peer(status.message()))?.into_inner();
+        let welcome = match heard(timeout(ANSWER_WITHIN, from.message()).await)?.answer {
+            Answer::Welcome(welcome) => welcome,
+            Answer::Refusal(refusal) => return Err(Refused::by_verifier(refusal)),
+            other @ (Answer::Challenge(_)
+            | Answer::Authorization(_)
+            | Answer::Recorded(_)
+            | Answer::Push(_)
+            | Answer::Readmission { .. }) => return Err(unexpected_instead(&other, "welcome")),
+        };
+        let (state, log_size) = {
+            let mut seen = seen.lock().await;
+            let state = node.judged(domain, domain.welcomed(&welcome, &mut seen, unix_now())).await?;
+            node.remember_seen(&domain.name, &seen)?;
+            (Arc::new(state), log_size(&welcome.checkpoint))
+        };
+        node.welcomed(&domain.name, welcome.lineage_head)?;
+        Ok(Self { node: Arc::clone(node), domain, seen, exporter: connection.exporter, to, from, state, log_size })
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.state.state().epoch
+    }
+
+    /// Serves asks, unsent records and pushes until the stream ends.
+    pub(crate) async fn serve(
+        &mut self,
+        asks: &mut mpsc::Receiver<Ask>,
+        status: &watch::Sender<LinkStatus>,
+    ) -> Result<Parted, Refused> {
+        let node = Arc::clone(&self.node);
+        if node.wants_capture(&self.domain.name) {
+            self.capture().await?;
+        }
+        let hello_again = tokio::time::sleep(HELLO_AGAIN_AFTER);
+        tokio::pin!(hello_again);
+        loop {
+            // Taken before looking, so that nothing that is added in between is missed.
+            let added = node.outbox.added();
+            if let Some((number, unsent)) = node.outbox.oldest(&self.domain.name) {
+                self.send_record(number, unsent).await?;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                received = self.from.message() => match received {
+                    Ok(None) => return Ok(Parted::Closed),
+                    received => self.unasked(heard(Ok(received))?.answer).await?,
+                },
+                ask = asks.recv() => match ask {
+                    Some(ask) => self.answer(ask).await?,
+                    None => return Ok(Parted::NodeGone),
+                },
+                () = added => {}
+                () = &mut hello_again, if node.is_halted() => return Ok(Parted::Rehello),
+            }
+            let epoch = self.seen.lock().await.epoch;
+            status.send_if_modified(|status| std::mem::replace(&mut status.epoch, epoch) != epoch);
+        }
+    }
+
+    /// One ask from request to answer. An error ends the stream; the execution was told by then.
+    async fn answer(&mut self, ask: Ask) -> Result<(), Refused> {
+        let reply = ask.reply.clone();
+        reply.send(Reply::Governance(Arc::clone(&self.state), self.log_size));
+        match self.exchange(&ask).await {
+            Ok(Ok(accepted)) => {
+                reply.send(Reply::Accepted(Box::new(accepted)));
+                Ok(())
+            }
+            Ok(Err(refused)) => {
+                reply.send(Reply::Refused(refused));
+                Ok(())
+            }
+            Err(broken) => {
+                let lost = Refused::fault("fault.verifier_unreachable", &broken);
+                reply.send(Reply::Refused(if broken.is_denial() { broken.clone() } else { lost }));
+                Err(broken)
+            }
+        }
+    }
+
+    /// The outer error ends the stream, the inner one only this request.
+    async fn exchange(&mut self, ask: &Ask) -> Result<Result<Accepted, Refused>, Refused> {
+        let lineage_head = self.node.state.lineage_head(&self.domain.name)?;
+        let head = lineage_head.as_bytes().to_vec();
+        let (request, subject) = match &ask.held {
+            None => (
+                Message::Authorize(proto::Authorize { intent: ask.intent.cose.clone(), lineage_head: head }),
+                ask.intent.digest,
+            ),
+            Some(held) => {
+                let artifacts = vec![held.digest().as_bytes().to_vec()];
+                (Message::Renew(proto::Renew { artifacts, lineage_head: head }), renewal_subject(&[held.digest()]))
+            }
+        };
+        let collected = match self.attest(request, subject, lineage_head).await? {
+            Ok(collected) => collected,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        match self.next_answer().await?.answer {
+            Answer::Authorization(answer) => self.accept(answer, ask, &collected).await.map(Ok),
+            Answer::Refusal(refusal) => self.refused(refusal).map(Err),
+            other @ (Answer::Welcome(_)
+            | Answer::Challenge(_)
+            | Answer::Recorded(_)
+            | Answer::Push(_)
+            | Answer::Readmission { .. }) => Err(unexpected_instead(&other, "authorization")),
+        }
+    }
+
+    /// Request, challenge, evidence: what is the same for all three requests.
+    async fn attest(
+        &mut self,
+        request: Message,
+        subject: Sha256Digest,
+        lineage_head: Sha256Digest,
+    ) -> Result<Result<Collected, Refused>, Refused> {
+        self.send(request).await?;
+        let challenge = match self.next_answer().await? {
+            Heard { challenge: Some(challenge), .. } => challenge,
+            Heard { answer: Answer::Refusal(refusal), .. } => return self.refused(refusal).map(Err),
+            Heard { answer: other, .. } => return Err(unexpected_instead(&other, "challenge")),
+        };
+        let audience = self.domain.name.verifier_spiffe_id();
+        let asked = collect::Asked { audience, subject, lineage_head, channel: self.exporter };
+        // A challenge that is not about what was asked is no answer: the verifier is not to be spoken with further.
+        let demand = Demand::accept(&challenge, asked)?;
+        let epoch_seen = self.seen.lock().await.epoch;
+        if demand.epoch() < epoch_seen {
+            return Err(Refused::denied("governance.state_rolled_back", "challenge of an older epoch"));
+        }
+        match self.node.collector.collect(&demand).await {
+            Ok(collected) => {
+                self.send(Message::Evidence(proto::Evidence { cmw: collected.evidence.bytes().to_vec() })).await?;
+                Ok(Ok(collected))
+            }
+            // The challenge stays unanswered and its verifier will say so later; a new stream is the clean way on.
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    async fn accept(&mut self, answer: Authorization, ask: &Ask, collected: &Collected) -> Result<Accepted, Refused> {
+        let head = answer.lineage_head;
+        let node_key = NodeKey::from_cose_key(collected.node_key.cose_key())
+            .map_err(|denial| Refused::denied(denial.code(), &denial))?;
+        let asked = Asked {
+            intent: &ask.intent.intent,
+            intent_digest: ask.intent.digest,
+            node_key: &node_key,
+            key_in_tpm: &collected.node_key,
+            evidence: collected.evidence.digest(),
+            held: ask.held.as_ref(),
+        };
+        let accepted = {
+            let mut seen = self.seen.lock().await;
+            let accepted =
+                self.node.judged(self.domain, self.domain.accept(answer, asked, &mut seen, unix_now())).await?;
+            self.node.remember_seen(&self.domain.name, &seen)?;
+            accepted
+        };
+        // Durable before the artifact is used: the next request must name it.
+        self.node.advance_lineage(&self.domain.name, head)?;
+        self.node.attested(collected);
+        Ok(accepted)
+    }
+
+    fn refused(&self, refusal: Refusal) -> Result<Refused, Refused> {
+        if let Some(head) = refusal.lineage_head {
+            self.node.advance_lineage(&self.domain.name, head)?;
+        }
+        Ok(Refused::by_verifier(refusal))
+    }
+
+    /// Gives the verifier evidence to keep, as a source of reference values; nothing is granted.
+    async fn capture(&mut self) -> Result<(), Refused> {
+        let lineage_head = self.node.state.lineage_head(&self.domain.name)?;
+        let request = Message::Capture(proto::Capture { lineage_head: lineage_head.as_bytes().to_vec() });
+        let refused = match self.attest(request, capture_subject(), lineage_head).await? {
+            Err(refused) => refused,
+            Ok(_) => match self.next_answer().await?.answer {
+                Answer::Recorded(recorded) => {
+                    self.node.advance_lineage(&self.domain.name, recorded.lineage_head)?;
+                    self.node.captured(&self.domain.name);
+                    return Ok(());
+                }
+                Answer::Refusal(refusal) => self.refused(refusal)?,
+                other @ (Answer::Welcome(_)
+                | Answer::Challenge(_)
+                | Answer::Authorization(_)
+                | Answer::Push(_)
+                | Answer::Readmission { .. }) => return Err(unexpected_instead(&other, "recorded")),
+            },
+        };
+        tracing::warn!(domain = %self.domain.name, %refused, "capture refused");
+        self.node.captured(&self.domain.name);
+        Ok(())
+    }
+
+    async fn send_record(&mut self, number: u64, unsent: Unsent) -> Result<(), Refused> {
+        let record = proto::Record { cose: unsent.cose.into_vec() };
+        self.send(match unsent.kind {
+            RecordKind::Halt => Message::Halt(record),
+            RecordKind::End => Message::End(record),
+        })
+        .await?;
+        match self.next_answer().await?.answer {
+            Answer::Recorded(recorded) => {
+                self.node.advance_lineage(&self.domain.name, recorded.lineage_head)?;
+                self.node.recorded(&self.domain.name, unsent.kind, number, recorded.index).await?;
+                Ok(())
+            }
+            Answer::Refusal(refusal) => {
+                let refused = self.refused(refusal)?;
+                if refused.is_denial() {
+                    // It will never be taken; the verifier has its own record of that.
+                    tracing::error!(domain = %self.domain.name, %refused, "a signed record was refused");
+                    self.node.outbox.acknowledged(number)?;
+                    return Ok(());
+                }
+                Err(refused)
+            }
+            other @ (Answer::Welcome(_)
+            | Answer::Challenge(_)
+            | Answer::Authorization(_)
+            | Answer::Push(_)
+            | Answer::Readmission { .. }) => Err(unexpected_instead(&other, "recorded")),
+        }
+    }
+
+    /// The next answer to our request; pushes that come between are followed at once.
+    async fn next_answer(&mut self) -> Result<Heard, Refused> {
+        let until = tokio::time::sleep(ANSWER_WITHIN);
+        tokio::pin!(until);
+        loop {
+            let heard = tokio::select! {
+                received = self.from.message() => heard(Ok(received))?,
+                () = &mut until => return Err(unreachable_peer("no answer in time")),
+            };
+            match &heard.answer {
+                Answer::Push(_) | Answer::Readmission { .. } => self.unasked(heard.answer).await?,
+                Answer::Welcome(_) => return Err(unexpected_instead(&heard.answer, "an answer")),
+                Answer::Challenge(_) | Answer::Authorization(_) | Answer::Refusal(_) | Answer::Recorded(_) => {
+                    return Ok(heard);
+                }
+            }
+        }
+    }
+
+    async fn unasked(&mut self, answer: Answer) -> Result<(), Refused> {
+        match answer {
+            Answer::Push(push) => self.node.pushed(self.domain, push, self.seen).await,
+            Answer::Readmission { statements } => self.node.readmitted(self.domain, &statements, self.seen).await,
+            // Says that the verifier stops, or that a challenge of ours went unanswered.
+            Answer::Refusal(refusal) => {
+                let refused = Refused::by_verifier(refusal);
+                tracing::warn!(domain = %self.domain.name, %refused, "unasked refusal");
+                Ok(())
+            }
+            Answer::Welcome(_) | Answer::Challenge(_) | Answer::Authorization(_) | Answer::Recorded(_) => {
+                Err(unexpected_instead(&answer, "a push"))
+            }
+        }
+    }
+
+    async fn send(&self, content: Message) -> Result<(), Refused> {
+        match timeout(ANSWER_WITHIN, self.to.send(message(content))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(unreachable_peer("the stream does not take messages")),
+        }
+    }
+}
+
+fn message(content: Message) -> proto::NodeMessage {
+    proto::NodeMessage { message: Some(content) }
+}
+
+fn log_size(checkpoint: &[u8]) -> u64 {
+    // Verified with the welcome; here only for display.
+    let text = String::from_utf8_lossy(checkpoint);
+    text.lines().nth(1).and_then(|line| line.parse().ok()).unwrap_or(0)
+}
+
+fn unreachable_peer(what: impl std::fmt::Display) -> Refused {
+    Refused::fault("fault.verifier_unreachable", what)
+}
+
+fn unexpected_instead(got: &Answer, wanted: &str) -> Refused {
+    let got = match got {
+        Answer::Welcome(_) => "welcome",
+        Answer::Challenge(_) => "challenge",
+        Answer::Authorization(_) => "authorization",
+        Answer::Refusal(_) => "refusal",
+        Answer::Recorded(_) => "recorded",
+        Answer::Push(_) => "push",
+        Answer::Readmission { .. } => "readmission",
+    };
+    Refused::fault("fault.verifier_protocol", format_args!("{got} came where {wanted} was expected"))
+}
+
+/// A message within its bounds; a challenge also in the form that the collector reads.
+struct Heard {
+    answer: Answer,
+    challenge: Option<proto::Challenge>,
+}
+
+fn heard(received: Result<Result<Option<proto::VerifierMessage>, Status>, Elapsed>) -> Result<Heard, Refused> {
+    let message = match received {
+        Ok(Ok(Some(message))) => message,
+        Ok(Ok(None)) => return Err(unreachable_peer("the stream ended")),
+        Ok(Err(status)) => return Err(unreachable_peer(status.message())),
+        Err(_) => return Err(unreachable_peer("no answer in time")),
+    };
+    let challenge = match &message.message {
+        Some(proto::verifier_message::Message::Challenge(challenge)) => Some(challenge.clone()),
+        Some(_) | None => None,
+    };
+    let answer = Answer::try_from(message).map_err(|denial| Refused::fault("fault.verifier_protocol", denial))?;
+    Ok(Heard { answer, challenge })
+}
+
+/// Longest time to an answer; appraisal takes milliseconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// A halted node says hello again after this, to ask for its readmission.
+const HELLO_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Artifact, result, keys and receipt with room to spare.
+const MESSAGE_CAP_BYTES: usize = 1024 * 1024;

@@ -1,0 +1,273 @@
+//! One domain as this node sees it: the keys it pinned, the newest epoch and log it has seen, and what it accepts.
+//!
+//! Nothing that a verifier sends counts before it passed here, offline, against the bundle pinned at enrolment.
+
+use std::sync::Arc;
+
+use audit::AuditDenial;
+use audit::checkpoint::{Checkpoint, LogIdentity, VerifiedCheckpoint};
+use audit::receipt::{Receipt, VerifiedReceipt};
+use audit::record::RecordBody;
+use evidence::digest::Sha256Digest;
+use evidence::names::{DomainName, NodeId};
+use evidence::time::UnixSeconds;
+use governance::GovernanceDenial;
+use governance::artifact::{Artifact, Continues, Expectation, VerifiedArtifact};
+use governance::governance_state::{GovernanceState, VerifiedState};
+use governance::intent::Intent;
+use governance::node_key::NodeKey;
+use governance::trust_bundle::{Role, VerifiedBundle};
+use serde::{Deserialize, Serialize};
+use wire::bounded::verifier::{Authorization, Welcome, WrappedKey};
+
+/// The newest of a domain's governance that this node has seen; it never goes back, across restarts either.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Seen {
+    /// Governance epoch.
+    pub(crate) epoch: u64,
+    /// Digest of that epoch's state, if the state itself was seen.
+    pub(crate) state: Option<Sha256Digest>,
+    /// Newest signed checkpoint of its log.
+    pub(crate) checkpoint: Option<String>,
+}
+
+/// A domain and the keys pinned for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Domain {
+    pub(crate) name: DomainName,
+    pub(crate) node: NodeId,
+    pub(crate) bundle: VerifiedBundle,
+}
+
+/// What was asked, to compare the answer with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) intent: &'a Intent,
+    pub(crate) intent_digest: Sha256Digest,
+    pub(crate) node_key: &'a NodeKey,
+    /// The same key in the TPM.
+    pub(crate) key_in_tpm: &'a Arc<crate::tpm::objects::NodeKey>,
+    /// SHA-256 of the evidence that was sent.
+    pub(crate) evidence: Sha256Digest,
+    /// The artifact that is renewed and its lease seq; none for a first authorization.
+    pub(crate) held: Option<&'a VerifiedArtifact>,
+}
+
+/// An authorization that passed.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) artifact: VerifiedArtifact,
+    /// Wrapped to the node key, until the workload starts.
+    pub(crate) keys: Vec<WrappedKey>,
+    /// The TPM's key that they are wrapped to.
+    pub(crate) node_key: Arc<crate::tpm::objects::NodeKey>,
+    pub(crate) log_index: u64,
+}
+
+impl Domain {
+    /// What a node of this domain is called as an audience.
+    fn audience(&self) -> String {
+        self.name.node_spiffe_id(&self.node)
+    }
+
+    /// Judges an authorization and its receipt; `seen` moves on only if everything holds.
+    pub(crate) fn accept(
+        &self,
+        answer: Authorization,
+        asked: Asked<'_>,
+        seen: &mut Seen,
+        now: UnixSeconds,
+    ) -> Result<Accepted, AcceptDenial> {
+        let issuer_keys = self.bundle.keys(Role::Issuer, now);
+        let held = asked.held.map(VerifiedArtifact::terms);
+        let expectation = Expectation {
+            audience: &self.audience(),
+            domain: &self.name,
+            node: &self.node,
+            intent: asked.intent_digest,
+            scope: &asked.intent.scope,
+            node_key: asked.node_key,
+            epoch_min: seen.epoch,
+            seq_min: held.map_or(1, |terms| terms.lease.seq.saturating_add(1)),
+            continues: held.map_or(Continues::Nothing, |terms| Continues::Artifact(terms.id)),
+        };
+        let artifact = Artifact::verify_offline(&answer.artifact, &issuer_keys, &expectation, now)?;
+        let terms = artifact.terms();
+        if terms.bindings.executable != asked.intent.workload.executable {
+            let (got, expected) = (terms.bindings.executable, asked.intent.workload.executable);
+            return Err(GovernanceDenial::Workload { got, expected }.into());
+        }
+        if terms.bindings.evidence != asked.evidence {
+            return Err(mismatch("artifact", "evidence"));
+        }
+        if terms.policy.result != Sha256Digest::of(&answer.result) {
+            return Err(mismatch("artifact", "result"));
+        }
+        if let Some(state) = seen.state.filter(|_| terms.governance.epoch == seen.epoch)
+            && terms.governance.state != state
+        {
+            return Err(GovernanceDenial::StateMismatch { got: terms.governance.state, expected: state }.into());
+        }
+        if held.is_none() && !answer.keys.iter().map(|key| &key.name).eq(&terms.scope.keys) {
+            // In the scope's own order, each once: what was granted is what was sent.
+            return Err(mismatch("authorization", "keys"));
+        }
+        let receipt = self.verify_receipt(&answer.receipt, &artifact, now)?;
+        let checkpoint = self.advance(receipt.checkpoint(), seen.checkpoint.as_deref(), now)?;
+        if terms.governance.epoch > seen.epoch {
+            *seen = Seen {
+                epoch: terms.governance.epoch,
+                state: Some(terms.governance.state),
+                checkpoint: seen.checkpoint.take(),
+            };
+        }
+        if checkpoint {
+            seen.checkpoint = Some(Receipt::decode(&answer.receipt)?.checkpoint);
+        }
+        let node_key = Arc::clone(asked.key_in_tpm);
+        Ok(Accepted { log_index: receipt.index(), keys: answer.keys, node_key, artifact })
+    }
+
+    /// The decision is in the domain's log, and it is this one.
+    fn verify_receipt(
+        &self,
+        bytes: &[u8],
+        artifact: &VerifiedArtifact,
+        now: UnixSeconds,
+    ) -> Result<VerifiedReceipt, AcceptDenial> {
+        let receipt = Receipt::verify(bytes, &self.log(now)?, &[], 0, now)?;
+        let named = artifact.receipt();
+        if receipt.index() != named.index || receipt.entry_digest() != named.entry {
+            return Err(mismatch("receipt", "entry"));
+        }
+        let record = receipt.record(&self.name, &self.bundle.keys(Role::Issuer, now))?;
+        let (record, wanted) = (record.record(), artifact.terms());
+        if record.node.as_ref() != Some(&self.node) || record.subject != wanted.intent {
+            return Err(mismatch("authorization record", "subject"));
+        }
+        let (id, terms, lease_seq, first) = match &record.body {
+            RecordBody::Authorization { artifact, terms, lease_seq, .. } => (artifact, terms, lease_seq, true),
+            RecordBody::Renewal { artifact, terms, lease_seq, .. } => (artifact, terms, lease_seq, false),
+            RecordBody::Enrolment { .. }
+            | RecordBody::Admission { .. }
+            | RecordBody::Capture { .. }
+            | RecordBody::Intent { .. }
+            | RecordBody::Release { .. }
+            | RecordBody::Denial { .. }
+            | RecordBody::Halt { .. }
+            | RecordBody::End { .. }
+            | RecordBody::Quarantine { .. }
+            | RecordBody::Readmission { .. }
+            | RecordBody::GovernanceState { .. }
+            | RecordBody::Activation { .. }
+            | RecordBody::Revocation { .. }
+            | RecordBody::Federation { .. }
+            | RecordBody::Restart { .. }
+            | RecordBody::Alarm { .. } => return Err(mismatch("authorization record", "kind")),
+        };
+        if first != (wanted.lease.seq == 1) || *lease_seq != wanted.lease.seq {
+            return Err(mismatch("authorization record", "lease_seq"));
+        }
+        if **id != wanted.id.0 || *terms != wanted.digest()? {
+            return Err(mismatch("authorization record", "terms"));
+        }
+        Ok(receipt)
+    }
+
+    /// Judges what a verifier says of its governance and log when a stream opens.
+    pub(crate) fn welcomed(
+        &self,
+        welcome: &Welcome,
+        seen: &mut Seen,
+        now: UnixSeconds,
+    ) -> Result<VerifiedState, AcceptDenial> {
+        let issuer_keys = self.bundle.keys(Role::Issuer, now);
+        let state = GovernanceState::verify(&welcome.governance_state, &self.name, &issuer_keys, now)?;
+        let (domain, got) = (self.name.clone(), state.state().epoch);
+        if got < seen.epoch {
+            return Err(GovernanceDenial::StateRolledBack { domain, got, held: seen.epoch }.into());
+        }
+        if let Some(held) = seen.state.filter(|held| got == seen.epoch && *held != state.digest()) {
+            return Err(GovernanceDenial::StateForked { domain, epoch: got, got: state.digest(), held }.into());
+        }
+        let checkpoint = VerifiedCheckpoint::verify(&welcome.checkpoint, &self.log(now)?, &[], now)?;
+        let newer = self.advance(&checkpoint, seen.checkpoint.as_deref(), now)?;
+        seen.epoch = got;
+        seen.state = Some(state.digest());
+        if newer {
+            seen.checkpoint = Some(String::from_utf8_lossy(&welcome.checkpoint).into_owned());
+        }
+        Ok(state)
+    }
+
+    /// Judges a checkpoint that was pushed.
+    pub(crate) fn checkpointed(&self, note: &[u8], seen: &mut Seen, now: UnixSeconds) -> Result<(), AcceptDenial> {
+        let checkpoint = VerifiedCheckpoint::verify(note, &self.log(now)?, &[], now)?;
+        if self.advance(&checkpoint, seen.checkpoint.as_deref(), now)? {
+            seen.checkpoint = Some(String::from_utf8_lossy(note).into_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether a checkpoint is newer than the newest seen. An older one is fine (a replica may lag); another tree of the
+    /// same size is not: the log shows two histories. Whether a larger tree continues a smaller one takes a consistency
+    /// proof, which auditors and witnesses ask for.
+    fn advance(&self, got: &VerifiedCheckpoint, newest: Option<&str>, now: UnixSeconds) -> Result<bool, AcceptDenial> {
+        let Some(newest) = newest else { return Ok(true) };
+        let held = VerifiedCheckpoint::verify(newest.as_bytes(), &self.log_ever(now)?, &[], now)?;
+        let (got, held): (&Checkpoint, &Checkpoint) = (got.checkpoint(), held.checkpoint());
+        if got.size == held.size && got.root != held.root {
+            return Err(AcceptDenial::LogForked { size: got.size });
+        }
+        Ok(got.size > held.size)
+    }
+
+    /// The log by its keys in force.
+    fn log(&self, now: UnixSeconds) -> Result<LogIdentity, AuditDenial> {
+        let keys = self.bundle.bundle().records(Role::Log).iter();
+        let in_force = keys.filter(|record| record.from <= now && now < record.until).map(|record| &record.key);
+        LogIdentity::new(&self.bundle.bundle().log_origin, in_force)
+    }
+
+    /// The log by its keys in force and those retired since: what was seen before is still compared with.
+    fn log_ever(&self, now: UnixSeconds) -> Result<LogIdentity, AuditDenial> {
+        let keys = self.bundle.bundle().records(Role::Log).iter();
+        LogIdentity::new(
+            &self.bundle.bundle().log_origin,
+            keys.filter(|record| record.from <= now).map(|record| &record.key),
+        )
+    }
+}
+
+const fn mismatch(what: &'static str, field: &'static str) -> AcceptDenial {
+    AcceptDenial::Audit(AuditDenial::AttachmentMismatch { what, field })
+}
+
+/// Why an answer does not count.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AcceptDenial {
+    /// The artifact or state.
+    #[error(transparent)]
+    Governance(#[from] GovernanceDenial),
+    /// Its proof.
+    #[error(transparent)]
+    Audit(#[from] AuditDenial),
+    /// The log shows two histories.
+    #[error("the log shows two trees of {size} entries")]
+    LogForked {
+        /// Their size.
+        size: u64,
+    },
+}
+
+impl AcceptDenial {
+    /// Stable code.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Governance(denial) => denial.code(),
+            Self::Audit(denial) => denial.code(),
+            Self::LogForked { .. } => "audit.root_mismatch",
+        }
+    }
+}

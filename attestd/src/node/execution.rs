@@ -1,0 +1,379 @@
+//! One execution, from its intent to its end: runs the lease machine and does what it says.
+//!
+//! The machine decides (`governance::lease`); here is only how each of its actions is done on this node. One task per
+//! execution; it never waits for a client or a verifier while a lease runs.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evidence::digest::Sha256Digest;
+use evidence::names::DomainName;
+use governance::artifact::VerifiedArtifact;
+use governance::halt::{HaltReason, Killed, KilledBy};
+use governance::intent::Intent;
+use governance::lease::{Lease, LeaseAction, LeaseEvent, LeaseState};
+use governance::revocation::RevocationList;
+use governance::text::Text;
+use tokio::sync::{mpsc, oneshot};
+
+use super::domain::Accepted;
+use super::link::{Ask, Reply, ReplyTo};
+use super::narration::Narration;
+use super::refused::Refused;
+use super::{Ending, Node};
+use crate::clock::boottime_ms;
+use crate::gateway::{EndCause, Ended, Running, Workload};
+
+/// What the node orders one of its executions.
+pub(crate) enum Order {
+    /// The node halts: kill, wipe, and say what that was.
+    Halt(HaltReason, oneshot::Sender<Stopped>),
+    /// The daemon stops: end it and record that.
+    Stop,
+    /// A domain revoked something; the execution looks whether it concerns it.
+    Revoked(DomainName, Arc<RevocationList>),
+}
+
+/// What a halt found of one execution.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopped {
+    pub(crate) artifacts: Vec<Sha256Digest>,
+    pub(crate) killed: Killed,
+    pub(crate) keys_wiped: u32,
+}
+
+/// An intent as signed.
+#[derive(Debug)]
+pub(crate) struct SignedIntent {
+    pub(crate) intent: Intent,
+    pub(crate) digest: Sha256Digest,
+    pub(crate) cose: Vec<u8>,
+}
+
+/// One execution.
+pub(crate) struct Execution {
+    node: Arc<Node>,
+    number: u64,
+    intent: Arc<SignedIntent>,
+    lease: Lease,
+    /// Taken when it starts.
+    workload: Option<Workload>,
+    running: Option<Running>,
+    ended: Option<Ended>,
+    /// Newest accepted authorization by domain.
+    accepted: BTreeMap<DomainName, Accepted>,
+    keys_held: u32,
+    deadline_ms: u64,
+    reply_sender: mpsc::UnboundedSender<(DomainName, Reply)>,
+    replies: mpsc::UnboundedReceiver<(DomainName, Reply)>,
+    narration: Narration,
+    finished: Option<Finish>,
+}
+
+/// What the client is told last.
+struct Finish {
+    exit_code: i32,
+    halt_code: &'static str,
+}
+
+impl Execution {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        number: u64,
+        intent: Arc<SignedIntent>,
+        workload: Workload,
+        narration: Narration,
+    ) -> Self {
+        let lease = Lease::new(intent.intent.domains.clone(), governance::artifact::LEASE_CAP_MS);
+        let (reply_sender, replies) = mpsc::unbounded_channel();
+        Self {
+            node,
+            number,
+            intent,
+            lease,
+            workload: Some(workload),
+            running: None,
+            ended: None,
+            accepted: BTreeMap::new(),
+            keys_held: 0,
+            deadline_ms: 0,
+            reply_sender,
+            replies,
+            narration,
+            finished: None,
+        }
+    }
+
+    /// Runs it to its end.
+    pub(crate) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        self.step(LeaseEvent::Start).await;
+        while self.finished.is_none() {
+            let wake_at_ms = self.lease.wake_at_ms();
+            let attended = !matches!(self.lease.state(), LeaseState::Halted { .. });
+            tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    Some(order) => self.ordered(order).await,
+                    None => break, // the node is gone; dropping the running workload kills it
+                },
+                ended = until_ended(self.running.as_ref()) => self.workload_ended(ended).await,
+                Some((domain, reply)) = self.replies.recv() => self.replied(domain, reply).await,
+                () = self.narration.abandoned(), if attended => self.end_early().await,
+                () = until_boottime(wake_at_ms) => self.step(LeaseEvent::Tick).await,
+            }
+            self.node.show(self.number, self.shown());
+        }
+        if self.running.is_some() {
+            self.kill().await;
+        }
+        self.node.forget(self.number);
+        if let Some(Finish { exit_code, halt_code }) = self.finished {
+            self.narration.finish(exit_code, halt_code).await;
+        }
+    }
+
+    async fn ordered(&mut self, order: Order) {
+        match order {
+            Order::Halt(reason, done) => {
+                let code = reason.code();
+                self.step(LeaseEvent::Trip(reason)).await;
+                let halted = self.node.halt_recorded();
+                if done.send(self.stopped()).is_ok() {
+                    // What the client is told is durable by then.
+                    let index = halted.await;
+                    self.narration.proof_persisted("halt", index);
+                }
+                let exit_code = self.ended.as_ref().map_or(NOT_STARTED_EXIT_CODE, |ended| ended.outcome.exit_code());
+                self.finished = Some(Finish { exit_code, halt_code: code });
+            }
+            Order::Stop => self.end_early().await,
+            Order::Revoked(domain, list) => {
+                let concerned =
+                    self.accepted.get(&domain).map(|accepted| list.admits_artifact(accepted.artifact.terms()));
+                if let Some(Err(denial)) = concerned
+                    && let Ok(code) = Text::new(denial.code())
+                {
+                    self.step(LeaseEvent::Revoked(domain, code)).await;
+                }
+            }
+        }
+    }
+
+    /// Gives the machine one event and does what it answers.
+    async fn step(&mut self, event: LeaseEvent) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let (lease, actions) = self.lease.clone().on(event, boottime_ms());
+            self.lease = lease;
+            for action in actions {
+                events.extend(self.perform(action).await);
+            }
+        }
+    }
+
+    /// Does one thing that the machine wants; what follows from it at once is the next event.
+    async fn perform(&mut self, action: LeaseAction) -> Option<LeaseEvent> {
+        match action {
+            LeaseAction::Ask(domain) => return Some(self.ask(domain)),
+            LeaseAction::Deadline(at_ms) => {
+                self.deadline_ms = at_ms;
+                self.running.iter().for_each(|running| running.prolong(at_ms));
+            }
+            LeaseAction::StartWorkload => {
+                if let Err(refused) = self.start().await {
+                    self.narration.refused(&refused);
+                    return Some(LeaseEvent::WorkloadEnded(NOT_STARTED_EXIT_CODE));
+                }
+            }
+            LeaseAction::Kill => self.kill().await,
+            // Wrapped keys never left this process unopened; the opened ones ended with the workload's memory.
+            LeaseAction::WipeKeys => self.accepted.values_mut().for_each(|accepted| accepted.keys.clear()),
+            LeaseAction::RecordHalt(reason) => {
+                // The node halts as a whole; it orders this execution, too, and is told then what was stopped.
+                let node = Arc::clone(&self.node);
+                tokio::spawn(async move { node.halt(reason).await });
+            }
+            LeaseAction::RecordEnd(exit_code) => {
+                let ending = Ending {
+                    intent: self.intent.digest,
+                    artifacts: self.artifacts(),
+                    exit_code,
+                    keys_wiped: self.keys_held,
+                };
+                let index = self.node.record_end(ending, self.intent.intent.domains.named()).await;
+                self.narration.proof_persisted("end", index);
+                self.finished = Some(Finish { exit_code, halt_code: "" });
+            }
+            LeaseAction::GiveUp => self.finished = Some(Finish { exit_code: NOT_STARTED_EXIT_CODE, halt_code: "" }),
+        }
+        None
+    }
+
+    /// Asks a domain. The lease is counted from here, before the request leaves: shorter, never longer.
+    fn ask(&mut self, domain: DomainName) -> LeaseEvent {
+        let held = self.accepted.get(&domain).map(|accepted| accepted.artifact.clone());
+        let reply = ReplyTo { domain: domain.clone(), replies: self.reply_sender.clone() };
+        let ask = Ask { intent: Arc::clone(&self.intent), held, reply: reply.clone() };
+        match self.node.link(&domain) {
+            Some(link) if link.ask(ask) => {}
+            Some(_) | None => {
+                reply.send(Reply::Refused(Refused::fault("fault.verifier_unreachable", "no stream to the verifier")));
+            }
+        }
+        LeaseEvent::Sent(domain)
+    }
+
+    async fn replied(&mut self, domain: DomainName, reply: Reply) {
+        match reply {
+            Reply::Governance(state, log_size) => {
+                if !self.lease.runs() {
+                    self.narration.governance_synchronized(&domain, &state, log_size);
+                }
+            }
+            Reply::Accepted(accepted) => {
+                let grant = (&accepted.artifact).into();
+                let renewal = self.accepted.contains_key(&domain);
+                self.narration.authorized(&domain, &accepted, renewal);
+                self.accepted.insert(domain.clone(), *accepted);
+                self.step(LeaseEvent::Granted(domain, grant)).await;
+            }
+            Reply::Refused(refused) => {
+                self.narration.refused(&refused);
+                let ran = self.lease.runs();
+                let code = Text::new(refused.code.as_str()).ok().filter(|_| refused.is_denial());
+                let event = match code {
+                    Some(code) => LeaseEvent::Refused(domain.clone(), code),
+                    None => LeaseEvent::Unanswered(domain.clone()),
+                };
+                self.step(event).await;
+                if refused.halt && !ran {
+                    self.node.quarantined_by(&domain, &refused.code);
+                }
+            }
+        }
+    }
+
+    /// Phase 5: opens the keys in the TPM and hands everything to the gateway.
+    async fn start(&mut self) -> Result<(), Refused> {
+        let workload = self.workload.take().ok_or_else(|| Refused::fault("fault.bug", "started twice"))?;
+        let mut artifacts: Vec<VerifiedArtifact> = Vec::new();
+        let mut keys = Vec::new();
+        for domain in self.lease.live().keys() {
+            let Some(accepted) = self.accepted.get_mut(domain) else { continue };
+            for wrapped in std::mem::take(&mut accepted.keys) {
+                keys.push(self.node.open_key(accepted, wrapped).await?);
+            }
+            artifacts.push(accepted.artifact.clone());
+        }
+        self.keys_held = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        let mut running =
+            self.node.gateway.start(&artifacts, &self.intent.intent, workload, keys, self.deadline_ms).await?;
+        self.narration.begun(running.workload_pid());
+        if let Some((stdout, stderr)) = running.take_outputs() {
+            self.narration.stream(stdout, stderr);
+        }
+        self.running = Some(running);
+        let measurements = artifacts.into_iter().flat_map(|artifact| artifact.terms().bindings.measurements.clone());
+        self.node.watch_while_running(self.number, measurements.collect());
+        Ok(())
+    }
+
+    async fn kill(&mut self) {
+        if let Some(running) = self.running.take() {
+            let ended = running.kill().await;
+            tracing::info!(?ended, "the workload was ended");
+            self.ended = Some(ended);
+        }
+    }
+
+    async fn workload_ended(&mut self, ended: Ended) {
+        self.running = None;
+        let (cause, exit_code) = (ended.cause, ended.outcome.exit_code());
+        tracing::info!(?ended, "the workload ended");
+        self.ended = Some(ended);
+        match cause {
+            EndCause::WorkloadExited | EndCause::Killed => self.step(LeaseEvent::WorkloadEnded(exit_code)).await,
+            // Its supervisor saw the lease's end first; the machine comes to the same conclusion by its own clock.
+            EndCause::DeadlineReached => self.step(LeaseEvent::Tick).await,
+            // Somebody interfered with the one process that guards the workload, or the machine is out of order.
+            EndCause::SupervisorLost | EndCause::DaemonLost => self.step(LeaseEvent::WorkloadEnded(exit_code)).await,
+        }
+    }
+
+    /// The client is gone, or the daemon stops: an ordinary end, not a halt.
+    async fn end_early(&mut self) {
+        if self.lease.runs() {
+            self.step(LeaseEvent::WorkloadEnded(TERMINATED_EXIT_CODE)).await;
+        } else {
+            self.finished = Some(Finish { exit_code: TERMINATED_EXIT_CODE, halt_code: "" });
+        }
+    }
+
+    fn stopped(&mut self) -> Stopped {
+        let ended = self.ended.as_ref();
+        let by = match (ended.map(|ended| ended.cause), self.node.kills_by_cgroup()) {
+            (None | Some(EndCause::WorkloadExited), _) => KilledBy::AlreadyEnded,
+            (Some(_), true) => KilledBy::Cgroup,
+            (Some(_), false) => KilledBy::Signal,
+        };
+        let killed = Killed { intent: self.intent.digest, by, processes: ended.map_or(0, |ended| ended.killed) };
+        Stopped { artifacts: self.artifacts(), killed, keys_wiped: self.keys_held }
+    }
+
+    fn artifacts(&self) -> Vec<Sha256Digest> {
+        self.accepted.values().map(|accepted| accepted.artifact.digest()).collect()
+    }
+
+    /// For `status`.
+    fn shown(&self) -> serde_json::Value {
+        let now_ms = boottime_ms();
+        let leases = self.lease.live().iter().map(|(domain, live)| {
+            serde_json::json!({
+                "domain": domain.as_str(),
+                "artifact": live.grant.id.to_string(),
+                "seq": live.grant.terms.seq,
+                "epoch": live.grant.epoch,
+                "renew_in_ms": live.renew_at_ms.saturating_sub(now_ms),
+                "ends_in_ms": live.ends_at_ms.saturating_sub(now_ms),
+            })
+        });
+        serde_json::json!({
+            "intent": self.intent.digest.to_string(),
+            "argv": self.intent.intent.workload.argv,
+            "state": state_name(self.lease.state()),
+            "pid": self.running.as_ref().map(Running::workload_pid),
+            "leases": leases.collect::<Vec<_>>(),
+        })
+    }
+}
+
+const fn state_name(state: &LeaseState) -> &'static str {
+    match state {
+        LeaseState::Idle => "idle",
+        LeaseState::Attesting => "attesting",
+        LeaseState::Held => "held",
+        LeaseState::Renewing => "renewing",
+        LeaseState::Halted { .. } => "halted",
+    }
+}
+
+async fn until_ended(running: Option<&Running>) -> Ended {
+    match running {
+        Some(running) => running.ended().await,
+        None => pending().await,
+    }
+}
+
+/// Sleeps towards a time on CLOCK_BOOTTIME. The runtime's timer stands still in a suspended machine, so it never sleeps long.
+async fn until_boottime(at_ms: Option<u64>) {
+    let wait_ms = at_ms.map_or(LOOK_AGAIN_MS, |at_ms| at_ms.saturating_sub(boottime_ms()).min(LOOK_AGAIN_MS));
+    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+}
+
+const LOOK_AGAIN_MS: u64 = 1_000;
+/// As a shell reports a command that was found and could not be run.
+const NOT_STARTED_EXIT_CODE: i32 = 126;
+/// 128 + SIGTERM.
+const TERMINATED_EXIT_CODE: i32 = 143;

@@ -1,0 +1,239 @@
+//! The end of everything on this node, and the way back.
+//!
+//! In force in memory first, so that nothing new starts; then durable and killed, side by side, because neither may wait
+//! for the other; then recorded, kept for every domain, and told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evidence::time::UnixSeconds;
+use governance::halt::{HALT_LIST_CAP, HALT_VERSION, HaltReason, HaltRecord};
+use governance::revocation::{Revocation, RevocationList, Revoked};
+use governance::text::Text;
+use governance::trust_bundle::Role;
+use tokio::sync::{Mutex, broadcast, oneshot};
+use tokio::time::timeout;
+use wire::bounded::verifier::Push;
+
+use super::domain::{Domain, Seen};
+use super::execution::{Order, Stopped};
+use super::refused::Refused;
+use super::{DomainName, Node, lock};
+use crate::clock::unix_now;
+use crate::outbox::{RecordKind, Unsent};
+
+impl Node {
+    /// Halts without waiting for the end of it.
+    pub(super) fn trip(self: &Arc<Self>, reason: HaltReason) {
+        let node = Arc::clone(self);
+        tokio::spawn(async move { node.halt(reason).await });
+    }
+
+    /// Halts this node. The first reason stands.
+    pub(crate) async fn halt(self: &Arc<Self>, reason: HaltReason) {
+        let first = self.halted.send_if_modified(|halted| {
+            let first = halted.is_none();
+            halted.get_or_insert_with(|| reason.clone());
+            first
+        });
+        if !first {
+            return;
+        }
+        tracing::error!(code = reason.code(), ?reason, "halted");
+        let halted_at = unix_now();
+        let ((), stopped) = tokio::join!(self.make_halt_durable(&reason, halted_at), self.stop_executions(&reason));
+        self.record_halt(reason, halted_at, stopped).await;
+    }
+
+    /// Takes up a halt that an earlier life of the daemon left: its record may be missing, or not acknowledged everywhere.
+    pub(super) async fn resume_halt(&self) {
+        let Some(halt) = self.halts.lock().await.current().cloned() else { return };
+        tracing::warn!(code = halt.reason.code(), halted_at = %halt.halted_at, "this node is halted until it is readmitted");
+        match halt.record {
+            None => self.record_halt(halt.reason, halt.halted_at, Vec::new()).await,
+            Some(_) if self.outbox.holds(RecordKind::Halt) => {}
+            Some(record) => {
+                for domain in self.domains.keys().filter(|domain| !halt.acknowledged.contains(*domain)) {
+                    self.keep_halt_record(domain, record.cose.clone());
+                }
+            }
+        }
+    }
+
+    async fn make_halt_durable(&self, reason: &HaltReason, halted_at: UnixSeconds) {
+        let epochs = lock(&self.seen).iter().map(|(domain, seen)| (domain.clone(), seen.epoch)).collect::<Vec<_>>();
+        loop {
+            let begun = self.halts.lock().await.begin(reason.clone(), halted_at, epochs.iter().cloned().collect());
+            match begun {
+                Ok(_) => return,
+                Err(error) => tracing::error!(%error, "the halt is in force but not durable"),
+            }
+            // Nobody is told meanwhile, nothing is started, and a restart finds an unfinished execution at worst.
+            tokio::time::sleep(DURABLE_AGAIN_AFTER).await;
+        }
+    }
+
+    async fn stop_executions(&self, reason: &HaltReason) -> Vec<Stopped> {
+        let orders: Vec<_> = lock(&self.executions).orders.values().cloned().collect();
+        let mut answers = Vec::new();
+        for order in orders {
+            let (done, stopped) = oneshot::channel();
+            if order.send(Order::Halt(reason.clone(), done)).await.is_ok() {
+                answers.push(stopped);
+            }
+        }
+        let mut stopped = Vec::new();
+        for answer in answers {
+            stopped.extend(answer.await.ok());
+        }
+        stopped
+    }
+
+    async fn record_halt(&self, reason: HaltReason, halted_at: UnixSeconds, stopped: Vec<Stopped>) {
+        let lineage_head = self.state.lineage_head(&self.home).unwrap_or_else(|error| {
+            tracing::error!(%error, "the halt record names no lineage head");
+            evidence::digest::Sha256Digest::ZERO
+        });
+        let keys_wiped = stopped.iter().fold(0_u32, |sum, stopped| sum.saturating_add(stopped.keys_wiped));
+        let record = HaltRecord {
+            version: HALT_VERSION,
+            domain: self.home.clone(),
+            node: self.id().clone(),
+            reason,
+            artifacts: stopped.iter().flat_map(|stopped| stopped.artifacts.clone()).take(HALT_LIST_CAP).collect(),
+            last_evidence: *lock(&self.last_evidence),
+            killed: stopped.into_iter().map(|stopped| stopped.killed).take(HALT_LIST_CAP).collect(),
+            keys_wiped,
+            keys_wiped_at: unix_now(),
+            halted_at,
+            lineage_head,
+        };
+        match self.halts.lock().await.complete(&record, &self.record_key) {
+            Ok(signed) => {
+                for domain in self.domains.keys() {
+                    self.keep_halt_record(domain, signed.cose.clone());
+                }
+            }
+            // The halt itself is durable; the record is made again at the next start.
+            Err(error) => tracing::error!(%error, "the halt record could not be made durable"),
+        }
+    }
+
+    fn keep_halt_record(&self, domain: &DomainName, cose: serde_bytes::ByteBuf) {
+        match self.outbox.add(Unsent { domain: domain.clone(), kind: RecordKind::Halt, cose }) {
+            Ok(number) if *domain == self.home => {
+                self.halt_record.send_replace(Some(number));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%domain, %error, "the halt record could not be kept"),
+        }
+    }
+
+    /// Resolves with the halt record's index in the home domain's log, or with none if it is not acknowledged soon.
+    /// Subscribed when called, not when polled.
+    pub(super) fn halt_recorded(&self) -> impl Future<Output = Option<u64>> + use<> {
+        let acknowledged = self.acknowledged.subscribe();
+        let mut halt_record = self.halt_record.subscribe();
+        async move {
+            let number = timeout(RECORDED_WITHIN, halt_record.wait_for(Option::is_some)).await;
+            let number = number.ok().and_then(Result::ok).and_then(|number| *number)?;
+            first_acknowledged(acknowledged, &[number]).await
+        }
+    }
+
+    /// A domain will not have this node until it is readmitted: that is a halt, whether or not anything runs.
+    pub(super) fn quarantined_by(self: &Arc<Self>, domain: &DomainName, code: &str) {
+        match Text::new(code) {
+            Ok(code) => self.trip(HaltReason::Revoked { domain: domain.clone(), code }),
+            Err(error) => tracing::error!(%error, "a code of the verifier's is no text"),
+        }
+    }
+
+    /// Follows what a verifier sent unasked.
+    pub(super) async fn pushed(
+        self: &Arc<Self>,
+        domain: &Domain,
+        push: Push,
+        seen: &Mutex<Seen>,
+    ) -> Result<(), Refused> {
+        match push {
+            Push::Halt { code, reason } => {
+                tracing::warn!(domain = %domain.name, code, reason, "the verifier pushed a halt");
+                self.quarantined_by(&domain.name, &code);
+            }
+            Push::Revocation(cose) => {
+                let issuer_keys = domain.bundle.keys(Role::Issuer, unix_now());
+                let revocation = Revocation::verify(&cose, &domain.name, &issuer_keys)
+                    .map_err(|denial| Refused::denied(denial.code(), &denial))?;
+                self.revoked(domain, revocation).await;
+            }
+            Push::Checkpoint(note) => {
+                let mut seen = seen.lock().await;
+                let judged = domain.checkpointed(&note, &mut seen, unix_now());
+                self.judged(domain, judged).await?;
+                self.remember_seen(&domain.name, &seen)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn revoked(self: &Arc<Self>, domain: &Domain, revocation: Revocation) {
+        tracing::warn!(domain = %domain.name, revoked = %revocation.revoked.subject(), "revocation pushed");
+        let list = Arc::new(RevocationList::new([(revocation.revoked, revocation.reason)]));
+        if let Err(denial) = list.admits(&Revoked::Node(self.id().clone())) {
+            self.quarantined_by(&domain.name, denial.code());
+            return;
+        }
+        let orders: Vec<_> = lock(&self.executions).orders.values().cloned().collect();
+        for order in orders {
+            let _ = order.send(Order::Revoked(domain.name.clone(), Arc::clone(&list))).await; // it may just have ended
+        }
+    }
+
+    /// Judges a readmission; only the home domain's counts.
+    pub(super) async fn readmitted(
+        &self,
+        domain: &Domain,
+        statements: &[Vec<u8>],
+        seen: &Mutex<Seen>,
+    ) -> Result<(), Refused> {
+        let identity = self.domains.get(&domain.name).filter(|_| domain.name == self.home);
+        let (Some(identity), true) = (identity, self.is_halted()) else { return Ok(()) };
+        let mut halts = self.halts.lock().await;
+        match halts.readmit(statements, &domain.name, self.id(), &identity.authority, unix_now()) {
+            Ok(epoch) => {
+                let mut seen = seen.lock().await;
+                if epoch > seen.epoch {
+                    *seen = Seen { epoch, state: None, checkpoint: seen.checkpoint.take() };
+                }
+                self.remember_seen(&domain.name, &seen)?;
+                self.halt_record.send_replace(None);
+                self.halted.send_replace(None);
+                tracing::warn!(epoch, "readmitted");
+            }
+            Err(error) => tracing::warn!(%error, "a readmission does not count"),
+        }
+        Ok(())
+    }
+}
+
+/// Waits a little until one of these records is acknowledged; gives its log index.
+pub(super) async fn first_acknowledged(
+    mut acknowledged: broadcast::Receiver<(u64, u64)>,
+    numbers: &[u64],
+) -> Option<u64> {
+    let acknowledgement = async {
+        loop {
+            match acknowledged.recv().await {
+                Ok((number, index)) if numbers.contains(&number) => return Some(index),
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    };
+    timeout(RECORDED_WITHIN, acknowledgement).await.ok().flatten()
+}
+
+/// How long a client waits to hear that the last record is logged; it is sent all the same.
+const RECORDED_WITHIN: Duration = Duration::from_secs(3);
+const DURABLE_AGAIN_AFTER: Duration = Duration::from_millis(500);

@@ -1,0 +1,173 @@
+//! From a client's wish to a signed intent and a task that carries it out (phase 1).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use evidence::digest::Sha256Digest;
+use evidence::names::{DomainName, ItemName};
+use governance::GovernanceDenial;
+use governance::intent::{self, Domains, INTENT_VERSION, Intent};
+use governance::scope::Scope;
+use governance::text::Text;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use wire::bounded::local::ExecRequest;
+use wire::proto;
+
+use super::execution::{Execution, SignedIntent};
+use super::narration::Narration;
+use super::refused::Refused;
+use super::{Node, lock};
+use crate::clock::unix_now;
+use crate::gateway::{Environment, Executable, Workload};
+
+/// An intent file. Unknown keys are refused; what is left out is empty, and every configured domain must authorize.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IntentFile {
+    argv: Vec<String>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
+    keys: BTreeSet<ItemName>,
+    #[serde(default)]
+    capabilities: BTreeSet<ItemName>,
+    #[serde(default)]
+    labels: BTreeMap<ItemName, Text>,
+    directory: Option<PathBuf>,
+    domains: Option<BTreeSet<DomainName>>,
+    quorum: Option<u8>,
+    parent: Option<Sha256Digest>,
+}
+
+impl Node {
+    /// Starts an execution for a local client; its events go to `events` until it has ended.
+    pub(crate) async fn exec(
+        self: &Arc<Self>,
+        request: ExecRequest,
+        uid: u32,
+        events: mpsc::Sender<proto::ExecEvent>,
+    ) -> Result<(), Refused> {
+        self.refuse_if_halted()?;
+        let file = as_file(request)?;
+        let directory = file.directory.clone().unwrap_or_else(|| PathBuf::from("/"));
+        if !directory.is_absolute() {
+            return Err(malformed("the working directory is not absolute"));
+        }
+        let environment = Environment::new(file.environment.clone(), &self.config.gateway.environment)
+            .map_err(|error| Refused::denied("governance.field_invalid", error))?;
+        let program = file.argv.first().cloned().ok_or_else(|| malformed("no program"))?;
+        let executable = open(program, environment.search_path().to_owned(), directory.clone()).await?;
+        let intent = self.intent(file, &executable, uid)?;
+        let workload = Workload { executable, environment, working_directory: directory };
+        let digest = intent.digest().map_err(denied)?;
+        let cose = intent.sign(&self.home, &self.record_key).map_err(denied)?;
+        let narration = Narration::new(events);
+        narration.intent_generated(self.id().as_str(), digest, intent.workload.executable);
+
+        let number = self.next_execution();
+        let (orders_sender, orders) = mpsc::channel(ORDERS_CAP);
+        {
+            let mut executions = lock(&self.executions);
+            // Looked at under this lock: a halt stops what it finds registered, and nothing registers after it.
+            self.refuse_if_halted()?;
+            if executions.stopping || executions.orders.len() >= EXECUTIONS_CAP {
+                return Err(Refused::fault("fault.overloaded", "stopping, or too many executions"));
+            }
+            executions.orders.insert(number, orders_sender);
+        }
+        let signed = Arc::new(SignedIntent { intent, digest, cose });
+        tokio::spawn(Execution::new(Arc::clone(self), number, signed, workload, narration).run(orders));
+        Ok(())
+    }
+
+    fn refuse_if_halted(&self) -> Result<(), Refused> {
+        let halted = self.halted.borrow();
+        let Some(reason) = halted.as_ref() else { return Ok(()) };
+        let denial = GovernanceDenial::NodeQuarantined { node: self.id().clone(), reason: reason.code().to_owned() };
+        Err(Refused::denied(denial.code(), &denial))
+    }
+
+    fn intent(&self, file: IntentFile, executable: &Executable, uid: u32) -> Result<Intent, Refused> {
+        let named = file.domains.unwrap_or_else(|| self.domains.keys().cloned().collect());
+        if let Some(unknown) = named.iter().find(|domain| !self.domains.contains_key(*domain)) {
+            return Err(malformed(&format!("domain {unknown} is not configured")));
+        }
+        let mut nonce = [0; 16];
+        aws_lc_rs::rand::fill(&mut nonce)
+            .map_err(|_| Refused::fault("fault.randomness_unavailable", "no randomness"))?;
+        Ok(Intent {
+            version: INTENT_VERSION,
+            requester: Text::new(format!("uid:{uid}")).map_err(|error| malformed(&error.to_string()))?,
+            workload: intent::Workload {
+                argv: file.argv,
+                environment: file.environment.into_keys().collect(),
+                executable: Sha256Digest(*executable.digest()),
+            },
+            scope: Scope { keys: file.keys, capabilities: file.capabilities, labels: file.labels },
+            domains: match file.quorum {
+                None => Domains::All(named),
+                Some(k) => Domains::Quorum { k, of: named },
+            },
+            parent: file.parent,
+            node: self.id().clone(),
+            created_at: unix_now(),
+            nonce,
+        })
+    }
+}
+
+fn as_file(request: ExecRequest) -> Result<IntentFile, Refused> {
+    if request.intent_toml.is_empty() {
+        let Scope { keys, capabilities, labels } = request.scope;
+        let directory = Some(request.working_directory).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let (argv, environment) = (request.argv, request.environment);
+        return Ok(IntentFile { argv, environment, keys, capabilities, labels, directory, ..IntentFile::default() });
+    }
+    let text = std::str::from_utf8(&request.intent_toml).map_err(|error| malformed(&error.to_string()))?;
+    toml::from_str(text).map_err(|error| malformed(error.message()))
+}
+
+async fn open(program: String, search_path: String, directory: PathBuf) -> Result<Executable, Refused> {
+    let opening = tokio::task::spawn_blocking(move || Executable::open(&program, &search_path, Path::new(&directory)));
+    let opened = opening.await.map_err(|error| Refused::fault("fault.bug", error))?;
+    opened.map_err(|error| Refused::denied("governance.workload", error))
+}
+
+fn malformed(what: &str) -> Refused {
+    Refused::denied("governance.field_invalid", what)
+}
+
+fn denied(denial: GovernanceDenial) -> Refused {
+    Refused::denied(denial.code(), &denial)
+}
+
+/// Orders that may wait for one execution.
+const ORDERS_CAP: usize = 16;
+/// Executions at once, as many as a halt record can name.
+const EXECUTIONS_CAP: usize = governance::halt::HALT_LIST_CAP;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(toml: &str) -> ExecRequest {
+        let given = proto::ExecRequest { intent_toml: toml.as_bytes().to_vec(), ..Default::default() };
+        ExecRequest::try_from(given).unwrap()
+    }
+
+    #[test]
+    fn an_intent_file_is_read_strictly() {
+        let file = as_file(request(
+            "argv = [\"sh\"]\nkeys = [\"db\"]\nlabels = { tier = \"prod\" }\ndomains = [\"a.example\"]\nquorum = 1",
+        ))
+        .unwrap();
+        assert_eq!((file.argv.as_slice(), file.quorum), (["sh".to_owned()].as_slice(), Some(1)));
+        for bad in
+            ["argv = [\"sh\"]\nprivileged = true", "keys = [\"db\"]", "argv = [\"sh\"]\nkeys = [\"../db\"]", "argv ="]
+        {
+            assert_eq!(as_file(request(bad)).unwrap_err().code, "governance.field_invalid", "{bad}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What the command line does beyond the library: print, and turn outcomes into exit codes.
+
+pub(crate) mod client;
+pub(crate) mod tpm;

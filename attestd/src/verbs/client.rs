@@ -1,0 +1,217 @@
+//! The verbs that talk to a running daemon: `exec`, `status`, `halt`.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use attestd::cli::{Common, ExecArgs, Format, HaltArgs, Outcome};
+use attestd::state::socket_path;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use wire::proto::{self, exec_event::Event, local_client::LocalClient};
+
+/// Runs a command under the daemon and passes its output on.
+///
+/// # Errors
+/// The daemon cannot be reached, or broke off.
+pub(crate) async fn exec(common: &Common, arguments: ExecArgs) -> anyhow::Result<Outcome> {
+    let intent_toml = match &arguments.intent {
+        Some(path) => std::fs::read(path).with_context(|| format!("reading intent {}", path.display()))?,
+        None => Vec::new(),
+    };
+    let labels = arguments.labels.iter().map(|label| label.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())));
+    let Some(labels) = labels.collect::<Option<_>>() else { return usage("a label must be NAME=VALUE") };
+    let directory =
+        arguments.directory.map_or_else(std::env::current_dir, std::path::absolute).context("working directory")?;
+    let request = proto::ExecRequest {
+        argv: arguments.argv,
+        environment: arguments.environment,
+        keys: arguments.keys,
+        labels,
+        capabilities: arguments.capabilities,
+        requester: String::new(),
+        intent_toml,
+        working_directory: path_text(directory)?,
+    };
+    let mut client = connect(&common.state).await?;
+    let mut events = match client.exec(request).await {
+        Ok(events) => events.into_inner(),
+        Err(status) => return rejected(common.format, &status),
+    };
+    let mut printer = Printer { format: common.format, refusal: None };
+    while let Some(event) = events.message().await.context("the daemon broke off")? {
+        let Some(event) = event.event else { continue };
+        if let Some(outcome) = printer.print(event)? {
+            return Ok(outcome);
+        }
+    }
+    match printer.refusal {
+        Some(refusal) => Ok(refusal_outcome(&refusal)),
+        None => anyhow::bail!("the daemon broke off before the end"),
+    }
+}
+
+/// Prints events as they come.
+struct Printer {
+    format: Format,
+    refusal: Option<proto::Refusal>,
+}
+
+impl Printer {
+    fn print(&mut self, event: Event) -> anyhow::Result<Option<Outcome>> {
+        match event {
+            Event::Stdout(bytes) => self.output("stdout", &bytes, &mut io::stdout())?,
+            Event::Stderr(bytes) => self.output("stderr", &bytes, &mut io::stderr())?,
+            Event::Phase(phase) => self.note(
+                &json!({"event": "phase", "number": phase.number, "name": phase.name, "facts": phase.facts}),
+                || phase_text(&phase),
+            )?,
+            Event::Refusal(refusal) => {
+                let document = json!({
+                    "event": "refusal", "decision": decision(&refusal), "code": refusal.code, "entry": refusal.entry, "halt": refusal.halt,
+                });
+                self.note(&document, || {
+                    format!("refused ({}): {}{}", refusal.class, refusal.code, entry_text(&refusal))
+                })?;
+                self.refusal = Some(refusal);
+            }
+            Event::Exit(exit) => {
+                let halted = !exit.halt_code.is_empty();
+                let document =
+                    json!({"event": "exit", "code": exit.code, "halt_code": halted.then_some(&exit.halt_code)});
+                self.note(&document, || {
+                    if halted { format!("halted: {}", exit.halt_code) } else { format!("ended with {}", exit.code) }
+                })?;
+                return Ok(Some(match &self.refusal {
+                    _ if halted => Outcome::Halted,
+                    // Nothing ran, or a start failed: the refusal says more than the code.
+                    Some(refusal) if exit.code == NOT_STARTED_EXIT_CODE => refusal_outcome(refusal),
+                    Some(_) | None => Outcome::Workload(u8::try_from(exit.code).unwrap_or(u8::MAX)),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The workload's own output: as it is, or as an event a line.
+    fn output(&self, stream: &str, bytes: &[u8], to: &mut dyn Write) -> anyhow::Result<()> {
+        match self.format {
+            Format::Text => {
+                to.write_all(bytes)?;
+                to.flush()?;
+            }
+            Format::Json => {
+                let text = String::from_utf8_lossy(bytes);
+                writeln!(io::stdout(), "{}", json!({"event": stream, "text": text}))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the daemon says: on stderr for people, so that stdout is the workload's alone.
+    fn note(&self, document: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        match self.format {
+            Format::Text => writeln!(io::stderr(), "attestd: {}", text())?,
+            Format::Json => writeln!(io::stdout(), "{document}")?,
+        }
+        Ok(())
+    }
+}
+
+fn phase_text(phase: &proto::Phase) -> String {
+    let mut facts: Vec<_> = phase.facts.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    facts.sort_unstable();
+    format!("{} {} {}", phase.number, phase.name, facts.join(" "))
+}
+
+fn entry_text(refusal: &proto::Refusal) -> String {
+    if refusal.entry.is_empty() { String::new() } else { format!(", log entry {}", refusal.entry) }
+}
+
+fn decision(refusal: &proto::Refusal) -> &'static str {
+    if refusal.class == "denied" { "denied" } else { "fault" }
+}
+
+fn refusal_outcome(refusal: &proto::Refusal) -> Outcome {
+    if refusal.class == "denied" { Outcome::Denied } else { Outcome::Fault }
+}
+
+/// Prints the daemon's status.
+///
+/// # Errors
+/// The daemon cannot be reached.
+pub(crate) async fn status(common: &Common) -> anyhow::Result<Outcome> {
+    let answer =
+        connect(&common.state).await?.status(proto::StatusRequest {}).await.context("asking for the status")?;
+    print_status(common.format, &answer.into_inner().json)
+}
+
+/// Halts the node.
+///
+/// # Errors
+/// The daemon cannot be reached.
+pub(crate) async fn halt(common: &Common, arguments: HaltArgs) -> anyhow::Result<Outcome> {
+    match connect(&common.state).await?.halt(proto::HaltRequest { reason: arguments.reason }).await {
+        Ok(answer) => print_status(common.format, &answer.into_inner().json),
+        Err(status) => rejected(common.format, &status),
+    }
+}
+
+fn print_status(format: Format, document: &str) -> anyhow::Result<Outcome> {
+    let status: Value = serde_json::from_str(document).context("the daemon's status")?;
+    let halted = status.get("halt").is_some_and(|halt| !halt.is_null());
+    let mut out = io::stdout();
+    match format {
+        Format::Json => writeln!(out, "{status}")?,
+        Format::Text => {
+            let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or("?").to_owned();
+            writeln!(out, "node {}: {}", text(status.get("node")), text(status.get("state")))?;
+            for part in ["halt", "domains", "executions", "unsent_records"] {
+                let value = status.get(part).unwrap_or(&Value::Null);
+                writeln!(out, "{part}: {value:#}")?;
+            }
+        }
+    }
+    Ok(if halted { Outcome::Halted } else { Outcome::Done })
+}
+
+/// A request that the daemon did not take.
+fn rejected(format: Format, status: &tonic::Status) -> anyhow::Result<Outcome> {
+    if status.code() == tonic::Code::InvalidArgument {
+        return match format {
+            Format::Text => usage(status.message()),
+            Format::Json => {
+                writeln!(io::stdout(), "{}", json!({"error": "usage", "why": status.message()}))?;
+                Ok(Outcome::Usage)
+            }
+        };
+    }
+    anyhow::bail!("the daemon refused the request: {}", status.message())
+}
+
+fn usage(why: &str) -> anyhow::Result<Outcome> {
+    writeln!(io::stderr(), "attestd: {why}")?;
+    Ok(Outcome::Usage)
+}
+
+async fn connect(state: &Path) -> anyhow::Result<LocalClient<Channel>> {
+    let path = socket_path(state);
+    let shown = path.display().to_string();
+    // The name is not used: the connector always opens the one socket.
+    let endpoint = Endpoint::try_from("http://local")?;
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let channel = endpoint.connect_with_connector(connector).await;
+    channel.map(LocalClient::new).with_context(|| format!("no daemon answers at {shown}; is `attestd run` running?"))
+}
+
+fn path_text(path: PathBuf) -> anyhow::Result<String> {
+    path.into_os_string().into_string().map_err(|path| anyhow::anyhow!("{} is not UTF-8", path.display()))
+}
+
+/// What the daemon reports when nothing was started.
+const NOT_STARTED_EXIT_CODE: i32 = 126;

@@ -1,0 +1,246 @@
+//! The verbs that use the TPM without a running daemon: `enrol` and `evidence`.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use attestd::cli::{Common, EnrolArgs, EvidenceArgs, Format, Outcome};
+use attestd::collect::{Collected, Collector, Demand};
+use attestd::config::{Config, DomainConfig};
+use attestd::enrol::enrol as enrol_with;
+use attestd::state::{StateDir, StateError};
+use attestd::tpm::Tpm;
+use attestd::tpm::objects::AttestationKey;
+use evidence::digest::HashAlg;
+use evidence::tpm::attest::Attest;
+use evidence::tpm::pcr::{PcrSelection, PcrSet};
+use serde_json::{Value, json};
+
+/// What a verb ran into, with its class and code.
+struct Failure {
+    class: &'static str,
+    code: String,
+    why: String,
+}
+
+/// Configuration, locked state and TPM: what both verbs need.
+struct Place {
+    config: Config,
+    state: Arc<StateDir>,
+    tpm: Tpm,
+}
+
+impl Place {
+    fn open(common: &Common) -> Result<Self, Failure> {
+        let fault = |code: &str, why: String| Failure { class: "fault", code: code.to_owned(), why };
+        let config = Config::load(&common.config_path(), std::env::vars()).map_err(|error| Failure {
+            class: "usage",
+            code: "configuration".to_owned(),
+            why: error.to_string(),
+        })?;
+        let state = StateDir::open(&common.state).map_err(|error| match error {
+            StateError::InUse { .. } => {
+                fault("fault.state_in_use", format!("{error}; stop it first, the TPM has one owner"))
+            }
+            StateError::Missing { .. }
+            | StateError::NotPrivate { .. }
+            | StateError::TooLarge { .. }
+            | StateError::Malformed { .. }
+            | StateError::Io { .. } => fault("fault.state", error.to_string()),
+        })?;
+        let tpm = Tpm::open(&config.tpm).map_err(|error| fault(error.code(), error.to_string()))?;
+        Ok(Self { config, state: Arc::new(state), tpm })
+    }
+}
+
+/// Enrols with one domain.
+///
+/// # Errors
+/// Output cannot be written.
+pub(crate) async fn enrol(common: &Common, arguments: EnrolArgs) -> anyhow::Result<Outcome> {
+    let place = match Place::open(common) {
+        Ok(place) => place,
+        Err(failure) => return failed(common.format, &failure),
+    };
+    let Some(domain) = chosen(&place.config, arguments.domain.as_deref()) else {
+        let why = "--domain must name one of the configured domains".to_owned();
+        return failed(common.format, &Failure { class: "usage", code: "domain".to_owned(), why });
+    };
+    match enrol_with(&place.config, domain, &place.tpm, &place.state).await {
+        Ok(grant) => {
+            let bundle = grant.bundle.bundle();
+            let document = json!({
+                "decision": "affirmed",
+                "node": place.config.node_id.as_str(),
+                "domain": grant.domain.as_str(),
+                "trust_bundle": { "sequence": bundle.sequence, "expires_at": bundle.expires_at.0, "digest": grant.bundle.digest().to_string() },
+            });
+            match common.format {
+                Format::Json => writeln!(io::stdout(), "{document}")?,
+                Format::Text => writeln!(
+                    io::stdout(),
+                    "{} is enrolled with {} (trust bundle {}, sequence {}).",
+                    place.config.node_id,
+                    grant.domain,
+                    grant.bundle.digest(),
+                    bundle.sequence
+                )?,
+            }
+            Ok(Outcome::Done)
+        }
+        Err(error) => {
+            let (class, code) = (error.class(), error.code().to_owned());
+            failed(common.format, &Failure { class, code, why: error.to_string() })
+        }
+    }
+}
+
+fn chosen<'a>(config: &'a Config, name: Option<&str>) -> Option<&'a DomainConfig> {
+    match (name, config.domains.as_slice()) {
+        (None, [only]) => Some(only),
+        (None, _) => None,
+        (Some(name), domains) => domains.iter().find(|domain| domain.name.as_str() == name),
+    }
+}
+
+/// Collects Evidence for a nonce.
+///
+/// # Errors
+/// Output cannot be written.
+pub(crate) async fn evidence(common: &Common, arguments: EvidenceArgs) -> anyhow::Result<Outcome> {
+    let usage = |code: &str, why: &str| Failure { class: "usage", code: code.to_owned(), why: why.to_owned() };
+    let nonce = hex::decode(&arguments.nonce).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    let Some(nonce) = nonce else {
+        return failed(common.format, &usage("nonce", "--nonce must be 64 hexadecimal digits"));
+    };
+    let bank = HashAlg::from_name(&arguments.bank);
+    let (Some(bank), Some(pcrs)) = (bank, PcrSet::of(&arguments.pcrs).filter(|pcrs| !pcrs.is_empty())) else {
+        return failed(common.format, &usage("pcrs", "--bank and --pcrs must name a bank and PCRs 0 to 23"));
+    };
+    let place = match Place::open(common) {
+        Ok(place) => place,
+        Err(failure) => return failed(common.format, &failure),
+    };
+    let logs = place.config.logs.clone();
+    let Some(demand) = Demand::for_inspection(nonce, PcrSelection { bank, pcrs }, &logs) else {
+        return failed(common.format, &usage("pcrs", "--pcrs must name a PCR that a node key can be bound to"));
+    };
+    let ak = match AttestationKey::load_or_create(&place.tpm, &place.state).await {
+        Ok(ak) => ak,
+        Err(fault) => return failed(common.format, &fault_of(fault.code(), &fault)),
+    };
+    let collector = Collector::new(place.tpm, ak, place.state, logs);
+    let collected = match collector.collect(&demand).await {
+        Ok(collected) => collected,
+        Err(fault) => return failed(common.format, &fault_of(fault.code(), &fault)),
+    };
+    if let Some(path) = &arguments.out {
+        std::fs::write(path, collected.evidence.bytes()).with_context(|| format!("writing {}", path.display()))?;
+    }
+    if let Some(directory) = &arguments.parts {
+        write_parts(directory, &collected, collector.ak())?;
+    }
+    let document = describe(place.config.node_id.as_str(), &arguments, &collected, collector.ak())?;
+    match common.format {
+        Format::Json => writeln!(io::stdout(), "{document}")?,
+        Format::Text => print_text(&document)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn fault_of(code: &str, fault: &dyn std::fmt::Display) -> Failure {
+    Failure { class: "fault", code: code.to_owned(), why: fault.to_string() }
+}
+
+fn describe(node: &str, arguments: &EvidenceArgs, collected: &Collected, ak: &AttestationKey) -> anyhow::Result<Value> {
+    let parts = collected.evidence.parts();
+    let attest = Attest::read(parts.quote).context("the quote just made")?;
+    let pcrs: serde_json::Map<String, Value> =
+        collected.values.iter().map(|(pcr, value)| (pcr.to_string(), Value::String(value.hex()))).collect();
+    Ok(json!({
+        "node": node,
+        "nonce": arguments.nonce.to_ascii_lowercase(),
+        "qualifying_data": hex::encode(attest.extra_data),
+        "evidence_digest": collected.evidence.digest().to_string(),
+        "evidence_bytes": collected.evidence.bytes().len(),
+        "evidence_file": arguments.out.as_ref().map(|path| path.display().to_string()),
+        "pcr_bank": collected.values.bank().name(),
+        "pcrs": pcrs,
+        "pcr_digest": collected.pcr_digest.hex(),
+        "clock": {
+            "clock_ms": collected.clock.clock_ms,
+            "reset_count": collected.clock.reset_count,
+            "restart_count": collected.clock.restart_count,
+            "safe": collected.clock.safe,
+        },
+        "firmware_version": format!("{:#x}", attest.firmware_version),
+        "ak_name": ak.name().to_string(),
+        "node_key": hex::encode(collected.node_key.point()),
+        "event_log_bytes": parts.event_log.map(<[u8]>::len),
+        "ima_log_bytes": parts.ima_log.map(<[u8]>::len),
+    }))
+}
+
+fn print_text(document: &Value) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    let fields = ["node", "evidence_digest", "evidence_bytes", "qualifying_data", "pcr_bank", "pcr_digest", "ak_name"];
+    for field in fields {
+        match document.get(field) {
+            Some(Value::String(text)) => writeln!(out, "{field}: {text}")?,
+            Some(other) => writeln!(out, "{field}: {other}")?,
+            None => {}
+        }
+    }
+    if let Some(Value::Object(pcrs)) = document.get("pcrs") {
+        let mut pcrs: Vec<(u8, &str)> =
+            pcrs.iter().filter_map(|(pcr, value)| Some((pcr.parse().ok()?, value.as_str()?))).collect();
+        pcrs.sort_unstable();
+        for (pcr, value) in pcrs {
+            writeln!(out, "pcr {pcr}: {value}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The parts in the forms that `verifier evidence verify --kind tpm` takes.
+fn write_parts(directory: &Path, collected: &Collected, ak: &AttestationKey) -> anyhow::Result<()> {
+    let parts = collected.evidence.parts();
+    let bank = collected.values.bank().name();
+    let pcrs: String =
+        collected.values.iter().map(|(pcr, value)| format!("PCR {bank} {pcr} {}\n", value.hex())).collect();
+    let files: [(&str, Option<&[u8]>); 9] = [
+        ("quote.bin", Some(parts.quote)),
+        ("quote.sig", Some(parts.signature)),
+        ("ak.pub", Some(ak.public())),
+        ("pcrs.txt", Some(pcrs.as_bytes())),
+        ("node-key.pub", Some(parts.node_key)),
+        ("node-key.certify", Some(parts.certification)),
+        ("node-key.sig", Some(parts.certification_signature)),
+        ("event.log", parts.event_log),
+        ("ima.log", parts.ima_log),
+    ];
+    for (name, bytes) in files {
+        let Some(bytes) = bytes else { continue };
+        let path = directory.join(name);
+        std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn failed(format: Format, failure: &Failure) -> anyhow::Result<Outcome> {
+    let outcome = match failure.class {
+        "denied" => Outcome::Denied,
+        "usage" => Outcome::Usage,
+        _ => Outcome::Fault,
+    };
+    match format {
+        Format::Json => {
+            let document =
+                json!({ "decision": failure.class, "failures": [{ "code": failure.code, "why": failure.why }] });
+            writeln!(io::stdout(), "{document}")?;
+        }
+        Format::Text => writeln!(io::stderr(), "attestd: {} ({})", failure.why, failure.code)?,
+    }
+    Ok(outcome)
+}
