@@ -10,6 +10,7 @@
     )
 )]
 
+pub mod anchors;
 pub mod ca;
 pub mod challenges;
 pub mod clock;
@@ -17,6 +18,8 @@ pub mod config;
 pub mod evidence_cli;
 pub mod evidence_store;
 pub mod governance_state;
+pub mod governor;
+pub mod init;
 pub mod keys;
 pub mod leases;
 pub mod listen;
@@ -24,6 +27,7 @@ pub mod live;
 pub mod log;
 pub mod metrics;
 pub mod nodes;
+pub mod open;
 pub mod payloads;
 pub mod random;
 pub mod signatures;

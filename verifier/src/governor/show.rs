@@ -1,0 +1,85 @@
+//! What operators and appraisals read about sets: lists, one set, a set that was
+//! in force when something was decided.
+
+use evidence::cbor::{self, Caps};
+use evidence::digest::Sha256Digest;
+use firmware_refs::lifecycle::HistoryEntry;
+use firmware_refs::signed::SignedSet;
+use policy::set::PolicySet;
+use serde::Serialize;
+
+use super::Governor;
+use super::effects::{self, Family};
+use super::refusal::OrderRefusal;
+use crate::signatures;
+
+/// An imported set, as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListedSet {
+    /// Name.
+    pub id: String,
+    /// Version.
+    pub version: u64,
+    /// Digest.
+    pub digest: Sha256Digest,
+    /// How many keys have signed it.
+    pub signatures: usize,
+    /// Everything that happened to it, oldest first; nothing while signatures are being gathered.
+    pub history: Vec<HistoryEntry>,
+}
+
+impl Governor {
+    /// Every imported reference value set.
+    pub async fn list_references(&self) -> Result<Vec<ListedSet>, OrderRefusal> {
+        self.list(Family::Reference).await
+    }
+
+    /// Every imported policy set.
+    pub async fn list_policies(&self) -> Result<Vec<ListedSet>, OrderRefusal> {
+        self.list(Family::Policy).await
+    }
+
+    /// A reference value set by name (its newest version), `name:version` or digest.
+    pub async fn find_reference(&self, name: &str) -> Result<(ListedSet, SignedSet), OrderRefusal> {
+        let unknown = || OrderRefusal::Unknown { what: "reference value set", name: name.to_owned() };
+        let listed = self.list_references().await?;
+        let named = |set: &&ListedSet| {
+            set.id == name || format!("{}:{}", set.id, set.version) == name || set.digest.to_string() == name
+        };
+        let listed = listed.iter().rev().find(named).ok_or_else(unknown)?.clone();
+        let set = self.references_by_digest(&listed.digest).await?;
+        Ok((listed, set))
+    }
+
+    /// The reference value set with this digest, its signatures verified again.
+    pub async fn references_by_digest(&self, digest: &Sha256Digest) -> Result<SignedSet, OrderRefusal> {
+        let signed = signatures::over(&self.0.store, digest).await?;
+        Ok(SignedSet::open(&signed, &self.0.parts.domain, self.authority())?)
+    }
+
+    /// The policy set with this digest, its signatures verified again.
+    pub async fn policy_by_digest(&self, digest: &Sha256Digest) -> Result<PolicySet, OrderRefusal> {
+        let signed = signatures::over(&self.0.store, digest).await?;
+        Ok(PolicySet::open(&signed, &self.0.parts.domain, self.authority())?)
+    }
+
+    /// Sequence that the next statement must have at least.
+    pub async fn next_statement_sequence(&self) -> u64 {
+        self.0.turn.lock().await.statement_sequence.saturating_add(1)
+    }
+
+    async fn list(&self, family: Family) -> Result<Vec<ListedSet>, OrderRefusal> {
+        let store = &self.0.store;
+        let mut history: Vec<HistoryEntry> = Vec::new();
+        for bytes in effects::history(store, family).await? {
+            history.push(cbor::from_slice(&bytes, Caps::bytes(bytes.len()))?);
+        }
+        let mut listed = Vec::new();
+        for (id, version, digest) in effects::imported(store, family).await? {
+            let signatures = signatures::over(store, &digest).await?.len();
+            let history = history.iter().filter(|entry| entry.digest == digest).cloned().collect();
+            listed.push(ListedSet { id, version, digest, signatures, history });
+        }
+        Ok(listed)
+    }
+}

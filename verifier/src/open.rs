@@ -1,0 +1,85 @@
+//! From a state folder to an open verifier: lock, store, log, rules. Whatever is
+//! missing, readable by others or older than what was published refuses here.
+
+use std::sync::Arc;
+
+use crate::anchors::{AnchorsFault, ConfiguredAnchors};
+use crate::config::{Config, ConfigError};
+use crate::governor::GovernorParts;
+use crate::live::Live;
+use crate::log::{CheckpointSigner, OpenOptions, Opened, open};
+use crate::state::{KeyFile, StateError, StateFolder, fresh_secret};
+use crate::store::{Database, StateLock, StoreError};
+
+/// Why a verifier does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store or the log.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The trust anchors.
+    #[error(transparent)]
+    Anchors(#[from] AnchorsFault),
+    /// The store belongs to another domain.
+    #[error("the store is of domain {store}, the configuration says {config}")]
+    OtherDomain {
+        /// Domain in the store.
+        store: String,
+        /// Domain configured.
+        config: String,
+    },
+}
+
+/// An open store with the lock that keeps others off it.
+#[derive(Debug)]
+pub struct OpenVerifier {
+    /// Held until the process ends or the store is closed.
+    pub lock: StateLock,
+    /// The store and its log.
+    pub opened: Opened,
+}
+
+/// Takes the lock and opens store and log.
+pub async fn open_store(state: &StateFolder, config: &Config) -> Result<OpenVerifier, OpenError> {
+    let lock = StateLock::take(state.path())?;
+    let options = OpenOptions {
+        database: Database::at(&config.store)?,
+        instance: state.instance()?,
+        holder: hex::encode(fresh_secret()?.as_slice()),
+        tiles: state.tiles(),
+        signer: checkpoint_signer(state, config)?,
+    };
+    let opened = open(options).await?;
+    if opened.settings.domain != config.domain.as_str() {
+        let (store, config) = (opened.settings.domain.clone(), config.domain.to_string());
+        opened.close().await;
+        return Err(OpenError::OtherDomain { store, config });
+    }
+    Ok(OpenVerifier { lock, opened })
+}
+
+/// The log key, with its origin line.
+pub fn checkpoint_signer(state: &StateFolder, config: &Config) -> Result<CheckpointSigner, OpenError> {
+    let key = Arc::new(state.key(KeyFile::Log)?);
+    Ok(CheckpointSigner::new(&config.log.origin, key)?)
+}
+
+/// What a governor is made of, from the state folder and the configuration.
+pub fn parts(state: &StateFolder, config: &Config, live: Live) -> Result<GovernorParts, OpenError> {
+    Ok(GovernorParts {
+        domain: config.domain.clone(),
+        authority: config.authority()?,
+        bundle: state.trust_bundle()?,
+        issuer: Arc::new(state.key(KeyFile::Issuer)?),
+        anchors: ConfiguredAnchors::read(&config.tpm, config.lab)?,
+        state_lifetime_s: config.governance.state_lifetime_s,
+        reference_grace_s: config.governance.reference_grace_s,
+        live,
+    })
+}

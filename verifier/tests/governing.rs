@@ -1,0 +1,293 @@
+//! Orders of the policy authority against a real store: what a threshold signed
+//! is obeyed once, logged before it has effect, and survives a restart.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::path::{Path, PathBuf};
+
+use evidence::cose::SigningKey;
+use evidence::digest::Sha256Digest;
+use evidence::names::{DomainName, ItemName, NodeId};
+use evidence::time::UnixSeconds;
+use firmware_refs::set::ReferenceValueSet;
+use governance::revocation::Revoked;
+use governance::statement::{Order, STATEMENT_VERSION, Statement};
+use governance::text::Text;
+use verifier::config::{Config, ListenConfig};
+use verifier::governor::{Governor, OrderRefusal};
+use verifier::init::{InitError, InitOptions, init};
+use verifier::live::Live;
+use verifier::nodes::{self, ClockSeen, NodeIdentity, NodeStatus};
+use verifier::open::{OpenVerifier, open_store, parts};
+use verifier::state::{StateError, StateFolder, read_signing_key};
+
+const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+fn options(folder: &Path, lab: bool) -> InitOptions {
+    let any = "127.0.0.1:0".parse().unwrap();
+    InitOptions {
+        domain: DomainName::new("a.example").unwrap(),
+        state: folder.join("state"),
+        lab,
+        store: None,
+        authority_keys: Vec::new(),
+        authority_folder: (!lab).then(|| folder.join("authority")),
+        threshold: if lab { 1 } else { 2 },
+        listen: ListenConfig { enrolment: any, nodes: any, admin: None, names: vec!["localhost".to_owned()] },
+        tpm_roots: Vec::new(),
+        simulated_roots: Vec::new(),
+    }
+}
+
+struct Domain {
+    folder: tempfile::TempDir,
+    keys: Vec<SigningKey>,
+}
+
+impl Domain {
+    async fn new(lab: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let made = init(options(folder.path(), lab), NOW).await.unwrap();
+        let keys = made.authority_keys.iter().map(|file| read_signing_key(file).unwrap()).collect();
+        Self { folder, keys }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    async fn open(&self, now: UnixSeconds) -> (OpenVerifier, Governor) {
+        let state = StateFolder::open(&self.state()).unwrap();
+        let config = Config::load(&state.config_path(), []).unwrap();
+        let open = open_store(&state, &config).await.unwrap();
+        let parts = parts(&state, &config, Live::default()).unwrap();
+        let governor = Governor::open(parts, &open.opened.store, &open.opened.log, now).await.unwrap();
+        (open, governor)
+    }
+
+    fn set(&self, version: u64) -> ReferenceValueSet {
+        ReferenceValueSet::from_toml(&format!(
+            r#"
+            id = "laptops"
+            version = {version}
+            domain = "a.example"
+            environment = "lab"
+            issued_at = "2027-01-01T00:00:00Z"
+            not_before = "2026-01-01T00:00:00Z"
+            not_after = "2036-01-01T00:00:00Z"
+            reason = "test"
+            [tpm]
+            bank = "sha256"
+            pcrs = [4]
+            require_event_log = false
+            require_ima_log = false
+            [tpm.platforms]
+            accept = "enrolled"
+            [[tpm.firmware]]
+            manufacturer = "none"
+            floor = "0000000000000000"
+            source = "test"
+            [[tpm.pcr]]
+            index = 4
+            [[tpm.pcr.accept]]
+            digest = "sha256:{}"
+            source = "test"
+            "#,
+            format!("{version:02x}").repeat(32)
+        ))
+        .unwrap()
+    }
+
+    fn statement(&self, sequence: u64, order: Order) -> Vec<Vec<u8>> {
+        let statement = Statement {
+            version: STATEMENT_VERSION,
+            domain: DomainName::new("a.example").unwrap(),
+            sequence,
+            order,
+            reason: Text::new("because").unwrap(),
+            issued_at: NOW,
+            expires_at: NOW.plus(3600),
+        };
+        self.keys.iter().map(|key| statement.sign(key).unwrap()).collect()
+    }
+
+    fn activation(&self, sequence: u64, version: u64) -> Vec<Vec<u8>> {
+        let (name, set) = (ItemName::new("laptops").unwrap(), self.set(version).digest());
+        self.statement(sequence, Order::ActivateReferences { name, version, set })
+    }
+}
+
+async fn close(open: OpenVerifier, governor: Governor) {
+    drop(governor);
+    open.opened.close().await;
+}
+
+#[tokio::test]
+async fn a_set_has_effect_once_a_statement_activates_it_and_not_before() {
+    let domain = Domain::new(true).await;
+    let (open, governor) = domain.open(NOW).await;
+    assert!(governor.current().policy.is_some(), "a lab starts with its policy");
+    let epoch = governor.current().state.state().epoch;
+    let cose = firmware_refs::signed::sign(&domain.set(1), &domain.keys[0]).unwrap();
+    assert_eq!(governor.import_references(&cose, NOW).await.unwrap().stage, "staged");
+    assert!(governor.current().references.sets().is_empty());
+    let obeyed = governor.obey(&domain.activation(2, 1), NOW).await.unwrap();
+    assert_eq!(obeyed.epoch, epoch + 1);
+    let snapshot = governor.current();
+    assert_eq!(snapshot.references.sets().len(), 1);
+    assert_eq!(snapshot.state.state().reference_values, snapshot.references.digest());
+    // The record that orders it stands in the log before the state that obeys it.
+    let entry = open.opened.log.entry(obeyed.entry).await.unwrap().unwrap();
+    assert!(open.opened.log.prove(&entry).is_ok());
+    let replayed = governor.obey(&domain.activation(2, 1), NOW).await.unwrap_err();
+    assert_eq!(replayed.code(), "governance.statement_replayed");
+    let again = governor.obey(&domain.activation(3, 1), NOW).await.unwrap_err();
+    assert_eq!(again.code(), "order.lifecycle");
+    let unknown = governor.obey(&domain.activation(4, 2), NOW).await.unwrap_err();
+    assert_eq!(unknown.code(), "order.unknown");
+    close(open, governor).await;
+
+    let (open, governor) = domain.open(NOW).await;
+    assert_eq!(governor.current().references.digest(), snapshot.references.digest());
+    assert_eq!(governor.current().state.digest(), snapshot.state.digest());
+    let newer = firmware_refs::signed::sign(&domain.set(2), &domain.keys[0]).unwrap();
+    governor.import_references(&newer, NOW).await.unwrap();
+    governor.obey(&domain.activation(3, 2), NOW).await.unwrap();
+    assert_eq!(governor.current().references.sets().len(), 1, "no grace was configured");
+    let older = governor.import_references(&cose, NOW).await.unwrap();
+    assert_eq!(older.stage, "staged", "importing it again changes nothing");
+    let back = governor.obey(&domain.activation(4, 1), NOW).await.unwrap_err();
+    assert_eq!(back.code(), "order.lifecycle");
+    let revoked = Order::Revoke(Revoked::ReferenceSet(domain.set(2).digest()));
+    governor.obey(&domain.statement(4, revoked.clone()), NOW).await.unwrap();
+    assert!(governor.current().references.sets().is_empty());
+    let twice = governor.obey(&domain.statement(5, revoked), NOW).await.unwrap_err();
+    assert_eq!(twice.code(), "governance.revoked");
+    close(open, governor).await;
+}
+
+#[tokio::test]
+async fn one_signature_is_not_enough_outside_a_lab() {
+    let domain = Domain::new(false).await;
+    let (open, governor) = domain.open(NOW).await;
+    let signed: Vec<_> =
+        domain.keys.iter().map(|key| firmware_refs::signed::sign(&domain.set(1), key).unwrap()).collect();
+    let first = governor.import_references(&signed[0], NOW).await.unwrap();
+    assert_eq!((first.signatures, first.threshold, first.stage), (1, 2, "gathering"));
+    let same = governor.import_references(&signed[0], NOW).await.unwrap();
+    assert_eq!((same.signatures, same.stage), (1, "gathering"));
+    assert!(matches!(governor.obey(&domain.activation(2, 1), NOW).await, Err(OrderRefusal::Unknown { .. })));
+    let second = governor.import_references(&signed[1], NOW).await.unwrap();
+    assert_eq!((second.signatures, second.stage), (2, "staged"));
+    let alone = governor.obey(&domain.activation(2, 1)[..1], NOW).await.unwrap_err();
+    assert_eq!(alone.code(), "governance.threshold_not_met");
+    let stranger = SigningKey::from_seed(&[42; 32]).unwrap();
+    let forged = firmware_refs::signed::sign(&domain.set(1), &stranger).unwrap();
+    assert_eq!(governor.import_references(&forged, NOW).await.unwrap_err().code(), "order.signatures");
+    governor.obey(&domain.activation(2, 1)[..2], NOW).await.unwrap();
+    assert_eq!(governor.current().references.sets().len(), 1);
+    close(open, governor).await;
+}
+
+#[tokio::test]
+async fn a_quarantine_stays_until_a_statement_of_a_later_epoch_ends_it() {
+    let domain = Domain::new(true).await;
+    let (open, governor) = domain.open(NOW).await;
+    let node = NodeId::new("n-1").unwrap();
+    let unknown = governor.quarantine(&node, "x", NOW).await.unwrap_err();
+    assert_eq!(unknown.code(), "order.node");
+    let ek = Sha256Digest([1; 32]);
+    governor.admit(&node, Some(ek), "asset 7", NOW).await.unwrap();
+    assert!(governor.current().anchors.as_ref().unwrap().set().pinned_eks.contains(&ek));
+    let identity = NodeIdentity {
+        id: node.clone(),
+        ek_digest: ek,
+        ak_name: vec![1; 34],
+        record_key: SigningKey::from_seed(&[9; 32]).unwrap().public().clone(),
+        enrolment: Sha256Digest([3; 32]),
+    };
+    let clock = ClockSeen { reset_count: 1, restart_count: 0, clock_ms: 1 };
+    let enrolled = open.opened.store.write(move |tx| {
+        Box::pin(async move { nodes::enrol(tx, &identity, clock, NodeStatus::Pending, &ek, 1).await })
+    });
+    enrolled.await.unwrap();
+    governor.admit(&node, None, "seen in rack 4", NOW).await.unwrap();
+    let status = async || nodes::find(&open.opened.store, &node).await.unwrap().unwrap();
+    assert_eq!(status().await.status, NodeStatus::Active);
+    let before = governor.current().state.state().epoch;
+    governor.quarantine(&node, "smells of smoke", NOW).await.unwrap();
+    let quarantined = status().await;
+    assert_eq!((quarantined.status, quarantined.reason.as_str()), (NodeStatus::Quarantined, "smells of smoke"));
+    let readmit =
+        |sequence, halt, epoch| domain.statement(sequence, Order::Readmit { node: node.clone(), halt, epoch });
+    let now_epoch = governor.current().state.state().epoch;
+    let same_epoch = governor.obey(&readmit(2, Sha256Digest::ZERO, before), NOW).await.unwrap_err();
+    assert_eq!(same_epoch.code(), "order.node");
+    let other_halt = governor.obey(&readmit(2, ek, now_epoch + 1), NOW).await.unwrap_err();
+    assert_eq!(other_halt.code(), "order.node");
+    assert!(governor.admit(&node, None, "again", NOW).await.is_err(), "an operator alone cannot");
+    let obeyed = governor.obey(&readmit(2, Sha256Digest::ZERO, now_epoch + 1), NOW).await.unwrap();
+    let back = status().await;
+    assert_eq!((back.status, back.readmission), (NodeStatus::Active, obeyed.statement));
+    close(open, governor).await;
+    let (open, governor) = domain.open(NOW).await;
+    assert!(governor.current().anchors.is_some());
+    close(open, governor).await;
+}
+
+#[tokio::test]
+async fn a_state_is_renewed_at_half_its_life_and_after_a_long_sleep() {
+    let domain = Domain::new(true).await;
+    let (open, governor) = domain.open(NOW).await;
+    let first = governor.current().state.state().clone();
+    assert!(!governor.refresh(NOW.plus(1)).await.unwrap());
+    assert!(governor.refresh(NOW.plus(1_800)).await.unwrap());
+    assert_eq!(governor.current().state.state().epoch, first.epoch + 1);
+    close(open, governor).await;
+    let late = NOW.plus(100_000);
+    let (open, governor) = domain.open(late).await;
+    assert!(governor.current().state.fresh(late).is_ok());
+    assert_eq!(governor.current().state.state().previous.is_some(), true);
+    close(open, governor).await;
+}
+
+#[tokio::test]
+async fn changed_tables_and_missing_or_open_secrets_refuse_to_start() {
+    use sqlx::Connection as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    let domain = Domain::new(true).await;
+    let (open, governor) = domain.open(NOW).await;
+    let cose = firmware_refs::signed::sign(&domain.set(1), &domain.keys[0]).unwrap();
+    governor.import_references(&cose, NOW).await.unwrap();
+    governor.obey(&domain.activation(2, 1), NOW).await.unwrap();
+    close(open, governor).await;
+
+    let state = StateFolder::open(&domain.state()).unwrap();
+    let config = Config::load(&state.config_path(), []).unwrap();
+    let key = domain.state().join("keys/issuer.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(parts(&state, &config, Live::default()).is_err());
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+
+    let mut tables = sqlx::AnyConnection::connect(&config.store).await.unwrap();
+    sqlx::raw_sql("DELETE FROM set_history WHERE family = 'reference'").execute(&mut tables).await.unwrap();
+    tables.close().await.unwrap();
+    let open = open_store(&state, &config).await.unwrap();
+    let parts = parts(&state, &config, Live::default()).unwrap();
+    let refused = Governor::open(parts, &open.opened.store, &open.opened.log, NOW).await.err().unwrap();
+    assert_eq!(refused.code(), "fault.store_corrupt");
+
+    let second = open_store(&state, &config).await.unwrap_err();
+    assert!(second.to_string().contains(&std::process::id().to_string()), "{second}");
+    open.opened.close().await;
+}
+
+#[tokio::test]
+async fn init_overwrites_nothing_and_needs_a_threshold() {
+    let folder = tempfile::tempdir().unwrap();
+    init(options(folder.path(), true), NOW).await.unwrap();
+    let again = init(options(folder.path(), true), NOW).await.unwrap_err();
+    assert!(matches!(again, InitError::State(StateError::Exists { .. })));
+    let folder = tempfile::tempdir().unwrap();
+    let alone = InitOptions { threshold: 1, ..options(folder.path(), false) };
+    assert!(matches!(init(alone, NOW).await, Err(InitError::Usage(_))));
+}
