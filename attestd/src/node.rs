@@ -21,6 +21,7 @@ use evidence::cose::SigningKey;
 use evidence::digest::{Digest, Sha256Digest};
 use evidence::names::{DomainName, NodeId};
 use evidence::threshold::Authority;
+use governance::artifact::VerifiedArtifact;
 use governance::end::{END_VERSION, EndRecord};
 use governance::halt::HaltReason;
 use governance::trust_bundle::VerifiedBundle;
@@ -30,7 +31,7 @@ use tokio::task::AbortHandle;
 use wire::bounded::verifier::WrappedKey;
 use wire::protocol::{EXECUTION_KEY_INFO, execution_key_aad};
 
-use self::domain::{AcceptDenial, Accepted, Domain, Seen};
+use self::domain::{AcceptDenial, Domain, Seen};
 use self::execution::Order;
 use self::link::Link;
 use self::refused::Refused;
@@ -43,6 +44,7 @@ use crate::outbox::{Outbox, RecordKind, Unsent};
 use crate::state::{StateDir, StateError};
 use crate::tls::{ClientIdentity, Connection};
 use crate::tpm::hpke::SealedMessage;
+use crate::tpm::objects::NodeKey;
 use crate::watch::Watch;
 
 /// What enrolment gave for one domain.
@@ -251,15 +253,19 @@ impl Node {
     }
 
     /// Opens an execution key in the TPM, which refuses unless the PCRs still are what was quoted.
-    async fn open_key(&self, accepted: &Accepted, wrapped: WrappedKey) -> Result<ExecutionKey, Refused> {
+    async fn open_key(
+        &self,
+        artifact: &VerifiedArtifact,
+        key: &NodeKey,
+        wrapped: WrappedKey,
+    ) -> Result<ExecutionKey, Refused> {
         let name = wrapped.name.as_str();
         let message = SealedMessage {
             encapsulated: wrapped.encapsulated,
             sealed: wrapped.sealed,
             info: EXECUTION_KEY_INFO.to_vec(),
-            aad: execution_key_aad(&accepted.artifact.terms().id.0, name),
+            aad: execution_key_aad(&artifact.terms().id.0, name),
         };
-        let key = &accepted.node_key;
         let opened = self.collector.tpm().hpke_open(key.blob().clone(), key.point().to_vec(), key.bound_to(), message);
         Ok(ExecutionKey::new(name.to_owned(), opened.await?))
     }

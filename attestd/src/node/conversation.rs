@@ -22,6 +22,7 @@ use super::refused::Refused;
 use crate::clock::unix_now;
 use crate::collect::{self, Collected, Demand};
 use crate::outbox::{RecordKind, Unsent};
+use crate::tpm::objects as tpm;
 
 /// Why a stream ended without a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,8 +130,8 @@ impl<'a> Conversation<'a> {
         let reply = ask.reply.clone();
         reply.send(Reply::Governance(Arc::clone(&self.state), self.log_size));
         match self.exchange(&ask).await {
-            Ok(Ok(accepted)) => {
-                reply.send(Reply::Accepted(Box::new(accepted)));
+            Ok(Ok((accepted, node_key))) => {
+                reply.send(Reply::Accepted(Box::new(accepted), node_key));
                 Ok(())
             }
             Ok(Err(refused)) => {
@@ -146,7 +147,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// The outer error ends the stream, the inner one only this request.
-    async fn exchange(&mut self, ask: &Ask) -> Result<Result<Accepted, Refused>, Refused> {
+    async fn exchange(&mut self, ask: &Ask) -> Result<Result<(Accepted, Arc<tpm::NodeKey>), Refused>, Refused> {
         let lineage_head = self.node.state.lineage_head(&self.domain.name)?;
         let head = lineage_head.as_bytes().to_vec();
         let (request, subject) = match &ask.held {
@@ -164,7 +165,9 @@ impl<'a> Conversation<'a> {
             Err(refused) => return Ok(Err(refused)),
         };
         match self.next_answer().await?.answer {
-            Answer::Authorization(answer) => self.accept(answer, ask, &collected).await.map(Ok),
+            Answer::Authorization(answer) => {
+                self.accept(answer, ask, &collected).await.map(|accepted| Ok((accepted, collected.node_key)))
+            }
             Answer::Refusal(refusal) => self.refused(refusal).map(Err),
             other @ (Answer::Welcome(_)
             | Answer::Challenge(_)
@@ -213,14 +216,13 @@ impl<'a> Conversation<'a> {
             intent: &ask.intent.intent,
             intent_digest: ask.intent.digest,
             node_key: &node_key,
-            key_in_tpm: &collected.node_key,
             evidence: collected.evidence.digest(),
             held: ask.held.as_ref(),
         };
         let accepted = {
             let mut seen = self.seen.lock().await;
             let accepted =
-                self.node.judged(self.domain, self.domain.accept(answer, asked, &mut seen, unix_now())).await?;
+                self.node.judged(self.domain, self.domain.accept(&answer, asked, &mut seen, unix_now())).await?;
             self.node.remember_seen(&self.domain.name, &seen)?;
             accepted
         };

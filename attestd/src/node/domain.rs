@@ -2,8 +2,6 @@
 //!
 //! Nothing that a verifier sends counts before it passed here, offline, against the bundle pinned at enrolment.
 
-use std::sync::Arc;
-
 use audit::AuditDenial;
 use audit::checkpoint::{Checkpoint, LogIdentity, VerifiedCheckpoint};
 use audit::receipt::{Receipt, VerifiedReceipt};
@@ -46,8 +44,6 @@ pub(crate) struct Asked<'a> {
     pub(crate) intent: &'a Intent,
     pub(crate) intent_digest: Sha256Digest,
     pub(crate) node_key: &'a NodeKey,
-    /// The same key in the TPM.
-    pub(crate) key_in_tpm: &'a Arc<crate::tpm::objects::NodeKey>,
     /// SHA-256 of the evidence that was sent.
     pub(crate) evidence: Sha256Digest,
     /// The artifact that is renewed and its lease seq; none for a first authorization.
@@ -58,11 +54,9 @@ pub(crate) struct Asked<'a> {
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) artifact: VerifiedArtifact,
+    pub(crate) log_index: u64,
     /// Wrapped to the node key, until the workload starts.
     pub(crate) keys: Vec<WrappedKey>,
-    /// The TPM's key that they are wrapped to.
-    pub(crate) node_key: Arc<crate::tpm::objects::NodeKey>,
-    pub(crate) log_index: u64,
 }
 
 impl Domain {
@@ -74,7 +68,7 @@ impl Domain {
     /// Judges an authorization and its receipt; `seen` moves on only if everything holds.
     pub(crate) fn accept(
         &self,
-        answer: Authorization,
+        answer: &Authorization,
         asked: Asked<'_>,
         seen: &mut Seen,
         now: UnixSeconds,
@@ -125,8 +119,7 @@ impl Domain {
         if checkpoint {
             seen.checkpoint = Some(Receipt::decode(&answer.receipt)?.checkpoint);
         }
-        let node_key = Arc::clone(asked.key_in_tpm);
-        Ok(Accepted { log_index: receipt.index(), keys: answer.keys, node_key, artifact })
+        Ok(Accepted { log_index: receipt.index(), keys: answer.keys.clone(), artifact })
     }
 
     /// The decision is in the domain's log, and it is this one.
@@ -271,3 +264,7 @@ impl AcceptDenial {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "domain_tests.rs"]
+mod tests;

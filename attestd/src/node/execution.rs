@@ -25,6 +25,7 @@ use super::refused::Refused;
 use super::{Ending, Node};
 use crate::clock::boottime_ms;
 use crate::gateway::{EndCause, Ended, Running, Workload};
+use crate::tpm::objects::NodeKey;
 
 /// What the node orders one of its executions.
 pub(crate) enum Order {
@@ -64,6 +65,8 @@ pub(crate) struct Execution {
     ended: Option<Ended>,
     /// Newest accepted authorization by domain.
     accepted: BTreeMap<DomainName, Accepted>,
+    /// The TPM's key that each domain's newest authorization is bound to.
+    node_keys: BTreeMap<DomainName, Arc<NodeKey>>,
     keys_held: u32,
     deadline_ms: u64,
     reply_sender: mpsc::UnboundedSender<(DomainName, Reply)>,
@@ -97,6 +100,7 @@ impl Execution {
             running: None,
             ended: None,
             accepted: BTreeMap::new(),
+            node_keys: BTreeMap::new(),
             keys_held: 0,
             deadline_ms: 0,
             reply_sender,
@@ -232,11 +236,12 @@ impl Execution {
                     self.narration.governance_synchronized(&domain, &state, log_size);
                 }
             }
-            Reply::Accepted(accepted) => {
+            Reply::Accepted(accepted, node_key) => {
                 let grant = (&accepted.artifact).into();
                 let renewal = self.accepted.contains_key(&domain);
                 self.narration.authorized(&domain, &accepted, renewal);
                 self.accepted.insert(domain.clone(), *accepted);
+                self.node_keys.insert(domain.clone(), node_key);
                 self.step(LeaseEvent::Granted(domain, grant)).await;
             }
             Reply::Refused(refused) => {
@@ -261,9 +266,10 @@ impl Execution {
         let mut artifacts: Vec<VerifiedArtifact> = Vec::new();
         let mut keys = Vec::new();
         for domain in self.lease.live().keys() {
-            let Some(accepted) = self.accepted.get_mut(domain) else { continue };
+            let held = self.accepted.get_mut(domain).zip(self.node_keys.get(domain));
+            let Some((accepted, node_key)) = held else { continue };
             for wrapped in std::mem::take(&mut accepted.keys) {
-                keys.push(self.node.open_key(accepted, wrapped).await?);
+                keys.push(self.node.open_key(&accepted.artifact, node_key, wrapped).await?);
             }
             artifacts.push(accepted.artifact.clone());
         }
