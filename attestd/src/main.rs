@@ -47,7 +47,8 @@ fn perform(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Exec(arguments) => block_on(verbs::client::exec(&cli.common, arguments)),
         Verb::Status => block_on(verbs::client::status(&cli.common)),
         Verb::Halt(arguments) => block_on(verbs::client::halt(&cli.common, arguments)),
-        Verb::Run | Verb::Demo(_) => anyhow::bail!("this verb is not in this build"),
+        Verb::Run => verbs::daemon::run(&cli.common),
+        Verb::Demo(_) => anyhow::bail!("this verb is not in this build"),
     }
 }
 

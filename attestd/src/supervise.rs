@@ -252,7 +252,7 @@ impl Deadline {
 }
 
 /// No key may reach a core file.
-pub(crate) fn forbid_core_dumps() -> rustix::io::Result<()> {
+pub fn forbid_core_dumps() -> rustix::io::Result<()> {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)

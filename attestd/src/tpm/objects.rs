@@ -70,6 +70,14 @@ impl AttestationKey {
         Self::of(blob)
     }
 
+    /// The saved key, whether or not there is a TPM that it loads into.
+    ///
+    /// # Errors
+    /// [`KeyFault::NotEnrolled`] if there is none.
+    pub fn saved(state: &StateDir) -> Result<Self, KeyFault> {
+        Self::of(state.read_cbor(AK_FILE)?.ok_or(KeyFault::NotEnrolled)?)
+    }
+
     /// Loads the saved key, or makes and saves one if there is none that belongs to this TPM.
     ///
     /// # Errors
