@@ -23,6 +23,7 @@ pub mod enrol;
 pub mod gateway;
 pub mod grants;
 pub mod halt_store;
+pub mod journal;
 mod local_api;
 pub mod node;
 pub mod outbox;

@@ -40,6 +40,7 @@ use crate::collect::{Collected, Collector};
 use crate::config::{Config, DomainConfig};
 use crate::gateway::{ExecutionKey, Gateway};
 use crate::halt_store::HaltStore;
+use crate::journal::Journal;
 use crate::outbox::{Outbox, RecordKind, Unsent};
 use crate::state::{StateDir, StateError};
 use crate::tls::{ClientIdentity, Connection};
@@ -87,6 +88,7 @@ pub struct Node {
     collector: Collector,
     gateway: Gateway,
     outbox: Outbox,
+    journal: Journal,
     domains: BTreeMap<DomainName, DomainIdentity>,
     links: BTreeMap<DomainName, Link>,
     seen: Mutex<BTreeMap<DomainName, Seen>>,
@@ -140,6 +142,7 @@ impl Node {
         let seen: BTreeMap<DomainName, Seen> = state.read_cbor(SEEN)?.unwrap_or_default();
         let halts = HaltStore::open(Arc::clone(&state))?;
         let outbox = Outbox::open(Arc::clone(&state))?;
+        let journal = Journal::open(Arc::clone(&state))?;
         let malformed = |why: String| StateError::Malformed { path: state.join("record.key"), why };
         let key_pkcs8 = record_key.to_pkcs8().map_err(|denial| malformed(denial.to_string()))?;
         let home = domains.first().map(|domain| domain.config.name.clone());
@@ -162,6 +165,7 @@ impl Node {
             collector,
             gateway,
             outbox,
+            journal,
             domains: domains.into_iter().map(|domain| (domain.config.name.clone(), domain)).collect(),
             links,
             seen: Mutex::new(seen),
@@ -280,7 +284,16 @@ impl Node {
                 Err(refused) => tracing::error!(%domain, %refused, "the end record could not be kept"),
             }
         }
+        if numbers.len() == domains.len() {
+            self.forget_begun([ending.intent]);
+        }
         halting::first_acknowledged(acknowledged, &numbers).await
+    }
+
+    fn forget_begun(&self, intents: impl IntoIterator<Item = Sha256Digest>) {
+        if let Err(error) = self.journal.end(intents) {
+            tracing::error!(%error, "an execution's end will be recorded again at the next start");
+        }
     }
 
     fn end_record(&self, ending: &Ending, domain: &DomainName) -> Result<u64, Refused> {

@@ -95,9 +95,6 @@ impl<'a> Conversation<'a> {
         status: &watch::Sender<LinkStatus>,
     ) -> Result<Parted, Refused> {
         let node = Arc::clone(&self.node);
-        if node.wants_capture(&self.domain.name) {
-            self.capture().await?;
-        }
         let hello_again = tokio::time::sleep(HELLO_AGAIN_AFTER);
         tokio::pin!(hello_again);
         loop {
@@ -105,6 +102,10 @@ impl<'a> Conversation<'a> {
             let added = node.outbox.added();
             if let Some((number, unsent)) = node.outbox.oldest(&self.domain.name) {
                 self.send_record(number, unsent).await?;
+                continue;
+            }
+            if node.wants_capture(&self.domain.name) {
+                self.capture().await?;
                 continue;
             }
             tokio::select! {

@@ -25,6 +25,7 @@ use super::refused::Refused;
 use super::{Ending, Node};
 use crate::clock::boottime_ms;
 use crate::gateway::{EndCause, Ended, Running, Workload};
+use crate::journal::Begun;
 use crate::tpm::objects::NodeKey;
 
 /// What the node orders one of its executions.
@@ -274,6 +275,12 @@ impl Execution {
             artifacts.push(accepted.artifact.clone());
         }
         self.keys_held = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        let begun = Begun {
+            artifacts: artifacts.iter().map(VerifiedArtifact::digest).collect(),
+            domains: self.intent.intent.domains.named().clone(),
+            keys_held: self.keys_held,
+        };
+        self.node.journal.begin(self.intent.digest, begun)?;
         let mut running =
             self.node.gateway.start(&artifacts, &self.intent.intent, workload, keys, self.deadline_ms).await?;
         self.narration.begun(running.workload_pid());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evidence::time::UnixSeconds;
-use governance::halt::{HALT_LIST_CAP, HALT_VERSION, HaltReason, HaltRecord};
+use governance::halt::{HALT_LIST_CAP, HALT_VERSION, HaltReason, HaltRecord, Killed, KilledBy};
 use governance::revocation::{Revocation, RevocationList, Revoked};
 use governance::text::Text;
 use governance::trust_bundle::Role;
@@ -18,7 +18,7 @@ use wire::bounded::verifier::Push;
 use super::domain::{Domain, Seen};
 use super::execution::{Order, Stopped};
 use super::refused::Refused;
-use super::{DomainName, Node, lock};
+use super::{DomainName, Ending, Node, lock};
 use crate::clock::unix_now;
 use crate::outbox::{RecordKind, Unsent};
 
@@ -45,12 +45,36 @@ impl Node {
         self.record_halt(reason, halted_at, stopped).await;
     }
 
+    /// Accounts for what an earlier life of the daemon left: executions that died with it, a halt whose record is missing or
+    /// not acknowledged everywhere.
+    pub(super) async fn resume(&self) {
+        self.resume_halt().await;
+        for (intent, begun) in self.journal.begun() {
+            tracing::warn!(%intent, "an execution died with the daemon");
+            let ending =
+                Ending { intent, artifacts: begun.artifacts, exit_code: KILLED_EXIT_CODE, keys_wiped: begun.keys_held };
+            let kept =
+                begun.domains.iter().map(|domain| self.end_record(&ending, domain)).collect::<Result<Vec<_>, _>>();
+            match kept {
+                Ok(_) => self.forget_begun([intent]),
+                Err(refused) => tracing::error!(%refused, "the end record could not be kept"),
+            }
+        }
+    }
+
     /// Takes up a halt that an earlier life of the daemon left: its record may be missing, or not acknowledged everywhere.
-    pub(super) async fn resume_halt(&self) {
+    async fn resume_halt(&self) {
         let Some(halt) = self.halts.lock().await.current().cloned() else { return };
         tracing::warn!(code = halt.reason.code(), halted_at = %halt.halted_at, "this node is halted until it is readmitted");
         match halt.record {
-            None => self.record_halt(halt.reason, halt.halted_at, Vec::new()).await,
+            None => {
+                let died = self.journal.begun().into_iter().map(|(intent, begun)| Stopped {
+                    artifacts: begun.artifacts,
+                    killed: Killed { intent, by: KilledBy::AlreadyEnded, processes: 0 },
+                    keys_wiped: begun.keys_held,
+                });
+                self.record_halt(halt.reason, halt.halted_at, died.collect()).await;
+            }
             Some(_) if self.outbox.holds(RecordKind::Halt) => {}
             Some(record) => {
                 for domain in self.domains.keys().filter(|domain| !halt.acknowledged.contains(*domain)) {
@@ -113,6 +137,7 @@ impl Node {
                 for domain in self.domains.keys() {
                     self.keep_halt_record(domain, signed.cose.clone());
                 }
+                self.forget_begun(record.killed.iter().map(|killed| killed.intent));
             }
             // The halt itself is durable; the record is made again at the next start.
             Err(error) => tracing::error!(%error, "the halt record could not be made durable"),
@@ -209,6 +234,7 @@ impl Node {
                 self.remember_seen(&domain.name, &seen)?;
                 self.halt_record.send_replace(None);
                 self.halted.send_replace(None);
+                lock(&self.captured).clear(); // what the machine is now, is what the domains should know
                 tracing::warn!(epoch, "readmitted");
             }
             Err(error) => tracing::warn!(%error, "a readmission does not count"),
@@ -236,4 +262,6 @@ pub(super) async fn first_acknowledged(
 
 /// How long a client waits to hear that the last record is logged; it is sent all the same.
 const RECORDED_WITHIN: Duration = Duration::from_secs(3);
+/// 128 + SIGKILL: what the supervisor did when the daemon was gone.
+const KILLED_EXIT_CODE: i32 = 137;
 const DURABLE_AGAIN_AFTER: Duration = Duration::from_millis(500);

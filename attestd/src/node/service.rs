@@ -22,7 +22,7 @@ impl Node {
     /// [`ServeFault`].
     pub async fn serve(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), ServeFault> {
         let (node, link_tasks) = Self::new(parts)?;
-        node.resume_halt().await;
+        node.resume().await;
         let local_api = LocalApi::bind(&node.state.socket_path()).map_err(ServeFault::LocalApi)?;
         let mut links = JoinSet::new();
         for task in link_tasks {
