@@ -110,7 +110,7 @@ pub struct EnvironmentalConditions {
 }
 
 /// How long, and how it goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseTerms {
     /// Counts renewals, from 1: the fencing token.

@@ -84,7 +84,7 @@ macro_rules! with_terms {
         }
         impl Artifact {
             /// Terms and receipt as one claims set.
-            pub(super) fn of(terms: ArtifactTerms, receipt: ReceiptReference) -> Self {
+            pub(crate) fn of(terms: ArtifactTerms, receipt: ReceiptReference) -> Self {
                 Self { $($field: terms.$field,)* receipt }
             }
 

@@ -185,3 +185,7 @@ impl GovernanceDenialKind {
         Self::iter()
     }
 }
+
+#[cfg(test)]
+#[path = "denial_tests.rs"]
+mod tests;

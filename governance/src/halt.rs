@@ -24,7 +24,7 @@ pub const HALT_LIST_CAP: usize = 64;
 const KIND: Kind = Kind { name: "halt record", cap_bytes: HALT_CAP_BYTES };
 
 /// What made the node stop. Each has its own stable code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum HaltReason {
     /// A domain refused a renewal.

@@ -11,6 +11,7 @@ use evidence::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    artifact::VerifiedArtifact,
     codec::{self, Kind},
     denial::GovernanceDenial,
     scope::Scope,
@@ -48,7 +49,7 @@ pub struct Workload {
 }
 
 /// Which domains must authorize.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Domains {
     /// Each of these.
@@ -171,6 +172,18 @@ impl Intent {
             return Err(GovernanceDenial::Node { what: KIND.name, got: intent.node, expected: node.clone() });
         }
         Ok(VerifiedIntent { digest: Sha256Digest::of(signed.payload()), intent })
+    }
+
+    /// Refuses unless it names this artifact as its parent and stays within what that granted.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial::Parent`], [`GovernanceDenial::ScopeExceeded`].
+    pub fn descends_from(&self, parent: &VerifiedArtifact) -> Result<(), GovernanceDenial> {
+        if self.parent != Some(parent.digest()) {
+            let got = self.parent.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
+            return Err(GovernanceDenial::Parent { got, expected: parent.digest().to_string() });
+        }
+        self.scope.within(&parent.terms().scope)
     }
 
     fn bounded(&self) -> Result<(), GovernanceDenial> {

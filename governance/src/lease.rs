@@ -24,7 +24,7 @@ mod tests;
 pub const RETRY_AFTER_MS: u64 = 1_000;
 
 /// Where the machine is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseState {
     /// Nothing runs, nothing was asked.
     Idle,
@@ -42,7 +42,7 @@ pub enum LeaseState {
 }
 
 /// One domain's authorization in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// Artifact id.
     pub id: ArtifactId,
@@ -62,7 +62,7 @@ impl From<&VerifiedArtifact> for Grant {
 }
 
 /// A grant on this node's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Live {
     /// What was granted.
     pub grant: Grant,
@@ -118,7 +118,7 @@ pub enum LeaseAction {
     GiveUp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Request {
     /// Wanted, not yet sent.
     Wanted,
@@ -129,7 +129,7 @@ enum Request {
 }
 
 /// The machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     domains: Domains,
     cap_ms: u64,
@@ -182,6 +182,9 @@ impl Lease {
     /// When to send the next [`LeaseEvent::Tick`] at the latest, milliseconds since boot.
     #[must_use]
     pub fn wake_at_ms(&self) -> Option<u64> {
+        if !self.runs() {
+            return self.live.values().map(|live| live.ends_at_ms).min();
+        }
         let renewals = self.live.iter().filter_map(|(domain, live)| match self.requests.get(domain) {
             None => Some(live.renew_at_ms),
             Some(Request::NotBefore(at_ms)) => Some(*at_ms),
@@ -294,7 +297,8 @@ impl Lease {
                 self.give_up_if_hopeless()
             }
             LeaseState::Held | LeaseState::Renewing => {
-                if self.requests.contains_key(&domain) {
+                // One that never granted is not asked again: the execution began without it.
+                if self.requests.remove(&domain).is_some() && self.live.contains_key(&domain) {
                     self.requests.insert(domain, Request::NotBefore(now_ms.saturating_add(RETRY_AFTER_MS)));
                 }
                 self.settle();
@@ -354,8 +358,6 @@ impl Lease {
         if !self.runs() && self.live.len() < self.domains.needed() {
             return;
         }
-        let live = &self.live;
-        self.requests.retain(|domain, request| live.contains_key(domain) || *request != Request::Wanted);
         let under_way = self.requests.values().any(|r| matches!(r, Request::Wanted | Request::Sent(_)));
         self.state = if under_way { LeaseState::Renewing } else { LeaseState::Held };
     }

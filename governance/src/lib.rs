@@ -32,4 +32,7 @@ pub mod statement;
 pub mod text;
 pub mod trust_bundle;
 
+#[cfg(test)]
+mod fixture;
+
 pub use denial::GovernanceDenial;

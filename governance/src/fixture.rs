@@ -1,0 +1,195 @@
+//! Genuine records of one domain and one node, for tests to put a defect into.
+
+use std::collections::BTreeMap;
+
+use evidence::{
+    cose::{KeySet, SigningKey},
+    digest::{HashAlg, Sha256Digest},
+    names::{DomainName, ItemName, NodeId},
+    threshold::Authority,
+    time::UnixSeconds,
+};
+
+use crate::{
+    artifact::{
+        ARTIFACT_VERSION, ArtifactId, ArtifactTerms, Attribution, Confirmation, EnvironmentalConditions,
+        GovernanceMetadata, LeaseTerms, PolicyValidation, ReceiptReference, RuntimeBindings,
+    },
+    governance_state::{GovernanceState, STATE_VERSION},
+    halt::{HALT_VERSION, HaltReason, HaltRecord},
+    intent::{Domains, INTENT_VERSION, Intent, Workload},
+    node_key::NodeKey,
+    scope::Scope,
+    statement::{Order, STATEMENT_VERSION, Statement},
+    text::Text,
+    trust_bundle::{BUNDLE_VERSION, KeyRecord, TrustBundle},
+};
+
+pub(crate) const NOW: UnixSeconds = UnixSeconds(10_000);
+
+pub(crate) fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&[seed; 32]).unwrap()
+}
+
+pub(crate) fn keys(seed: u8) -> KeySet {
+    KeySet::new([key(seed).public()])
+}
+
+pub(crate) fn domain() -> DomainName {
+    DomainName::new("a.example").unwrap()
+}
+
+pub(crate) fn other_domain() -> DomainName {
+    DomainName::new("b.example").unwrap()
+}
+
+pub(crate) fn node() -> NodeId {
+    NodeId::new("n1").unwrap()
+}
+
+pub(crate) fn text(text: &str) -> Text {
+    Text::new(text).unwrap()
+}
+
+pub(crate) fn digest(label: &str) -> Sha256Digest {
+    Sha256Digest::of(label.as_bytes())
+}
+
+pub(crate) const ISSUER: u8 = 2;
+pub(crate) const NODE: u8 = 5;
+
+pub(crate) fn scope() -> Scope {
+    Scope { keys: [ItemName::new("db").unwrap()].into(), ..Scope::default() }
+}
+
+pub(crate) fn intent() -> Intent {
+    let argv = vec!["/usr/bin/worker".to_owned(), "--once".to_owned()];
+    let environment = ["LANG".to_owned(), "TZ".to_owned()].into();
+    Intent {
+        version: INTENT_VERSION,
+        requester: text("ops"),
+        workload: Workload { argv, environment, executable: digest("worker") },
+        scope: scope(),
+        domains: Domains::All([domain()].into()),
+        parent: None,
+        node: node(),
+        created_at: NOW,
+        nonce: [7; 16],
+    }
+}
+
+pub(crate) fn node_key() -> NodeKey {
+    NodeKey::from_cose_key(key(NODE).public().cose_key()).unwrap()
+}
+
+pub(crate) fn terms() -> ArtifactTerms {
+    ArtifactTerms {
+        issuer: domain().verifier_spiffe_id(),
+        subject: domain().node_spiffe_id(&node()),
+        audience: domain().node_spiffe_id(&node()),
+        expires_at: NOW.plus(60),
+        not_before: NOW.minus(30),
+        issued_at: NOW,
+        id: ArtifactId([1; 16]),
+        confirmation: Confirmation { key: node_key() },
+        version: ARTIFACT_VERSION,
+        intent: intent().digest().unwrap(),
+        scope: scope(),
+        bindings: RuntimeBindings {
+            node: node(),
+            enrolment: digest("enrolment"),
+            evidence: digest("evidence"),
+            executable: digest("worker"),
+            measurements: [(0, HashAlg::Sha256.hash(&[b"pcr 0"]))].into(),
+        },
+        policy: PolicyValidation {
+            policy_set: digest("policies"),
+            version: 3,
+            determining: vec![text("allow-ops")],
+            result: digest("result"),
+            reference_sets: vec![digest("references")],
+        },
+        conditions: EnvironmentalConditions {
+            tcb_floor: BTreeMap::new(),
+            register_digest: HashAlg::Sha256.hash(&[b"pcrs"]),
+            labels: BTreeMap::new(),
+        },
+        lease: LeaseTerms { seq: 2, duration_ms: 30_000, renew_after_ms: 10_000 },
+        governance: GovernanceMetadata { domain: domain(), epoch: 4, state: digest("state") },
+        attribution: Attribution { requester: text("ops"), approvers: vec![], parent: None },
+    }
+}
+
+pub(crate) fn receipt() -> ReceiptReference {
+    ReceiptReference { index: 12, entry: digest("entry") }
+}
+
+pub(crate) fn state(epoch: u64, previous: Option<Sha256Digest>) -> GovernanceState {
+    GovernanceState {
+        version: STATE_VERSION,
+        domain: domain(),
+        epoch,
+        issued_at: NOW.minus(10),
+        expires_at: NOW.plus(600),
+        policy_set: digest("policies"),
+        reference_values: digest("references"),
+        revocations: digest("revocations"),
+        bundle: digest("bundle"),
+        tcb_floor: digest("floor"),
+        previous,
+    }
+}
+
+pub(crate) fn authority() -> Authority {
+    Authority::new(vec![key(11).public().clone(), key(12).public().clone(), key(13).public().clone()], 2).unwrap()
+}
+
+pub(crate) fn bundle(sequence: u64) -> TrustBundle {
+    let record = |seed: u8, from: u64, until: u64| KeyRecord {
+        key: key(seed).public().clone(),
+        from: UnixSeconds(from),
+        until: UnixSeconds(until),
+    };
+    TrustBundle {
+        version: BUNDLE_VERSION,
+        domain: domain(),
+        sequence,
+        issued_at: NOW.minus(60),
+        expires_at: NOW.plus(3_600),
+        refresh_hint_s: 300,
+        issuer: vec![record(ISSUER, 0, 20_000), record(20, 15_000, 30_000)],
+        log_origin: "a.example/log".into(),
+        log: vec![record(3, 0, 20_000)],
+        witness: vec![],
+        ca: vec![],
+        authority: authority(),
+    }
+}
+
+pub(crate) fn statement() -> Statement {
+    Statement {
+        version: STATEMENT_VERSION,
+        domain: domain(),
+        sequence: 9,
+        order: Order::Readmit { node: node(), halt: digest("halt"), epoch: 5 },
+        reason: text("firmware restored"),
+        issued_at: NOW.minus(10),
+        expires_at: NOW.plus(3_600),
+    }
+}
+
+pub(crate) fn halt() -> HaltRecord {
+    HaltRecord {
+        version: HALT_VERSION,
+        domain: domain(),
+        node: node(),
+        reason: HaltReason::PcrChanged { pcr: 4 },
+        artifacts: vec![digest("artifact")],
+        last_evidence: Some(digest("evidence")),
+        killed: vec![],
+        keys_wiped: 1,
+        keys_wiped_at: NOW,
+        halted_at: NOW,
+        lineage_head: digest("head"),
+    }
+}
