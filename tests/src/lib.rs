@@ -14,3 +14,4 @@ pub mod boot;
 pub mod defects;
 pub mod genuine;
 pub mod soft_tpm;
+pub mod swtpm;
