@@ -13,6 +13,7 @@
 pub mod anchors;
 pub mod ca;
 pub mod challenges;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod evidence_cli;

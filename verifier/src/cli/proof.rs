@@ -1,0 +1,137 @@
+//! `verifier proof`: what happened, in one file that a stranger verifies with public keys alone.
+
+use std::num::NonZeroU8;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use audit::proof::{Pin, Pins, ProofReport, verify_bundle};
+use clap::{Args, Subcommand};
+use evidence::cose::PublicKey;
+use evidence::names::DomainName;
+use evidence::threshold::Authority;
+use serde::{Deserialize, Serialize};
+use wire::proto::{ProofExport, operator_command::Command};
+
+use super::service::Service;
+use super::signing::{now, read_file, read_text, write_file};
+use super::{CommandError, Common, output};
+use crate::payloads::GovernancePayloads;
+
+/// Arguments of `verifier proof`.
+#[derive(Args, Debug)]
+pub struct ProofArgs {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Write everything that proves one execution, node or log entry.
+    Export {
+        /// Artifact id, node name, or log index.
+        subject: String,
+        /// Where to write it.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Verify a proof bundle offline: needs the file and the pinned public keys, nothing else.
+    Verify {
+        /// The bundle.
+        file: PathBuf,
+        /// Public keys of the domains that may appear in it (TOML, as `init` writes to pin.toml).
+        #[arg(long, value_name = "FILE", required = true)]
+        pin: Vec<PathBuf>,
+        /// How many witnesses must have cosigned each checkpoint.
+        #[arg(long, value_name = "COUNT", default_value_t = 0)]
+        quorum: usize,
+    },
+}
+
+/// What a stranger pins about one domain: the public half of its policy authority.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinFile {
+    /// The domain.
+    pub domain: DomainName,
+    /// How many of the keys must have signed.
+    pub threshold: NonZeroU8,
+    /// The keys (hexadecimal COSE_Key).
+    pub keys: Vec<PublicKey>,
+}
+
+impl ProofArgs {
+    /// Runs the verb.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        super::run(self.common.format, self.answer())
+    }
+
+    async fn answer(&self) -> Result<(), CommandError> {
+        let document = match &self.verb {
+            Verb::Export { subject, out } => {
+                let mut service = Service::connect(&self.common.state).await?;
+                let answer = service.ask(Command::ProofExport(ProofExport { subject: subject.clone() })).await?;
+                write_file(out, &answer.attachment)?;
+                answer.document
+            }
+            Verb::Verify { file, pin, quorum } => {
+                let domains = pin.iter().map(|path| read_pin(path)).collect::<Result<Vec<_>, _>>()?;
+                let pins = Pins { domains, quorum: *quorum };
+                let report =
+                    verify_bundle(&read_file(file)?, &pins, &GovernancePayloads, now()?).map_err(|failure| {
+                        CommandError::Denied {
+                            code: failure.denial.code().to_owned(),
+                            detail: failure.to_string().into(),
+                        }
+                    })?;
+                shown(&report)
+            }
+        };
+        output::document(&document, self.common.format);
+        Ok(())
+    }
+}
+
+fn read_pin(path: &Path) -> Result<Pin, CommandError> {
+    let unusable = |error: &dyn std::fmt::Display| CommandError::Usage(format!("{}: {error}", path.display()));
+    let pin: PinFile = toml::from_str(&read_text(path)?).map_err(|error| unusable(&error))?;
+    let authority = Authority::new(pin.keys, pin.threshold.get()).map_err(|error| unusable(&error))?;
+    Ok(Pin { domain: pin.domain, authority })
+}
+
+fn shown(report: &ProofReport) -> serde_json::Value {
+    let domains: Vec<_> = report
+        .domains()
+        .iter()
+        .map(|domain| {
+            serde_json::json!({
+                "domain": domain.domain,
+                "origin": domain.origin,
+                "log_size": domain.size,
+                "cosignatures": domain.cosigned.len(),
+            })
+        })
+        .collect();
+    let steps: Vec<_> = report
+        .steps()
+        .iter()
+        .map(|step| {
+            serde_json::json!({
+                "domain": step.domain,
+                "index": step.index,
+                "kind": step.kind.name(),
+                "node": step.node,
+                "subject": step.subject,
+                "at": step.at,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "decision": "affirmed",
+        "attachments": report.attachments(),
+        "domains": domains,
+        "records": steps,
+    })
+}

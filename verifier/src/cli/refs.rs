@@ -1,0 +1,122 @@
+//! `verifier refs`: reference value sets, authored as TOML, signed here, activated by statement.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use evidence::digest::Sha256Digest;
+use evidence::names::ItemName;
+use firmware_refs::set::ReferenceValueSet;
+use governance::statement::Order;
+use wire::proto::{Named, RefsCapture, RefsImport, RefsList, operator_command::Command};
+
+use super::service::{Service, number, text};
+use super::signing::{SigningArgs, read_text, write_file};
+use super::{CommandError, Common, output};
+
+/// Arguments of `verifier refs`.
+#[derive(Args, Debug)]
+pub struct RefsArgs {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Sign a set (TOML) and stage it. It matches nothing until activated.
+    Import {
+        /// The set.
+        file: PathBuf,
+        #[command(flatten)]
+        signing: SigningArgs,
+    },
+    /// List every set and where it stands.
+    List,
+    /// Show one set, with its history and signers.
+    Show {
+        /// NAME (its newest version), NAME:VERSION or the set's digest.
+        set: String,
+    },
+    /// Make a staged set active; an older version of the same name stays in force for the grace period.
+    Activate {
+        /// NAME (its newest version), NAME:VERSION or the set's digest.
+        set: String,
+        #[command(flatten)]
+        signing: SigningArgs,
+    },
+    /// Propose a set from what a connected node sends now. Nothing is staged: read it, then import it.
+    Capture {
+        /// The node.
+        node: String,
+        /// Where to write the proposal (TOML).
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+impl RefsArgs {
+    /// Runs the verb.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        super::run(self.common.format, self.answer())
+    }
+
+    async fn answer(&self) -> Result<(), CommandError> {
+        // A set that does not read is the author's to mend before any service is asked.
+        let authored = match &self.verb {
+            Verb::Import { file, .. } => Some(
+                ReferenceValueSet::from_toml(&read_text(file)?)
+                    .map_err(|error| CommandError::Usage(format!("{}: {error}", file.display())))?,
+            ),
+            Verb::List | Verb::Show { .. } | Verb::Activate { .. } | Verb::Capture { .. } => None,
+        };
+        let mut service = Service::connect(&self.common.state).await?;
+        let document = match (&self.verb, authored) {
+            (Verb::Import { signing, .. }, Some(set)) => import(&mut service, &set, signing).await?,
+            (Verb::Import { .. }, None) | (Verb::List, _) => {
+                service.ask(Command::RefsList(RefsList {})).await?.document
+            }
+            (Verb::Show { set }, _) => show(&mut service, set).await?,
+            (Verb::Activate { set, signing }, _) => activate(&mut service, set, signing).await?,
+            (Verb::Capture { node, out }, _) => {
+                let captured = service.ask(Command::RefsCapture(RefsCapture { node_id: node.clone() })).await?;
+                write_file(out, &captured.attachment)?;
+                captured.document
+            }
+        };
+        output::document(&document, self.common.format);
+        Ok(())
+    }
+}
+
+async fn show(service: &mut Service, set: &str) -> Result<serde_json::Value, CommandError> {
+    Ok(service.ask(Command::RefsShow(Named { name: set.to_owned() })).await?.document)
+}
+
+/// One signature a request: the service counts distinct keys.
+async fn import(
+    service: &mut Service,
+    set: &ReferenceValueSet,
+    signing: &SigningArgs,
+) -> Result<serde_json::Value, CommandError> {
+    let mut document = serde_json::Value::Null;
+    for key in signing.keys()? {
+        let cose = firmware_refs::signed::sign(set, &key).map_err(CommandError::usage)?;
+        document = service.ask(Command::RefsImport(RefsImport { cose })).await?.document;
+    }
+    Ok(document)
+}
+
+async fn activate(service: &mut Service, set: &str, signing: &SigningArgs) -> Result<serde_json::Value, CommandError> {
+    let listed = show(service, set).await?;
+    let name = text(&listed, "name")?;
+    let digest: Sha256Digest = text(&listed, "digest")?.parse().map_err(CommandError::usage)?;
+    let order = Order::ActivateReferences {
+        name: ItemName::new(name).map_err(CommandError::usage)?,
+        version: number(&listed, "version")?,
+        set: digest,
+    };
+    Ok(signing.order(service, order).await?.document)
+}
