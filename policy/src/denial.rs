@@ -310,7 +310,7 @@ impl Denial {
                 claim: denial.claim(),
                 got: denial.got(),
                 accepted: denial.accepted(),
-                reference: denial.reference().map(|name| ReferenceText::of_values(name)),
+                reference: denial.reference().map(ReferenceText::of_values),
                 hint: Some(denial.hint().to_owned()),
             },
             Self::Governance(denial) => Failure {

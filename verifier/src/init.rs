@@ -19,6 +19,7 @@ use crate::config::{
 };
 use crate::governor::OrderRefusal;
 use crate::open::OpenError;
+use crate::pin::PinFile;
 use crate::state::{KeyFile, StateError, StateFolder, fresh_secret, fresh_signing_key, write_new, write_signing_key};
 use crate::store::{Database, StoreError, create};
 
@@ -135,6 +136,8 @@ pub async fn init(options: InitOptions, now: UnixSeconds) -> Result<Initialised,
     let config = config(&options, &state, &authority);
     let text = toml::to_string(&config)?;
     write_new(&state.config_path(), format!("{CONFIG_HEAD}{text}").as_bytes(), 0o600)?;
+    let pin = toml::to_string(&PinFile::of(&options.domain, &authority.authority))?;
+    write_new(&state.join("pin.toml"), pin.as_bytes(), 0o644)?;
     let bundle =
         bundle(&options.domain, &authority.authority, [&issuer, &log_key, &witness], ca, &config.log.origin, now);
     let signatures = authority.keys.iter().map(|key| bundle.sign(key)).collect::<Result<Vec<_>, _>>()?;

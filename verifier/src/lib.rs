@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod nodes;
 pub mod open;
 pub mod payloads;
+pub mod pin;
 pub mod random;
 pub mod signatures;
 pub mod state;

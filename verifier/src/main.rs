@@ -2,10 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use verifier::cli::{
+    ConfigArgs, ExplainArgs, InitArgs, KeysArgs, LogArgs, NodeArgs, PolicyArgs, ProofArgs, RefsArgs, RevokeArgs,
+};
 use verifier::evidence_cli::{self, EvidenceArgs};
 
 /// Verifies machines by the evidence they send, and authorizes what may run on them.
+///
+/// Exit codes: 0 done or affirmed, 2 usage, 3 denied, 4 fault (could not judge), 5 halted.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]
 struct Cli {
@@ -15,12 +20,59 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make a domain: its keys, configuration, store and first governance state.
+    Init(InitArgs),
+    /// The configuration: read it as the service would.
+    Config(ConfigArgs),
     /// Saved evidence: show it, or judge whether it is authentic.
     Evidence(EvidenceArgs),
+    /// Reference values: what machines may have measured.
+    Refs(RefsArgs),
+    /// Policies: what authentic machines may do.
+    Policy(PolicyArgs),
+    /// Execution keys.
+    Keys(KeysArgs),
+    /// Nodes: identity, state, quarantine.
+    Node(NodeArgs),
+    /// Revoke something, by the policy authority's signatures.
+    Revoke(RevokeArgs),
+    /// The transparency log.
+    Log(LogArgs),
+    /// Why a logged decision was what it was.
+    Explain(ExplainArgs),
+    /// Proof bundles: export one, or verify one offline.
+    Proof(ProofArgs),
+    /// Print shell completions.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    #[command(hide = true)]
+    Man,
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Init(args) => args.run(),
+        Command::Config(args) => args.run(),
         Command::Evidence(args) => evidence_cli::run(args),
+        Command::Refs(args) => args.run(),
+        Command::Policy(args) => args.run(),
+        Command::Keys(args) => args.run(),
+        Command::Node(args) => args.run(),
+        Command::Revoke(args) => args.run(),
+        Command::Log(args) => args.run(),
+        Command::Explain(args) => args.run(),
+        Command::Proof(args) => args.run(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "verifier", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Command::Man => match clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(verifier::cli::exit::FAULT),
+        },
     }
 }

@@ -246,7 +246,7 @@ async fn a_state_is_renewed_at_half_its_life_and_after_a_long_sleep() {
     let late = NOW.plus(100_000);
     let (open, governor) = domain.open(late).await;
     assert!(governor.current().state.fresh(late).is_ok());
-    assert_eq!(governor.current().state.state().previous.is_some(), true);
+    assert!(governor.current().state.state().previous.is_some());
     close(open, governor).await;
 }
 

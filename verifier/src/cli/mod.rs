@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+mod config;
 mod explain;
+mod init;
 mod keys;
 mod log;
 mod node;
@@ -19,8 +21,8 @@ mod service;
 mod signing;
 
 pub use self::{
-    explain::ExplainArgs, keys::KeysArgs, log::LogArgs, node::NodeArgs, policy::PolicyArgs, proof::ProofArgs,
-    refs::RefsArgs, revoke::RevokeArgs,
+    config::ConfigArgs, explain::ExplainArgs, init::InitArgs, keys::KeysArgs, log::LogArgs, node::NodeArgs,
+    policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs, revoke::RevokeArgs,
 };
 
 /// Exit codes, the same for every verb (0 is done or affirmed).
@@ -37,10 +39,10 @@ pub mod exit {
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     /// State folder of the verifier.
-    #[arg(long, env = "VERIFIER_STATE", value_name = "DIR", default_value = "/var/lib/verifier")]
+    #[arg(long, global = true, env = "VERIFIER_STATE", value_name = "DIR", default_value = "/var/lib/verifier")]
     pub state: PathBuf,
     /// How to print.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, global = true, value_enum, default_value_t)]
     pub format: Format,
 }
 

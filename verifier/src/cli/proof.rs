@@ -1,21 +1,17 @@
 //! `verifier proof`: what happened, in one file that a stranger verifies with public keys alone.
 
-use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use audit::proof::{Pin, Pins, ProofReport, verify_bundle};
 use clap::{Args, Subcommand};
-use evidence::cose::PublicKey;
-use evidence::names::DomainName;
-use evidence::threshold::Authority;
-use serde::{Deserialize, Serialize};
 use wire::proto::{ProofExport, operator_command::Command};
 
 use super::service::Service;
 use super::signing::{now, read_file, read_text, write_file};
 use super::{CommandError, Common, output};
 use crate::payloads::GovernancePayloads;
+use crate::pin::PinFile;
 
 /// Arguments of `verifier proof`.
 #[derive(Args, Debug)]
@@ -47,18 +43,6 @@ enum Verb {
         #[arg(long, value_name = "COUNT", default_value_t = 0)]
         quorum: usize,
     },
-}
-
-/// What a stranger pins about one domain: the public half of its policy authority.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PinFile {
-    /// The domain.
-    pub domain: DomainName,
-    /// How many of the keys must have signed.
-    pub threshold: NonZeroU8,
-    /// The keys (hexadecimal COSE_Key).
-    pub keys: Vec<PublicKey>,
 }
 
 impl ProofArgs {
@@ -97,8 +81,8 @@ impl ProofArgs {
 fn read_pin(path: &Path) -> Result<Pin, CommandError> {
     let unusable = |error: &dyn std::fmt::Display| CommandError::Usage(format!("{}: {error}", path.display()));
     let pin: PinFile = toml::from_str(&read_text(path)?).map_err(|error| unusable(&error))?;
-    let authority = Authority::new(pin.keys, pin.threshold.get()).map_err(|error| unusable(&error))?;
-    Ok(Pin { domain: pin.domain, authority })
+    let domain = pin.domain.clone();
+    Ok(Pin { domain, authority: pin.authority().map_err(|error| unusable(&error))? })
 }
 
 fn shown(report: &ProofReport) -> serde_json::Value {

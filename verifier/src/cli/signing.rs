@@ -23,13 +23,13 @@ const FILE_CAP_BYTES: u64 = 8 << 20;
 
 /// Whose keys sign, and why.
 #[derive(Args, Debug)]
-pub struct SigningArgs {
+pub(super) struct SigningArgs {
     /// Key file of the policy authority; repeat for as many as the threshold demands.
     #[arg(long = "signer", value_name = "FILE", required = true)]
-    pub signers: Vec<PathBuf>,
+    signers: Vec<PathBuf>,
     /// Why, for the log.
     #[arg(long, value_name = "TEXT", default_value = "none given")]
-    pub reason: String,
+    pub(super) reason: String,
 }
 
 impl SigningArgs {

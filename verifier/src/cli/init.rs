@@ -1,0 +1,95 @@
+//! `verifier init`: the only verb that makes keys.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use evidence::names::DomainName;
+
+use super::signing::now;
+use super::{CommandError, Format, output};
+use crate::config::ListenConfig;
+use crate::init::{InitError, InitOptions, init};
+
+/// Arguments of `verifier init`.
+#[derive(Args, Debug)]
+pub struct InitArgs {
+    /// Folder to make the state in; must not exist, or be empty and private.
+    #[arg(long, env = "VERIFIER_STATE", value_name = "DIR")]
+    state: PathBuf,
+    /// Name of the domain, as in spiffe://DOMAIN/….
+    #[arg(long, value_name = "DOMAIN")]
+    domain: DomainName,
+    /// A lab: one authority key, made in the state folder, and software TPMs may be trusted. Never for production.
+    #[arg(long, conflicts_with = "authority_dir")]
+    lab: bool,
+    /// Folder, outside the state folder, to make the policy authority's keys in; take it offline afterwards.
+    #[arg(long, value_name = "DIR", required_unless_present = "lab")]
+    authority_dir: Option<PathBuf>,
+    /// How many of the authority's keys must sign (one more than that are made).
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    threshold: u8,
+    /// Where nodes enrol.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7440")]
+    listen_enrolment: SocketAddr,
+    /// Where nodes attest.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7441")]
+    listen_nodes: SocketAddr,
+    /// Where health and metrics are served; nowhere without it.
+    #[arg(long, value_name = "ADDRESS")]
+    listen_admin: Option<SocketAddr>,
+    /// DNS name or address in the server's certificate; repeatable.
+    #[arg(long = "name", value_name = "NAME", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned()])]
+    names: Vec<String>,
+    /// Database to use instead of an SQLite file in the state folder (postgres://…).
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Root certificate of a TPM manufacturer (PEM or DER); repeatable.
+    #[arg(long = "tpm-root", value_name = "FILE")]
+    tpm_roots: Vec<PathBuf>,
+    /// Root certificate of software TPMs (PEM or DER); needs --lab; repeatable.
+    #[arg(long = "simulated-root", value_name = "FILE", requires = "lab")]
+    simulated_roots: Vec<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl InitArgs {
+    /// Runs the verb.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        super::run(self.format, self.answer())
+    }
+
+    async fn answer(&self) -> Result<(), CommandError> {
+        // The configuration names the store by this path, whatever folder the service starts in.
+        let state = std::path::absolute(&self.state).map_err(CommandError::usage)?;
+        let options = InitOptions {
+            domain: self.domain.clone(),
+            state,
+            lab: self.lab,
+            store: self.store.clone(),
+            authority_keys: Vec::new(),
+            authority_folder: self.authority_dir.clone(),
+            threshold: self.threshold,
+            listen: ListenConfig {
+                enrolment: self.listen_enrolment,
+                nodes: self.listen_nodes,
+                admin: self.listen_admin,
+                names: self.names.clone(),
+            },
+            tpm_roots: self.tpm_roots.clone(),
+            simulated_roots: self.simulated_roots.clone(),
+        };
+        match init(options, now()?).await {
+            Ok(made) => {
+                output::document(&serde_json::json!(made), self.format);
+                Ok(())
+            }
+            Err(InitError::Usage(what)) => Err(CommandError::Usage(what)),
+            Err(error) => Err(CommandError::fault("fault.init", error)),
+        }
+    }
+}
