@@ -3,3 +3,11 @@
 pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod tpm;
+
+use attestd::cli::{DemoArgs, Outcome};
+
+/// Tells the demo's story on stdout.
+pub(crate) async fn demo(arguments: DemoArgs) -> anyhow::Result<Outcome> {
+    attestd::demo::run(arguments, &mut std::io::stdout()).await?;
+    Ok(Outcome::Done)
+}

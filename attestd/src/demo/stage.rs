@@ -1,0 +1,194 @@
+//! The demo's folder and the programs that run in it.
+
+use std::fs::{DirBuilder, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+/// What was expected, and what was seen instead.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {what}{logs}")]
+pub struct DemoFault {
+    doing: String,
+    what: String,
+    logs: String,
+}
+
+impl DemoFault {
+    pub(super) fn new(doing: impl std::fmt::Display, what: impl std::fmt::Display) -> Self {
+        Self { doing: doing.to_string(), what: what.to_string(), logs: String::new() }
+    }
+
+    /// Adds the last lines of every log.
+    pub(super) fn with_logs(mut self, stage: &Stage) -> Self {
+        for name in ["verifier.log", "attestd.log", "swtpm_setup.log"] {
+            let Ok(text) = std::fs::read_to_string(stage.path(name)) else { continue };
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default();
+            self.logs.push_str(&format!("\n--- {name}\n{}", last.join("\n")));
+        }
+        self
+    }
+}
+
+/// A private folder and the two programs.
+pub(super) struct Stage {
+    folder: PathBuf,
+    keep: bool,
+    attestd: PathBuf,
+    verifier: PathBuf,
+}
+
+impl Stage {
+    pub(super) fn new(attestd: PathBuf, verifier: PathBuf, keep: bool) -> Result<Self, DemoFault> {
+        let mut random = [0; 6];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| DemoFault::new("naming the folder", "no randomness"))?;
+        let folder = std::env::temp_dir().join(format!("attestd-demo-{}", hex::encode(random)));
+        let made = DirBuilder::new().mode(0o700).create(&folder);
+        made.map_err(|error| DemoFault::new(format_args!("making {}", folder.display()), error))?;
+        Ok(Self { folder, keep, attestd, verifier })
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    pub(super) fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// Makes a private folder in it.
+    pub(super) fn make(&self, name: &str) -> Result<PathBuf, DemoFault> {
+        let path = self.path(name);
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| DemoFault::new(format_args!("making {}", path.display()), error))?;
+        Ok(path)
+    }
+
+    pub(super) fn write(&self, name: &str, content: &[u8]) -> Result<PathBuf, DemoFault> {
+        let path = self.path(name);
+        let written = std::fs::write(&path, content);
+        written.map_err(|error| DemoFault::new(format_args!("writing {}", path.display()), error))?;
+        Ok(path)
+    }
+
+    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, DemoFault> {
+        let path = self.path(name);
+        std::fs::read(&path).map_err(|error| DemoFault::new(format_args!("reading {}", path.display()), error))
+    }
+
+    pub(super) fn is_kept(&self) -> Option<&Path> {
+        self.keep.then_some(self.folder.as_path())
+    }
+
+    /// A `verifier` command on this domain's state.
+    pub(super) fn verifier(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(&self.verifier);
+        command.args(arguments).arg("--state").arg(self.path(VERIFIER_STATE));
+        command
+    }
+
+    /// An `attestd` command on this node's state.
+    pub(super) fn attestd(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(&self.attestd);
+        command.arg("--state").arg(self.path(ATTESTD_STATE)).args(arguments);
+        command
+    }
+
+    /// Dies with its handle, so with the demo.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.kill_on_drop(true).stdin(Stdio::null()).current_dir(&self.folder);
+        // Settings of this shell's are not the demo's; where libtss2 logs is.
+        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("TSS2_LOG", "all+NONE");
+        command
+    }
+
+    /// Starts a service that logs to a file.
+    pub(super) fn start(&self, mut command: Command, log: &str) -> Result<Child, DemoFault> {
+        let doing = |error| DemoFault::new(format_args!("starting a program that logs to {log}"), error);
+        let file = File::options().create(true).append(true).open(self.path(log)).map_err(doing)?;
+        command.stdout(file.try_clone().map_err(doing)?).stderr(file).spawn().map_err(doing)
+    }
+
+    /// Runs a `verifier` verb to its end; its JSON if it ended with `code`.
+    pub(super) async fn ask_verifier(&self, arguments: &[&str], code: i32) -> Result<Value, DemoFault> {
+        let mut command = self.verifier(arguments);
+        command.args(["--format", "json"]);
+        document(&format!("verifier {}", arguments.join(" ")), finish(command).await?, code)
+    }
+
+    /// The same for `attestd`.
+    pub(super) async fn ask_attestd(&self, arguments: &[&str], code: i32) -> Result<Value, DemoFault> {
+        let mut all = vec!["--format", "json"];
+        all.extend(arguments);
+        document(&format!("attestd {}", arguments.join(" ")), finish(self.attestd(&all)).await?, code)
+    }
+
+    /// Asks again until the answer satisfies, but not for ever.
+    pub(super) async fn until<T>(
+        &self,
+        what: &str,
+        mut look: impl AsyncFnMut() -> Result<Option<T>, DemoFault>,
+    ) -> Result<T, DemoFault> {
+        let looking = async {
+            loop {
+                if let Some(seen) = look().await? {
+                    return Ok(seen);
+                }
+                sleep(LOOK_AGAIN_AFTER).await;
+            }
+        };
+        timeout(UNTIL_WITHIN, looking).await.map_err(|_| DemoFault::new(what, "did not happen in time"))?
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if !self.keep {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub(super) async fn finish(mut command: Command) -> Result<Output, DemoFault> {
+    let doing = format!("{:?}", command.as_std().get_program());
+    let output = timeout(COMMAND_WITHIN, command.output()).await;
+    output.map_err(|_| DemoFault::new(&doing, "took too long"))?.map_err(|error| DemoFault::new(&doing, error))
+}
+
+fn document(doing: &str, output: Output, code: i32) -> Result<Value, DemoFault> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    if output.status.code() != Some(code) {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(DemoFault::new(
+            doing,
+            format_args!("ended with {}, expected {code}\n{text}{stderr}", output.status),
+        ));
+    }
+    serde_json::from_str(&text).map_err(|error| DemoFault::new(doing, format_args!("{error} in {text:?}")))
+}
+
+/// Ports that nobody listens on now.
+pub(super) fn free_addresses() -> Result<[SocketAddr; 2], DemoFault> {
+    let doing = |error| DemoFault::new("finding free ports", error);
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let (first, second) = (bind().map_err(doing)?, bind().map_err(doing)?);
+    Ok([first.local_addr().map_err(doing)?, second.local_addr().map_err(doing)?])
+}
+
+/// Folder of the domain's verifier.
+pub(super) const VERIFIER_STATE: &str = "verifier";
+/// Folder of the node's daemon.
+pub(super) const ATTESTD_STATE: &str = "attestd";
+const LOG_LINES: usize = 12;
+const COMMAND_WITHIN: Duration = Duration::from_secs(15);
+const UNTIL_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);

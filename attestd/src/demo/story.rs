@@ -1,0 +1,404 @@
+//! The story: a machine proves itself and gets a key, stops being what it was and loses it, and both can be proved.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::time::Instant;
+
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use super::machine::{DOMAIN, Machine, NODE, SOON, node_config, node_toml};
+use super::stage::{ATTESTD_STATE, DemoFault, Stage, VERIFIER_STATE, finish, free_addresses};
+use super::watched::{Seen, Watched, short};
+
+type Told<T> = Result<T, DemoFault>;
+
+/// Tells it, one act after the other.
+pub(super) async fn tell(stage: &Stage, out: &mut (dyn Write + Send)) -> Told<()> {
+    let mut story = Story { stage, out, begun: Instant::now() };
+    let (mut machine, verifier) = story.prepare().await?;
+    let node = story.start_node(WATCH_SELDOM_MS).await?;
+    story.trust_what_runs_now().await?;
+
+    story.head("a workload runs on what its machine proved")?;
+    let (execution, workload) = story.run_until_renewed().await?;
+    story.head("PCR 4 changes, and the next renewal is denied")?;
+    let denial = story.change_and_be_denied(&mut machine, execution, workload).await?;
+    story.explain(denial).await?;
+    story.refused_while_quarantined("a second exec").await?;
+
+    story.head("back by readmission, and halted at once by the local watch")?;
+    let node = story.restart_node(node).await?;
+    machine.reboot(stage).await?;
+    story.say(format_args!("the machine was booted anew, without the implant"))?;
+    story.readmit().await?;
+    let artifact = story.halted_by_the_watch(&mut machine).await?;
+
+    story.head("a stranger checks all of it, with public keys alone")?;
+    story.prove(&artifact).await?;
+    story.stop(node, verifier, machine).await
+}
+
+struct Story<'a> {
+    stage: &'a Stage,
+    out: &'a mut (dyn Write + Send),
+    begun: Instant,
+}
+
+impl Story<'_> {
+    fn head(&mut self, text: &str) -> Told<()> {
+        self.line(format_args!("\n== {text}"))
+    }
+
+    fn say(&mut self, text: impl Display) -> Told<()> {
+        let at_s = self.begun.elapsed().as_secs_f32();
+        self.line(format_args!("{at_s:5.2} s  {text}"))
+    }
+
+    fn line(&mut self, text: impl Display) -> Told<()> {
+        let written = writeln!(self.out, "{text}").and_then(|()| self.out.flush());
+        written.map_err(|error| DemoFault::new("printing", error))
+    }
+
+    /// A domain, its verifier, a machine, an execution key: everything before the node itself runs.
+    async fn prepare(&mut self) -> Told<(Machine, Child)> {
+        let machine = Machine::manufacture(self.stage).await?;
+        self.say(format_args!(
+            "software TPM made and started (swtpm, pid {}), {} measured boot events extended",
+            machine.pid(),
+            machine.events()
+        ))?;
+        let [enrolment, nodes] = free_addresses()?.map(|address| address.to_string());
+        let root = Machine::manufacturer_root(self.stage).display().to_string();
+        let init = [
+            "init",
+            "--lab",
+            "--domain",
+            DOMAIN,
+            "--listen-enrolment",
+            &enrolment,
+            "--listen-nodes",
+            &nodes,
+            "--simulated-root",
+            &root,
+        ];
+        self.stage.ask_verifier(&init, 0).await?;
+        let mut serve = self.stage.verifier(&["serve"]);
+        serve.env("VERIFIER_LEASE_LENGTH_MS", LEASE_MS.to_string());
+        let verifier = self.stage.start(serve, "verifier.log")?;
+        self.stage.until("the verifier's start", async || self.answers(&["node", "list"]).await).await?;
+        self.say(format_args!("domain {DOMAIN}: keys made, verifier serves, leases last {LEASE_MS} ms"))?;
+
+        self.stage.write("ledger.secret", SECRET)?;
+        private(self.stage, "ledger.secret")?;
+        let secret = self.stage.text("ledger.secret");
+        self.stage.ask_verifier(&["keys", "put", KEY, "--secret-file", &secret], 0).await?;
+        self.stage.make(ATTESTD_STATE)?;
+        let config = format!(
+            "node_id = \"{NODE}\"\n{}{}",
+            machine.tpm_toml(self.stage),
+            node_toml(self.stage, &nodes, &enrolment)
+        );
+        let path = node_config(self.stage);
+        std::fs::write(&path, config).map_err(|error| DemoFault::new("writing attestd.toml", error))?;
+        let enrolled = self.stage.ask_attestd(&["enrol"], 0).await?;
+        expect("enrol", &enrolled, "/decision", "affirmed")?;
+        self.say(format_args!("node {NODE} enrolled: its TPM proved endorsement key and attestation key"))?;
+        Ok((machine, verifier))
+    }
+
+    async fn answers(&self, arguments: &[&str]) -> Told<Option<()>> {
+        let mut command = self.stage.verifier(arguments);
+        command.args(["--format", "json"]);
+        Ok(finish(command).await?.status.success().then_some(()))
+    }
+
+    async fn start_node(&mut self, watch_interval_ms: u32) -> Told<Child> {
+        let mut run: Command = self.stage.attestd(&["run"]);
+        run.env("ATTESTD_WATCH_INTERVAL_MS", watch_interval_ms.to_string());
+        let node = self.stage.start(run, "attestd.log")?;
+        self.stage
+            .until("the node's connection", async || {
+                let mut command = self.stage.attestd(&["--format", "json", "status"]);
+                command.stderr(std::process::Stdio::null());
+                let output = finish(command).await?;
+                let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+                Ok((status.pointer("/domains/0/connected") == Some(&Value::Bool(true))).then_some(()))
+            })
+            .await?;
+        self.say(format_args!(
+            "attestd runs (pid {}), looks at its TPM every {watch_interval_ms} ms",
+            node.id().unwrap_or(0)
+        ))?;
+        Ok(node)
+    }
+
+    /// The operator takes what this machine measures now as reference values, and signs them.
+    async fn trust_what_runs_now(&mut self) -> Told<()> {
+        let (set, signer) = (self.stage.text("references.toml"), self.signer());
+        self.stage
+            .until("the node's capture", async || self.answers(&["refs", "capture", NODE, "--out", &set]).await)
+            .await?;
+        let imported = self.stage.ask_verifier(&["refs", "import", &set, "--signer", &signer], 0).await?;
+        let name = string(&imported, &["/name", "/id", "/set/name"])?;
+        self.stage
+            .ask_verifier(&["refs", "activate", &name, "--signer", &signer, "--reason", "first boot of the demo"], 0)
+            .await?;
+        self.say(format_args!(
+            "reference values \"{name}\" captured from the node, signed by the policy authority, active"
+        ))
+    }
+
+    fn signer(&self) -> String {
+        self.stage.path(VERIFIER_STATE).join("authority/authority-1.key").display().to_string()
+    }
+
+    /// Phases 1 to 6: the workload uses its key, and the lease is renewed with fresh evidence.
+    async fn run_until_renewed(&mut self) -> Told<(Watched, Workload)> {
+        let mut execution = Watched::start(self.stage, &["--key", KEY, "--", "sh", "-c", WORKLOAD])?;
+        let mut evidence = String::new();
+        let mut workload = Workload::default();
+        for number in 1..=5 {
+            let phase = execution.until(|seen| seen.phase() == Some(number), refuse_refusals).await?;
+            match number {
+                3 => workload.artifact = phase.fact("artifact").to_owned(),
+                4 => evidence = phase.fact("evidence").to_owned(),
+                5 => workload.pid = phase.fact("pid").to_owned(),
+                _ => {}
+            }
+            self.say(format_args!("{number} {}", phase.told()))?;
+        }
+        let line = execution.until(|seen| seen.is("stdout"), refuse_refusals).await?;
+        self.uses_its_key(&line)?;
+        let renewal = execution.until(|seen| seen.phase() == Some(6), refuse_refusals).await?;
+        if renewal.fact("lease_seq") != "2"
+            || renewal.fact("evidence") == evidence
+            || renewal.fact("artifact") != workload.artifact
+        {
+            return Err(DemoFault::new("the first renewal", renewal.told()));
+        }
+        self.say(format_args!("6 {}", renewal.told()))?;
+        is_alive(&workload.pid).then_some(()).ok_or_else(|| DemoFault::new("the workload", "is not running"))?;
+        Ok((execution, workload))
+    }
+
+    /// What the workload printed can only be made with the key; the key itself is never printed.
+    fn uses_its_key(&mut self, line: &Seen) -> Told<()> {
+        let text = line.field("text").lines().next().unwrap_or("").to_owned();
+        let (entry, seal) =
+            text.split_once(" sealed ").ok_or_else(|| DemoFault::new("the workload's output", &text))?;
+        let number = entry.rsplit(' ').next().unwrap_or("");
+        let expected = evidence::digest::Sha256Digest::concat(&[SECRET, number.as_bytes()]).to_string();
+        if !expected.ends_with(seal) {
+            return Err(DemoFault::new("the workload's seal", format_args!("{seal}, expected {expected}")));
+        }
+        self.say(format_args!("  the workload, with its key: {entry} sealed {}", short(seal)))
+    }
+
+    async fn change_and_be_denied(
+        &mut self,
+        machine: &mut Machine,
+        mut execution: Watched,
+        workload: Workload,
+    ) -> Told<u64> {
+        machine.start_implant(self.stage, IMPLANT).await?;
+        self.say(format_args!("{IMPLANT} was started: measured into PCR 4 and the event log"))?;
+        let refusal = execution.until(|seen| seen.is("refusal"), |_| Ok(())).await?;
+        let entry: u64 =
+            refusal.field("entry").parse().map_err(|_| DemoFault::new("the denial", "it is not logged"))?;
+        if refusal.field("decision") != "denied" {
+            return Err(DemoFault::new("the refusal", refusal.field("code")));
+        }
+        self.say(format_args!("  renewal denied: {} (log entry {entry})", refusal.field("code")))?;
+        self.halted(execution, &workload.pid, "halt.refused_at_renewal").await?;
+        Ok(entry)
+    }
+
+    /// Phase 7, the exit code, and that nothing is left of the workload.
+    async fn halted(&mut self, mut execution: Watched, pid: &str, code: &str) -> Told<()> {
+        let record = execution.until(|seen| seen.phase() == Some(7), |_| Ok(())).await?;
+        let exit = execution.until(|seen| seen.is("exit"), |_| Ok(())).await?;
+        let logged: Result<u64, _> = record.fact("log_index").parse();
+        if exit.field("halt_code") != code || record.fact("record") != "halt" || logged.is_err() || is_alive(pid) {
+            return Err(DemoFault::new("the halt", format_args!("{} {}", exit.field("halt_code"), record.told())));
+        }
+        let exit_code = execution.exit_code().await?;
+        if exit_code != HALTED_EXIT_CODE {
+            return Err(DemoFault::new(
+                "attestd exec",
+                format_args!("ended with {exit_code}, expected {HALTED_EXIT_CODE}"),
+            ));
+        }
+        self.say(format_args!("  halted ({code}): workload pid {pid} is gone, its key with it"))?;
+        self.say(format_args!("7 {}", record.told()))
+    }
+
+    async fn explain(&mut self, entry: u64) -> Told<()> {
+        let explained = self.stage.ask_verifier(&["explain", &entry.to_string()], 0).await?;
+        let failures = explained.pointer("/failures").and_then(Value::as_array).cloned().unwrap_or_default();
+        let names_pcr =
+            |failure: &&Value| failure.to_string().contains("pcr") && failure.pointer("/reference/id").is_some();
+        let failure = failures.iter().find(names_pcr).ok_or_else(|| DemoFault::new("explain", &explained))?;
+        let got = string(failure, &["/got"])?;
+        let accepted = failure
+            .pointer("/accepted/0")
+            .map_or_else(String::new, |value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        let (id, signer) = (string(failure, &["/reference/id"])?, string(failure, &["/reference/signer"])?);
+        if !explained.to_string().contains("implant.efi") {
+            return Err(DemoFault::new("explain", format_args!("does not name the diverging event: {explained}")));
+        }
+        self.say(format_args!(
+            "  explain {entry}: {} at {}",
+            string(failure, &["/code"])?,
+            string(failure, &["/claim"])?
+        ))?;
+        self.say(format_args!(
+            "    got {}, accepted {} (reference {id}, signed by {})",
+            short(&got),
+            short(&accepted),
+            short(&signer)
+        ))?;
+        self.say(format_args!("    first diverging event: {IMPLANT}"))
+    }
+
+    async fn refused_while_quarantined(&mut self, what: &str) -> Told<()> {
+        let mut execution = Watched::start(self.stage, &["--", "true"])?;
+        let refusal = execution.until(|seen| seen.is("refusal"), |_| Ok(())).await?;
+        let (code, exit_code) = (refusal.field("code").to_owned(), execution.exit_code().await?);
+        if code != "governance.node_quarantined" || exit_code != DENIED_EXIT_CODE {
+            return Err(DemoFault::new(what, format_args!("{code}, exit code {exit_code}")));
+        }
+        self.say(format_args!("  {what} is refused: {code}"))
+    }
+
+    /// A restart forgives nothing.
+    async fn restart_node(&mut self, node: Child) -> Told<Child> {
+        terminate(node, "attestd").await?;
+        let node = self.start_node(WATCH_OFTEN_MS).await?;
+        self.refused_while_quarantined("after a restart, exec").await?;
+        Ok(node)
+    }
+
+    async fn readmit(&mut self) -> Told<()> {
+        let readmit = ["node", "readmit", NODE, "--signer", &self.signer(), "--reason", "implant removed, booted anew"];
+        self.stage.ask_verifier(&readmit, 0).await?;
+        self.stage
+            .until("the node's readmission", async || {
+                let output = finish(self.stage.attestd(&["--format", "json", "status"])).await?;
+                let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+                Ok((status.pointer("/halt") == Some(&Value::Null)).then_some(()))
+            })
+            .await?;
+        self.say(format_args!("  readmitted by the policy authority's signature, in a new epoch"))
+    }
+
+    async fn halted_by_the_watch(&mut self, machine: &mut Machine) -> Told<String> {
+        let mut execution = Watched::start(self.stage, &["--key", KEY, "--", "sh", "-c", WORKLOAD])?;
+        let authorized = execution.until(|seen| seen.phase() == Some(3), refuse_refusals).await?;
+        let begun = execution.until(|seen| seen.phase() == Some(5), refuse_refusals).await?;
+        let line = execution.until(|seen| seen.is("stdout"), refuse_refusals).await?;
+        self.say(format_args!("  authorized anew: {}", authorized.told()))?;
+        self.uses_its_key(&line)?;
+        let changed = Instant::now();
+        machine.start_implant(self.stage, IMPLANT).await?;
+        let pid = begun.fact("pid").to_owned();
+        self.stage.until("the workload's end", async || Ok((!is_alive(&pid)).then_some(()))).await?;
+        self.say(format_args!("  {IMPLANT} again: the workload was dead {} ms later", changed.elapsed().as_millis()))?;
+        self.halted(execution, &pid, "halt.pcr_changed").await?;
+        Ok(authorized.fact("artifact").to_owned())
+    }
+
+    async fn prove(&mut self, artifact: &str) -> Told<()> {
+        let (bundle, altered) = (self.stage.text("proof.cbor"), self.stage.text("altered.cbor"));
+        self.stage.ask_verifier(&["proof", "export", artifact, "--out", &bundle], 0).await?;
+        let pin = self.stage.path(VERIFIER_STATE).join("pin.toml").display().to_string();
+        let verified = self.stage.ask_verifier(&["proof", "verify", &bundle, "--pin", &pin], 0).await?;
+        expect("proof verify", &verified, "/decision", "affirmed")?;
+        let records = verified.pointer("/records").and_then(Value::as_array).map_or(0, Vec::len);
+        let bytes = self.stage.read("proof.cbor")?;
+        self.say(format_args!(
+            "  proof bundle of artifact {artifact}: {} bytes, {records} records, verifies offline",
+            bytes.len()
+        ))?;
+        let middle = bytes.len() / 2;
+        let bent: Vec<u8> =
+            bytes.iter().enumerate().map(|(n, byte)| if n == middle { byte ^ 1 } else { *byte }).collect();
+        self.stage.write("altered.cbor", &bent)?;
+        let refused = self.stage.ask_verifier(&["proof", "verify", &altered, "--pin", &pin], DENIED_EXIT_CODE).await?;
+        let code = string(&refused, &["/failures/0/code"])?;
+        self.say(format_args!("  the same bundle with byte {middle} changed does not: {code}"))
+    }
+
+    async fn stop(&mut self, node: Child, verifier: Child, machine: Machine) -> Told<()> {
+        terminate(node, "attestd").await?;
+        terminate(verifier, "verifier").await?;
+        machine.stop()?;
+        self.head("all of it was observed; nothing is left running")?;
+        match self.stage.is_kept().map(|folder| folder.display().to_string()) {
+            Some(folder) => self.line(format_args!("the demo's folder is kept: {folder}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is remembered of a workload.
+#[derive(Default)]
+struct Workload {
+    artifact: String,
+    pid: String,
+}
+
+fn refuse_refusals(seen: &Seen) -> Told<()> {
+    if seen.is("refusal") { Err(DemoFault::new("the execution was refused", seen.field("code"))) } else { Ok(()) }
+}
+
+fn expect(doing: &str, document: &Value, pointer: &str, wanted: &str) -> Told<()> {
+    match document.pointer(pointer).and_then(Value::as_str) {
+        Some(got) if got == wanted => Ok(()),
+        _ => Err(DemoFault::new(doing, document)),
+    }
+}
+
+/// The first of these fields that is there.
+fn string(document: &Value, pointers: &[&str]) -> Told<String> {
+    let found = pointers.iter().find_map(|pointer| document.pointer(pointer));
+    let text = found.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    text.ok_or_else(|| DemoFault::new("reading an answer", format_args!("no {} in {document}", pointers.join(" or "))))
+}
+
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+fn private(stage: &Stage, name: &str) -> Told<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let set = std::fs::set_permissions(stage.path(name), std::fs::Permissions::from_mode(0o600));
+    set.map_err(|error| DemoFault::new(format_args!("protecting {name}"), error))
+}
+
+/// Ends a service by SIGTERM and waits for it.
+async fn terminate(mut child: Child, name: &str) -> Told<()> {
+    let raw = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+    let pid = raw.ok_or_else(|| DemoFault::new(name, "ended by itself"))?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|errno| DemoFault::new(name, errno))?;
+    let ended =
+        tokio::time::timeout(SOON, child.wait()).await.map_err(|_| DemoFault::new(name, "does not end on SIGTERM"))?;
+    let status = ended.map_err(|error| DemoFault::new(name, error))?;
+    if status.success() { Ok(()) } else { Err(DemoFault::new(name, status)) }
+}
+
+const KEY: &str = "ledger";
+/// Known to the demo, so that it can tell that the workload really has it.
+const SECRET: &[u8] = b"a secret of thirty-two bytes....";
+/// Reads its key from the descriptor it was given and prints what only its holder can: SHA-256(key ‖ number).
+const WORKLOAD: &str = "while :; do n=$((n+1)); \
+    seal=$({ cat /proc/$$/fd/$ATTESTD_KEY_FD_LEDGER; printf %s $n; } | sha256sum | cut -d' ' -f1); \
+    echo \"entry $n sealed $seal\"; sleep 0.5; done";
+const IMPLANT: &str = "\\EFI\\demo\\implant.efi";
+const LEASE_MS: u32 = 2_400;
+/// Long enough that a renewal notices first.
+const WATCH_SELDOM_MS: u32 = 60_000;
+const WATCH_OFTEN_MS: u32 = 200;
+const HALTED_EXIT_CODE: i32 = 5;
+const DENIED_EXIT_CODE: i32 = 3;

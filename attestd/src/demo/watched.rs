@@ -1,0 +1,109 @@
+//! An `attestd exec` whose events the demo reads as they come.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
+use tokio::time::timeout;
+
+use super::machine::SOON;
+use super::stage::{DemoFault, Stage};
+
+/// A running `attestd exec --format json`.
+pub(super) struct Watched {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+/// One event of it.
+pub(super) struct Seen(Value);
+
+impl Seen {
+    pub(super) fn is(&self, event: &str) -> bool {
+        self.0.get("event").and_then(Value::as_str) == Some(event)
+    }
+
+    pub(super) fn phase(&self) -> Option<u64> {
+        if self.is("phase") { self.0.get("number").and_then(Value::as_u64) } else { None }
+    }
+
+    /// A fact of a phase; `?` where there is none.
+    pub(super) fn fact(&self, name: &str) -> &str {
+        self.0.pointer(&format!("/facts/{name}")).and_then(Value::as_str).unwrap_or("?")
+    }
+
+    pub(super) fn field(&self, name: &str) -> &str {
+        self.0.get(name).and_then(Value::as_str).unwrap_or("")
+    }
+
+    /// Name and facts of a phase on one line.
+    pub(super) fn told(&self) -> String {
+        let facts = self.0.get("facts").and_then(Value::as_object);
+        let mut facts: Vec<String> = facts
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| Some(format!("{name} {}", short(value.as_str()?))))
+            .collect();
+        facts.sort_unstable();
+        format!("{}: {}", self.field("name"), facts.join(", "))
+    }
+}
+
+/// Digests are long; their first bytes tell them apart here.
+pub(super) fn short(text: &str) -> String {
+    let hex = text.rsplit(':').next().unwrap_or(text);
+    if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return format!("{}…", hex.get(..12).unwrap_or(hex));
+    }
+    text.to_owned()
+}
+
+impl Watched {
+    pub(super) fn start(stage: &Stage, arguments: &[&str]) -> Result<Self, DemoFault> {
+        let mut all = vec!["--format", "json", "exec"];
+        all.extend(arguments);
+        let mut command = stage.attestd(&all);
+        let doing = |error| DemoFault::new("starting attestd exec", error);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(doing)?;
+        let stdout = child.stdout.take().ok_or_else(|| DemoFault::new("starting attestd exec", "no output"))?;
+        Ok(Self { child, lines: BufReader::new(stdout).lines() })
+    }
+
+    /// The next event.
+    pub(super) async fn next(&mut self) -> Result<Seen, DemoFault> {
+        let doing = "reading what attestd exec prints";
+        let line = timeout(SOON, self.lines.next_line()).await.map_err(|_| DemoFault::new(doing, "nothing came"))?;
+        let line =
+            line.map_err(|error| DemoFault::new(doing, error))?.ok_or_else(|| DemoFault::new(doing, "it ended"))?;
+        serde_json::from_str(&line)
+            .map(Seen)
+            .map_err(|error| DemoFault::new(doing, format_args!("{error} in {line:?}")))
+    }
+
+    /// Reads until an event satisfies; the ones before it are given to `passing`.
+    pub(super) async fn until(
+        &mut self,
+        wanted: impl Fn(&Seen) -> bool,
+        mut passing: impl FnMut(&Seen) -> Result<(), DemoFault>,
+    ) -> Result<Seen, DemoFault> {
+        loop {
+            let seen = self.next().await?;
+            if wanted(&seen) {
+                return Ok(seen);
+            }
+            passing(&seen)?;
+            if seen.is("exit") {
+                return Err(DemoFault::new("attestd exec", format_args!("ended too early: {}", seen.0)));
+            }
+        }
+    }
+
+    /// Its exit code.
+    pub(super) async fn exit_code(mut self) -> Result<i32, DemoFault> {
+        let ended =
+            timeout(SOON, self.child.wait()).await.map_err(|_| DemoFault::new("attestd exec", "did not end"))?;
+        let status = ended.map_err(|error| DemoFault::new("attestd exec", error))?;
+        status.code().ok_or_else(|| DemoFault::new("attestd exec", status))
+    }
+}

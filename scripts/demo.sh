@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Builds both programs and shows the whole path on this machine with a software TPM: `attestd demo`.
+# Installs what a new Debian machine lacks first, and says what (--no-install refuses instead). Needs no root once
+# nothing is missing. CARGO_TARGET_DIR and CARGO_PROFILE (dev, release) are respected.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+install=()
+demo=()
+for word in "$@"; do
+  case "$word" in
+    --no-install) install+=("$word") ;;
+    *) demo+=("$word") ;;
+  esac
+done
+./scripts/install.sh "${install[@]}" demo
+
+# The unoptimised build is ready sooner, and the demo waits for leases more than for code.
+profile=${CARGO_PROFILE:-dev}
+folder=$profile
+[ "$profile" = dev ] && folder=debug
+# One call for each: features of one program must not reach the other.
+cargo build --locked --profile "$profile" -p verifier --bin verifier
+cargo build --locked --profile "$profile" -p attestd --bin attestd
+
+exec "${CARGO_TARGET_DIR:-target}/$folder/attestd" demo "${demo[@]}"
