@@ -120,9 +120,7 @@ fn shadowed(set: &PolicySet) -> Vec<PolicyProblem> {
 
 /// Questions about machines that nothing permits.
 fn unpermitted(set: &PolicySet) -> Vec<PolicyProblem> {
-    let permits = |action: Action| {
-        set.cedar.policies().any(|policy| policy.effect() == Effect::Permit && set.concerns(policy, action))
-    };
+    let permits = |action: Action| set.concerned(action).policies().any(|policy| policy.effect() == Effect::Permit);
     [Action::Attest, Action::Execute, Action::Release]
         .into_iter()
         .filter(|action| !permits(*action))

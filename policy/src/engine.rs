@@ -87,7 +87,7 @@ impl PolicySet {
     /// [`PolicyDenial`]s, at least one, unless some policy permits, none forbids and none errs.
     pub fn answer(&self, asked: &Asked) -> Result<Permitted, Vec<PolicyDenial>> {
         let action = asked.action;
-        let response = Authorizer::new().is_authorized(&asked.request, &self.cedar, &asked.entities);
+        let response = Authorizer::new().is_authorized(&asked.request, self.concerned(action), &asked.entities);
         let errors: Vec<_> = response.diagnostics().errors().map(|error| self.errs(action, error)).collect();
         let mut rules: Vec<_> = response.diagnostics().reason().map(|id| self.rule(id)).collect();
         rules.sort_by(|a, b| a.id.cmp(&b.id));
@@ -165,17 +165,10 @@ impl PolicySet {
     }
 
     fn permits_nothing(&self, action: Action) -> PolicyDenial {
-        let permits: Vec<_> = self
-            .cedar
-            .policies()
-            .filter(|policy| policy.effect() == Effect::Permit && self.concerns(policy, action))
-            .map(|policy| policy.id().to_string())
-            .collect();
+        let could = self.concerned(action).policies().filter(|policy| policy.effect() == Effect::Permit);
+        let mut permits: Vec<_> = could.map(|policy| policy.id().to_string()).collect();
+        permits.sort_unstable();
         PolicyDenial::NotPermitted { set: Arc::clone(&self.name), action, permits }
-    }
-
-    pub(crate) fn concerns(&self, policy: &cedar_policy::Policy, action: Action) -> bool {
-        policy.get_valid_request_envs(&self.schema).any(|env| *env.action() == self.names.action(action))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use cedar_policy::{PolicyId, PolicySet as CedarSet, Schema, ValidationMode, ValidationWarning, Validator};
+use cedar_policy::{EntityUid, PolicyId, PolicySet as CedarSet, Schema, ValidationMode, ValidationWarning, Validator};
 use evidence::{
     cbor::{self, Caps, CborError},
     cose::{CoseDenial, KeyId, Purpose, SigningKey, sign1},
@@ -17,7 +17,7 @@ use evidence::{
 use firmware_refs::text::{Moment, Text};
 use serde::{Deserialize, Serialize};
 
-use crate::schema::{Names, schema};
+use crate::schema::{Action, Names, schema};
 
 /// Largest policy set.
 pub const SET_CAP_BYTES: usize = 256 * 1024;
@@ -127,6 +127,9 @@ pub struct PolicySet {
     digest: Sha256Digest,
     pub(crate) name: Arc<PolicyName>,
     pub(crate) cedar: CedarSet,
+    /// Of those, the ones whose scope can concern each action, in the order of [`Action::ALL`]: the rest can
+    /// neither be satisfied nor err, and would only cost time on every request.
+    concerned: [CedarSet; 5],
     pub(crate) schema: Schema,
     pub(crate) names: Names,
 }
@@ -169,7 +172,9 @@ impl PolicySet {
         }
         let digest = Sha256Digest::of(&cbor::to_vec(&document)?);
         let name = Arc::new(PolicyName { id: document.id.clone(), version: document.version, signers });
-        Ok(Self { document, digest, name, cedar, schema, names: Names::new()? })
+        let names = Names::new()?;
+        let concerned = Action::ALL.map(|action| concerning(&cedar, &names.action(action), &schema));
+        Ok(Self { document, digest, name, cedar, concerned, schema, names })
     }
 
     /// One signature over the set.
@@ -178,6 +183,18 @@ impl PolicySet {
     /// [`CoseDenial`] when it cannot be written.
     pub fn sign(&self, key: &SigningKey) -> Result<Vec<u8>, CoseDenial> {
         sign1(Purpose::PolicySet, &self.document.domain, &cbor::to_vec(&self.document)?, key)
+    }
+
+    /// The policies whose scope can concern `action`.
+    pub(crate) fn concerned(&self, action: Action) -> &CedarSet {
+        let [attest, execute, release, witness, federate] = &self.concerned;
+        match action {
+            Action::Attest => attest,
+            Action::Execute => execute,
+            Action::Release => release,
+            Action::Witness => witness,
+            Action::Federate => federate,
+        }
     }
 
     /// As written.
@@ -203,6 +220,13 @@ impl PolicySet {
     pub fn not_after(&self) -> UnixSeconds {
         self.document.not_after.at()
     }
+}
+
+/// The policies of `cedar` with a request to `action` that their scope fits. One that cannot be added stays out of
+/// no set: the whole of `cedar` is asked then.
+fn concerning(cedar: &CedarSet, action: &EntityUid, schema: &Schema) -> CedarSet {
+    let concerned = cedar.policies().filter(|p| p.get_valid_request_envs(schema).any(|env| env.action() == action));
+    CedarSet::from_policies(concerned.cloned()).unwrap_or_else(|_| cedar.clone())
 }
 
 /// Reads Cedar text and names every policy by its `@id`: an unnamed one could not be told in a denial.

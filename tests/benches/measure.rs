@@ -7,7 +7,7 @@ use std::time::Instant;
 use criterion::Criterion;
 
 /// Measures `run` and returns the best time of one call in microseconds: the one least disturbed.
-pub fn best_us<T>(criterion: &mut Criterion, name: &str, mut run: impl FnMut() -> T) -> f64 {
+pub(crate) fn best_us<T>(criterion: &mut Criterion, name: &str, mut run: impl FnMut() -> T) -> f64 {
     let best = Cell::new(f64::INFINITY);
     criterion.bench_function(name, |bencher| {
         bencher.iter_custom(|iterations| {
@@ -24,7 +24,7 @@ pub fn best_us<T>(criterion: &mut Criterion, name: &str, mut run: impl FnMut() -
 }
 
 /// Prints one line: what, how much, how much is allowed.
-pub fn report(what: &str, got: f64, unit: &str, goal: f64) {
+pub(crate) fn report(what: &str, got: f64, unit: &str, goal: f64) {
     let verdict = if got <= goal { "within" } else { "ABOVE" };
     println!("ratio: {what}: {got:.2}{unit}, {verdict} {goal}{unit}");
 }

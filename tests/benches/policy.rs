@@ -1,5 +1,15 @@
 //! What asking the policy set costs: evaluated, and with its typed context built.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::print_stdout,
+    reason = "a bench that goes wrong should stop, and prints what it measured"
+)]
+
 mod measure;
 
 use criterion::Criterion;

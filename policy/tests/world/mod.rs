@@ -19,23 +19,23 @@ use policy::{
 };
 use tests::genuine::Machine;
 
-pub const LAB: &str = include_str!("../../lab.cedar");
+pub(crate) const LAB: &str = include_str!("../../lab.cedar");
 
-pub struct World {
-    pub evidence: Evidence,
-    pub endorsements: Endorsements,
-    pub challenge: Challenge,
-    pub trust: Trust,
-    pub now: UnixSeconds,
+pub(crate) struct World {
+    pub(crate) evidence: Evidence,
+    pub(crate) endorsements: Endorsements,
+    pub(crate) challenge: Challenge,
+    pub(crate) trust: Trust,
+    pub(crate) now: UnixSeconds,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of(&Machine::default(), LAB)
     }
 
     /// Evidence of `machine`, judged by what was captured from the genuine one.
-    pub fn of(machine: &Machine, cedar: &str) -> Self {
+    pub(crate) fn of(machine: &Machine, cedar: &str) -> Self {
         let challenge = machine.challenge();
         Self {
             evidence: machine.answer(&challenge).evidence(),
@@ -46,12 +46,12 @@ impl World {
         }
     }
 
-    pub fn decide(&self) -> Result<Affirmed, Denial> {
+    pub(crate) fn decide(&self) -> Result<Affirmed, Denial> {
         decide(&self.evidence, &self.endorsements, &self.challenge, &self.trust, self.now)
     }
 }
 
-pub fn trust_by_values_only(machine: &Machine) -> Trust {
+pub(crate) fn trust_by_values_only(machine: &Machine) -> Trust {
     let document = captured(machine, |document| {
         let tpm = document.tpm.as_mut().unwrap();
         tpm.event.clear();
@@ -99,7 +99,7 @@ fn trust(machine: &Machine, document: SetDocument, cedar: &str) -> Trust {
     Trust::new(machine.anchors(), values, policy, governance)
 }
 
-pub fn policy_of(cedar: &str, not_after: u64) -> PolicySet {
+pub(crate) fn policy_of(cedar: &str, not_after: u64) -> PolicySet {
     PolicySet::from_document(PolicyDocument {
         id: "lab".parse().unwrap(),
         version: 2,

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Runs the benches and prints the ratios that the budgets are about, each from one run on this machine.
+# Times of different runs do not compare; ratios within one run do. Arguments go to criterion (for example
+# --measurement-time 2). Name benches in BENCHES to run only those.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export TSS2_LOG=${TSS2_LOG:-all+NONE}
+read -ra benches <<<"${BENCHES:-$(sed -n '/^\[\[bench\]\]/{n;s/^name = "\(.*\)"/\1/p}' tests/Cargo.toml | tr '\n' ' ')}"
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+
+for bench in "${benches[@]}"; do
+  echo "bench $bench" >&2
+  cargo bench --quiet --package tests --bench "$bench" -- "$@" | tee -a "$out" >&2
+done
+
+echo
+grep '^ratio: ' "$out" | sed 's/^ratio: //'
+if grep -q '^ratio: .*, ABOVE ' "$out"; then exit 1; fi
