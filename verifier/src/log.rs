@@ -78,6 +78,25 @@ impl Published {
             .collect()
     }
 
+    /// Number of entries under it.
+    pub(crate) fn size(&self) -> u64 {
+        self.head.size
+    }
+
+    /// Its checkpoint, a signed note.
+    pub(crate) fn note(&self) -> &str {
+        &self.head.note
+    }
+
+    /// Inclusion proof of an entry, checked before it is given out.
+    pub(crate) fn prove(&self, entry: &Entry) -> Result<Vec<TreeHash>, StoreError> {
+        let plan = ProofPlan::inclusion(entry.index, self.tree.size()).map_err(corrupt)?;
+        let proof = self.build(&plan)?;
+        let leaf = tlog::leaf_hash(&entry.bytes);
+        tlog::verify_inclusion(&leaf, entry.index, self.head.size, &proof, &self.head.root).map_err(corrupt)?;
+        Ok(proof)
+    }
+
     fn receipt(&self, index: u64, entry: Vec<u8>) -> Result<Logged, StoreError> {
         let plan = ProofPlan::inclusion(index, self.tree.size()).map_err(corrupt)?;
         let receipt = Receipt::new(entry, index, self.build(&plan)?, self.head.note.clone());
@@ -128,6 +147,12 @@ impl Log {
         self.published.borrow().tree.size()
     }
 
+    /// Root hash over them.
+    #[must_use]
+    pub fn root(&self) -> TreeHash {
+        self.published.borrow().head.root
+    }
+
     /// The newest checkpoint, a signed note.
     #[must_use]
     pub fn checkpoint(&self) -> String {
@@ -138,11 +163,9 @@ impl Log {
     /// given out.
     pub fn prove(&self, entry: &Entry) -> Result<Logged, StoreError> {
         let published = self.published.borrow().clone();
-        let logged = published.receipt(entry.index, entry.bytes.clone())?;
-        let leaf = tlog::leaf_hash(&entry.bytes);
-        let (size, root) = (published.head.size, published.head.root);
-        tlog::verify_inclusion(&leaf, entry.index, size, &logged.receipt.proof, &root).map_err(corrupt)?;
-        Ok(logged)
+        let proof = published.prove(entry)?;
+        let receipt = Receipt::new(entry.bytes.clone(), entry.index, proof, published.head.note);
+        Ok(Logged { index: entry.index, receipt })
     }
 
     /// The signed head and everything published under it, for proofs that must

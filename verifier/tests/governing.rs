@@ -128,7 +128,7 @@ async fn a_set_has_effect_once_a_statement_activates_it_and_not_before() {
     assert!(governor.current().policy.is_some(), "a lab starts with its policy");
     let epoch = governor.current().state.state().epoch;
     let cose = firmware_refs::signed::sign(&domain.set(1), &domain.keys[0]).unwrap();
-    assert_eq!(governor.import_references(&cose, NOW).await.unwrap().stage, "staged");
+    assert_eq!(governor.import_references(&cose, NOW).await.unwrap().state, "staged");
     assert!(governor.current().references.sets().is_empty());
     let obeyed = governor.obey(&domain.activation(2, 1), NOW).await.unwrap();
     assert_eq!(obeyed.epoch, epoch + 1);
@@ -154,7 +154,7 @@ async fn a_set_has_effect_once_a_statement_activates_it_and_not_before() {
     governor.obey(&domain.activation(3, 2), NOW).await.unwrap();
     assert_eq!(governor.current().references.sets().len(), 1, "no grace was configured");
     let older = governor.import_references(&cose, NOW).await.unwrap();
-    assert_eq!(older.stage, "staged", "importing it again changes nothing");
+    assert_eq!(older.state, "staged", "importing it again changes nothing");
     let back = governor.obey(&domain.activation(4, 1), NOW).await.unwrap_err();
     assert_eq!(back.code(), "order.lifecycle");
     let revoked = Order::Revoke(Revoked::ReferenceSet(domain.set(2).digest()));
@@ -172,12 +172,12 @@ async fn one_signature_is_not_enough_outside_a_lab() {
     let signed: Vec<_> =
         domain.keys.iter().map(|key| firmware_refs::signed::sign(&domain.set(1), key).unwrap()).collect();
     let first = governor.import_references(&signed[0], NOW).await.unwrap();
-    assert_eq!((first.signatures, first.threshold, first.stage), (1, 2, "gathering"));
+    assert_eq!((first.signatures, first.threshold, first.state), (1, 2, "gathering"));
     let same = governor.import_references(&signed[0], NOW).await.unwrap();
-    assert_eq!((same.signatures, same.stage), (1, "gathering"));
+    assert_eq!((same.signatures, same.state), (1, "gathering"));
     assert!(matches!(governor.obey(&domain.activation(2, 1), NOW).await, Err(OrderRefusal::Unknown { .. })));
     let second = governor.import_references(&signed[1], NOW).await.unwrap();
-    assert_eq!((second.signatures, second.stage), (2, "staged"));
+    assert_eq!((second.signatures, second.state), (2, "staged"));
     let alone = governor.obey(&domain.activation(2, 1)[..1], NOW).await.unwrap_err();
     assert_eq!(alone.code(), "governance.threshold_not_met");
     let stranger = SigningKey::from_seed(&[42; 32]).unwrap();

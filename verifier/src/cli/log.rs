@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use audit::fsck::LogAudit;
 use clap::{Args, Subcommand};
+use evidence::cose::KeySet;
+use governance::trust_bundle::TrustBundle;
 use wire::proto::{LogCheckpoint, LogProve, operator_command::Command};
 
 use super::service::Service;
@@ -33,7 +36,8 @@ enum Verb {
         #[arg(long, value_name = "SIZE", default_value_t = 0)]
         from_size: u64,
     },
-    /// Hash every entry again and compare it with every published file. Reads only; the service may be running.
+    /// Check the whole log again: every hash, signature and parent, every published file. Reads only; the service may
+    /// be running.
     Audit,
 }
 
@@ -63,8 +67,11 @@ impl LogArgs {
         let key = state.key(KeyFile::Log).map_err(|error| fault(&error))?;
         let signer =
             CheckpointSigner::new(&config.log.origin, std::sync::Arc::new(key)).map_err(|error| fault(&error))?;
+        let bundle = own_bundle(&state)?;
+        let issuers = KeySet::new(bundle.issuer.iter().map(|record| &record.key));
+        let records = LogAudit::new(config.domain.clone(), issuers);
         let bar = indicatif::ProgressBar::new(0);
-        let report = audit_whole_log(&database, &state.tiles(), &signer, |done, all| {
+        let report = audit_whole_log(&database, &state.tiles(), &signer, Some(records), |done, all| {
             bar.set_length(all);
             bar.set_position(done);
         })
@@ -78,4 +85,13 @@ impl LogArgs {
         let detail = format!("{} findings", report.findings.len()).into();
         Err(CommandError::Denied { code: "audit.log_not_clean".to_owned(), detail })
     }
+}
+
+/// The trust bundle in the state folder: whose records are audited.
+fn own_bundle(state: &StateFolder) -> Result<TrustBundle, CommandError> {
+    let fault = |error: &dyn std::fmt::Display| CommandError::fault("fault.log_audit", error);
+    let signatures = state.trust_bundle().map_err(|error| fault(&error))?;
+    let first = signatures.first().ok_or_else(|| fault(&"the trust bundle has no signature"))?;
+    let payload = evidence::cose::claimed_payload(first).map_err(|error| fault(&error))?;
+    TrustBundle::decode(&payload).map_err(|error| fault(&error))
 }

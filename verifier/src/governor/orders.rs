@@ -26,10 +26,8 @@ use crate::live::Push;
 /// What obeying a statement did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Obeyed {
-    /// What was ordered.
-    pub order: &'static str,
-    /// About what.
-    pub subject: String,
+    /// What was done, in words.
+    pub effect: String,
     /// Digest of the statement.
     pub statement: Sha256Digest,
     /// The governance epoch that it began.
@@ -46,7 +44,7 @@ impl Governor {
         let parts = &self.0.parts;
         let sequence_min = rules.statement_sequence.saturating_add(1);
         let verified = Statement::verify(signatures, &parts.domain, &parts.authority, sequence_min, now)?;
-        let (order, subject, mut proposal) = self.propose(&rules, &verified, now)?;
+        let (effect, mut proposal) = self.propose(&rules, &verified, now)?;
         let statement = verified.digest();
         proposal.rules.statement_sequence = verified.statement().sequence;
         proposal.effects.push(Effect::HighWater { name: STATEMENTS, value: verified.statement().sequence });
@@ -69,7 +67,7 @@ impl Governor {
             parts.live.push(&node, Push::Halt { code, reason });
         }
         let entry = committed.logged.first().map_or(committed.value.log_index, |logged| logged.index);
-        Ok(Obeyed { order, subject, statement, epoch: committed.value.epoch, entry })
+        Ok(Obeyed { effect, statement, epoch: committed.value.epoch, entry })
     }
 
     fn propose(
@@ -77,26 +75,26 @@ impl Governor {
         rules: &Rules,
         verified: &VerifiedStatement,
         now: UnixSeconds,
-    ) -> Result<(&'static str, String, Proposal), OrderRefusal> {
+    ) -> Result<(String, Proposal), OrderRefusal> {
         let statement = verified.statement();
         let reason = Text::lossy(statement.reason.as_str());
         let digest = verified.digest();
         match &statement.order {
             Order::ActivateReferences { name, version, set } => {
                 let proposal = self.activate_references(rules, name, *version, *set, &reason, digest, now)?;
-                Ok(("activate references", format!("{name} {version}"), proposal))
+                Ok((format!("reference values {name} version {version} active"), proposal))
             }
             Order::ActivatePolicy { version, set } => {
                 let proposal = activate_policy(rules, *version, *set, reason, digest, now)?;
-                Ok(("activate policy", version.to_string(), proposal))
+                Ok((format!("policy version {version} active"), proposal))
             }
             Order::Readmit { node, halt, epoch } => {
                 let proposal = readmit(rules, node, *halt, digest, *epoch);
-                Ok(("readmit", node.to_string(), proposal))
+                Ok((format!("node {node} readmitted"), proposal))
             }
             Order::Revoke(revoked) => {
                 let proposal = self.revoke(rules, revoked, statement, digest, now)?;
-                Ok(("revoke", format!("{} {}", revoked.kind(), revoked.subject()), proposal))
+                Ok((format!("{} {} revoked", revoked.kind(), revoked.subject()), proposal))
             }
         }
     }

@@ -24,7 +24,7 @@ use crate::store::Transaction;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Imported {
     /// Name of the set.
-    pub id: ItemName,
+    pub name: ItemName,
     /// Its version.
     pub version: u64,
     /// Its digest: what a statement names.
@@ -34,7 +34,7 @@ pub struct Imported {
     /// Keys that must sign.
     pub threshold: u8,
     /// "gathering" until enough have signed, then "staged".
-    pub stage: &'static str,
+    pub state: &'static str,
 }
 
 /// A set's name, read from what one authority key signed.
@@ -79,7 +79,7 @@ impl Governor {
 
     async fn import(&self, claim: Claim, now: UnixSeconds) -> Result<Imported, OrderRefusal> {
         let mut rules = self.0.turn.lock().await;
-        let (family, id, version, digest) = (claim.family, claim.id.clone(), claim.version, claim.digest);
+        let (family, name, version, digest) = (claim.family, claim.id.clone(), claim.version, claim.digest);
         let held = self.0.store.write(move |transaction: &mut Transaction<'_>| {
             Box::pin(async move {
                 if !effects::add_set(transaction, claim.family, &claim.id, claim.version, &claim.digest).await? {
@@ -91,9 +91,9 @@ impl Governor {
             })
         });
         let held = held.await?.value;
-        let stage = self.stage(&mut rules, family, digest, &held, now).await?;
+        let state = self.stage(&mut rules, family, digest, &held, now).await?;
         let threshold = self.threshold();
-        Ok(Imported { id, version, digest, signatures: held.len(), threshold, stage })
+        Ok(Imported { name, version, digest, signatures: held.len(), threshold, state })
     }
 
     /// Stages a set once enough keys have signed it.

@@ -3,7 +3,7 @@
 
 use evidence::cbor::{self, Caps};
 use evidence::digest::Sha256Digest;
-use firmware_refs::lifecycle::HistoryEntry;
+use firmware_refs::lifecycle::{HistoryEntry, Stage};
 use firmware_refs::signed::SignedSet;
 use policy::set::PolicySet;
 use serde::Serialize;
@@ -17,14 +17,16 @@ use crate::signatures;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListedSet {
     /// Name.
-    pub id: String,
+    pub name: String,
     /// Version.
     pub version: u64,
     /// Digest.
     pub digest: Sha256Digest,
+    /// Where it stands: "gathering" while too few keys have signed it, then the name of its stage.
+    pub state: &'static str,
     /// How many keys have signed it.
     pub signatures: usize,
-    /// Everything that happened to it, oldest first; nothing while signatures are being gathered.
+    /// Everything that happened to it, oldest first.
     pub history: Vec<HistoryEntry>,
 }
 
@@ -39,12 +41,13 @@ impl Governor {
         self.list(Family::Policy).await
     }
 
-    /// A reference value set by name (its newest version), `name:version` or digest.
+    /// A reference value set by name (its newest version), `name:version`, `name@version` or digest.
     pub async fn find_reference(&self, name: &str) -> Result<(ListedSet, SignedSet), OrderRefusal> {
         let unknown = || OrderRefusal::Unknown { what: "reference value set", name: name.to_owned() };
         let listed = self.list_references().await?;
         let named = |set: &&ListedSet| {
-            set.id == name || format!("{}:{}", set.id, set.version) == name || set.digest.to_string() == name
+            let versioned = |mark| format!("{}{mark}{}", set.name, set.version) == name;
+            set.name == name || versioned(':') || versioned('@') || set.digest.to_string() == name
         };
         let listed = listed.iter().rev().find(named).ok_or_else(unknown)?.clone();
         let set = self.references_by_digest(&listed.digest).await?;
@@ -75,11 +78,21 @@ impl Governor {
             history.push(cbor::from_slice(&bytes, Caps::bytes(bytes.len()))?);
         }
         let mut listed = Vec::new();
-        for (id, version, digest) in effects::imported(store, family).await? {
+        for (name, version, digest) in effects::imported(store, family).await? {
             let signatures = signatures::over(store, &digest).await?.len();
-            let history = history.iter().filter(|entry| entry.digest == digest).cloned().collect();
-            listed.push(ListedSet { id, version, digest, signatures, history });
+            let history: Vec<_> = history.iter().filter(|entry| entry.digest == digest).cloned().collect();
+            let state = history.last().map_or("gathering", |entry| stage_name(entry.stage));
+            listed.push(ListedSet { name, version, digest, state, signatures, history });
         }
         Ok(listed)
+    }
+}
+
+fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Staged => "staged",
+        Stage::Active { .. } => "active",
+        Stage::Superseded { .. } => "superseded",
+        Stage::Revoked { .. } => "revoked",
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use audit::fsck::LogAudit;
 use audit::tile::{self, TILE_WIDTH, TileId, TileKind};
 
 use super::sign::CheckpointSigner;
@@ -33,12 +34,14 @@ impl AuditReport {
     }
 }
 
-/// Audits the log in `tiles` against the tables in `database`. `progress` hears
-/// how many of how many entries are done.
+/// Audits the log in `tiles` against the tables in `database`. With `records`,
+/// each entry is also read as a lineage record: signature, parents, its place in
+/// its node's chain. `progress` hears how many of how many entries are done.
 pub async fn audit_whole_log(
     database: &Database,
     tiles: &Path,
     signer: &CheckpointSigner,
+    records: Option<LogAudit>,
     progress: impl Fn(u64, u64),
 ) -> Result<AuditReport, StoreError> {
     let folder = TileFolder::at(tiles);
@@ -53,7 +56,7 @@ pub async fn audit_whole_log(
     let note = folder.read_checkpoint()?;
     let (size, root) = read_head(&mut connection).await?;
     let reads = database.reads()?;
-    let mut audit = Audit { folder, tree: Tree::empty(), files: 0, findings: Vec::new() };
+    let mut audit = Audit { folder, tree: Tree::empty(), records, files: 0, findings: Vec::new() };
     let checkpoint = match note.map(|note| signer.read(&note)) {
         Some(Ok(head)) => Some(head),
         Some(Err(fault)) => audit.find(format!("checkpoint: {fault}")),
@@ -97,6 +100,7 @@ pub async fn audit_whole_log(
 struct Audit {
     folder: TileFolder,
     tree: Tree,
+    records: Option<LogAudit>,
     files: u64,
     findings: Vec<String>,
 }
@@ -108,7 +112,16 @@ impl Audit {
     }
 
     fn hash(&mut self, read: &[Vec<u8>]) -> Result<(), StoreError> {
-        read.iter().try_for_each(|entry| self.tree.push(entry)).map_err(corrupt)
+        for entry in read {
+            self.tree.push(entry).map_err(corrupt)?;
+            let broken = self.records.as_mut().and_then(|records| records.entry(entry).err());
+            if let Some(failure) = broken {
+                // What follows a broken record cannot be judged by it.
+                self.records = None;
+                self.findings.push(failure.to_string());
+            }
+        }
+        Ok(())
     }
 
     /// Hashes entries that are published, and compares the files they are in.

@@ -60,7 +60,7 @@ impl Bed {
     }
 
     pub(crate) async fn audit(&self) -> AuditReport {
-        audit_whole_log(&self.database(), &self.tiles(), &signer(), |_, _| {}).await.unwrap()
+        audit_whole_log(&self.database(), &self.tiles(), &signer(), None, |_, _| {}).await.unwrap()
     }
 
     /// Runs a statement behind the store's back.

@@ -1,0 +1,150 @@
+//! The operator's side door: one gRPC method on a Unix socket that only this user
+//! can reach. It carries commands; what needs the policy authority arrives signed.
+
+mod answers;
+mod commands;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use evidence::names::{DomainName, NodeId};
+use evidence::time::UnixSeconds;
+use serde_json::Value;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::server::UdsConnectInfo;
+use tonic::{Request, Response, Status};
+use wire::proto::operator_server::{Operator, OperatorServer};
+use wire::proto::{OperatorAnswer, OperatorCommand, Refusal};
+
+use crate::clock::ClockWentBack;
+use crate::governor::{Governor, OrderRefusal};
+use crate::keys::KeyEncryptionKey;
+use crate::log::Log;
+use crate::store::{Store, StoreError};
+
+/// Largest command: a reference value set, signed.
+pub const COMMAND_CAP_BYTES: usize = 5 << 20;
+/// Largest answer: a proof bundle.
+pub const ANSWER_CAP_BYTES: usize = 80 << 20;
+
+/// What only the appraising side can answer.
+#[tonic::async_trait]
+pub trait Judgements: Send + Sync + 'static {
+    /// Explains a logged decision; `replay` makes it again and compares.
+    async fn explain(&self, entry: u64, replay: bool) -> Result<Value, OrderRefusal>;
+    /// Proposes a reference value set from the newest evidence captured of a node: facts about it, and the set as TOML.
+    async fn capture(&self, node: &NodeId) -> Result<(Value, String), OrderRefusal>;
+}
+
+/// What commands work on.
+pub struct OperatorParts {
+    /// The domain.
+    pub domain: DomainName,
+    /// The tables.
+    pub store: Store,
+    /// The log.
+    pub log: Log,
+    /// The rules.
+    pub governor: Governor,
+    /// Seals execution keys.
+    pub kek: KeyEncryptionKey,
+    /// Time to judge by.
+    pub now: Arc<dyn Fn() -> Result<UnixSeconds, ClockWentBack> + Send + Sync>,
+    /// Decisions and captures.
+    pub judgements: Arc<dyn Judgements>,
+}
+
+/// What a command came to: a document, and bytes for a file.
+struct Done {
+    json: Value,
+    attachment: Vec<u8>,
+}
+
+impl From<Value> for Done {
+    fn from(json: Value) -> Self {
+        Self { json, attachment: Vec::new() }
+    }
+}
+
+struct OperatorService {
+    parts: Arc<OperatorParts>,
+}
+
+/// Serves commands on `socket` until `stopped`. The caller holds the state
+/// folder's lock: a socket that is already there was left by a dead process.
+pub async fn serve(
+    socket: &Path,
+    parts: OperatorParts,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), std::io::Error> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    let service = OperatorServer::new(OperatorService { parts: Arc::new(parts) })
+        .max_decoding_message_size(COMMAND_CAP_BYTES)
+        .max_encoding_message_size(ANSWER_CAP_BYTES);
+    let served = tonic::transport::Server::builder()
+        .add_service(service)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped)
+        .await
+        .map_err(std::io::Error::other);
+    // A socket that nobody answers would only mislead.
+    drop(std::fs::remove_file(socket));
+    served
+}
+
+#[tonic::async_trait]
+impl Operator for OperatorService {
+    async fn run(&self, request: Request<OperatorCommand>) -> Result<Response<OperatorAnswer>, Status> {
+        same_user(&request)?;
+        let Some(command) = request.into_inner().command else {
+            return Err(Status::invalid_argument("an empty command"));
+        };
+        let name = commands::name(&command);
+        // A command that began is finished even if its caller goes away.
+        let parts = self.parts.clone();
+        let outcome = tokio::spawn(async move { commands::run(&parts, command).await })
+            .await
+            .map_err(|_| Status::internal("the command ended abnormally"))?;
+        let answer = match outcome {
+            Ok(Done { json, attachment }) => {
+                tracing::info!(command = name, "operator command");
+                OperatorAnswer { json: json.to_string(), attachment, refusal: None }
+            }
+            Err(refusal) => {
+                tracing::warn!(command = name, code = refusal.code(), %refusal, "operator command refused");
+                refused(&refusal)
+            }
+        };
+        Ok(Response::new(answer))
+    }
+}
+
+fn refused(refusal: &OrderRefusal) -> OperatorAnswer {
+    let (class, code) = (refusal.class(), refusal.code());
+    let what = refusal.to_string();
+    OperatorAnswer {
+        json: Value::String(what).to_string(),
+        attachment: Vec::new(),
+        refusal: Some(Refusal { class: class.to_owned(), code: code.to_owned(), ..Refusal::default() }),
+    }
+}
+
+/// The socket's mode keeps others out; this says so a second time.
+fn same_user<T>(request: &Request<T>) -> Result<(), Status> {
+    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+    let own = rustix::process::geteuid().as_raw();
+    match peer {
+        Some(peer) if peer.uid() == own => Ok(()),
+        Some(_) | None => Err(Status::permission_denied("only the verifier's own user may command it")),
+    }
+}
+
+fn stopped() -> OrderRefusal {
+    StoreError::Stopped.into()
+}

@@ -1,0 +1,160 @@
+//! Each command, from the wire to the module that carries it out.
+
+use evidence::digest::Sha256Digest;
+use evidence::names::{ItemName, NodeId};
+use serde_json::json;
+use wire::proto::operator_command::Command;
+use wire::proto::{KeysPut, LogProve, NodeAdmit, NodeQuarantine};
+use zeroize::Zeroizing;
+
+use super::answers;
+use super::{Done, OperatorParts, stopped};
+use crate::governor::OrderRefusal;
+use crate::store::Transaction;
+use crate::{keys, nodes, proof};
+
+/// Name of a command in logs.
+pub(super) fn name(command: &Command) -> &'static str {
+    match command {
+        Command::RefsImport(_) => "refs import",
+        Command::RefsList(_) => "refs list",
+        Command::RefsShow(_) => "refs show",
+        Command::Statements(_) => "statement",
+        Command::RefsCapture(_) => "refs capture",
+        Command::PolicyImport(_) => "policy import",
+        Command::PolicyShow(_) => "policy show",
+        Command::KeysPut(_) => "keys put",
+        Command::KeysList(_) => "keys list",
+        Command::NodeList(_) => "node list",
+        Command::NodeShow(_) => "node show",
+        Command::NodeAdmit(_) => "node admit",
+        Command::NodeQuarantine(_) => "node quarantine",
+        Command::LogCheckpoint(_) => "log checkpoint",
+        Command::LogProve(_) => "log prove",
+        Command::Explain(_) => "explain",
+        Command::ProofExport(_) => "proof export",
+        Command::ServerStatus(_) => "status",
+    }
+}
+
+pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done, OrderRefusal> {
+    let governor = &parts.governor;
+    let now = (parts.now)()?;
+    match command {
+        Command::RefsImport(import) => document(&governor.import_references(&import.cose, now).await?),
+        Command::RefsList(_) => Ok(json!({ "sets": governor.list_references().await? }).into()),
+        Command::RefsShow(named) => answers::reference_set(governor, &named.name).await,
+        Command::Statements(statements) => document(&governor.obey(&statements.cose, now).await?),
+        Command::RefsCapture(capture) => answers::captured(parts, &node_id(&capture.node_id)?).await,
+        Command::PolicyImport(import) => document(&governor.import_policy(&import.cose, now).await?),
+        Command::PolicyShow(_) => answers::policies(governor).await,
+        Command::KeysPut(put) => put_key(parts, put).await,
+        Command::KeysList(_) => Ok(json!({ "keys": keys::list(&parts.store).await? }).into()),
+        Command::NodeList(_) => answers::nodes(&parts.store).await,
+        Command::NodeShow(named) => answers::node(&parts.store, &node_id(&named.name)?).await,
+        Command::NodeAdmit(admit) => admit_node(parts, admit, now).await,
+        Command::NodeQuarantine(order) => quarantine(parts, order, now).await,
+        Command::LogCheckpoint(_) => {
+            Ok(json!({ "size": parts.log.size(), "checkpoint": parts.log.checkpoint() }).into())
+        }
+        Command::LogProve(prove) => prove_entry(parts, prove).await,
+        Command::Explain(explain) => Ok(parts.judgements.explain(explain.entry, explain.replay).await?.into()),
+        Command::ProofExport(export) => {
+            let exported = proof::export(&parts.store, &parts.log, governor.bundle(), &parts.domain, &export.subject);
+            let (bundle, records) = exported.await?;
+            let json = json!({ "subject": export.subject, "records": records, "bytes": bundle.len() });
+            Ok(Done { json, attachment: bundle })
+        }
+        Command::ServerStatus(_) => answers::status(parts).await,
+    }
+}
+
+async fn put_key(parts: &OperatorParts, put: KeysPut) -> Result<Done, OrderRefusal> {
+    let KeysPut { name, secret, labels } = put;
+    let secret = Zeroizing::new(secret);
+    let name = item_name(&name)?;
+    let (kek, stored) = (parts.kek.clone(), name.clone());
+    let committed = parts.store.write(move |transaction: &mut Transaction<'_>| {
+        Box::pin(async move {
+            let given = (!secret.is_empty()).then_some(secret.as_slice());
+            keys::put(transaction, &kek, &stored, given, &labels).await
+        })
+    });
+    let version = committed.await?.value;
+    Ok(json!({ "name": name, "version": version }).into())
+}
+
+async fn admit_node(
+    parts: &OperatorParts,
+    admit: NodeAdmit,
+    now: evidence::time::UnixSeconds,
+) -> Result<Done, OrderRefusal> {
+    let node = node_id(&admit.node_id)?;
+    let ek = match admit.ek_digest.as_slice() {
+        [] => None,
+        bytes => Some(Sha256Digest::try_from(bytes).map_err(|_| malformed("an EK digest is 32 bytes"))?),
+    };
+    let reason = reason(admit.reason)?;
+    let entry = parts.governor.admit(&node, ek, &reason, now).await?;
+    Ok(json!({ "node": node, "ek": ek, "entry": entry }).into())
+}
+
+async fn quarantine(
+    parts: &OperatorParts,
+    order: NodeQuarantine,
+    now: evidence::time::UnixSeconds,
+) -> Result<Done, OrderRefusal> {
+    let node = node_id(&order.node_id)?;
+    let reason = reason(order.reason)?;
+    let entry = parts.governor.quarantine(&node, &reason, now).await?;
+    let known = nodes::find(&parts.store, &node).await?.ok_or_else(stopped)?;
+    Ok(json!({ "node": node, "status": known.status, "entry": entry }).into())
+}
+
+async fn prove_entry(parts: &OperatorParts, prove: LogProve) -> Result<Done, OrderRefusal> {
+    let unknown = || OrderRefusal::Unknown { what: "log entry", name: prove.index.to_string() };
+    let entry = parts.log.entry(prove.index).await?.ok_or_else(unknown)?;
+    let logged = parts.log.prove(&entry)?;
+    let growth = match prove.old_size {
+        0 => None,
+        old => {
+            let proof = parts.log.prove_growth(old)?;
+            Some(json!({ "from": old, "proof": proof.iter().map(ToString::to_string).collect::<Vec<_>>() }))
+        }
+    };
+    let receipt = logged.receipt.encode()?;
+    let json = json!({
+        "index": entry.index,
+        "entry": entry.digest(),
+        "checkpoint": logged.receipt.checkpoint.clone(),
+        "proof": logged.receipt.proof.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "growth": growth,
+    });
+    Ok(Done { json, attachment: receipt })
+}
+
+fn document(of: &impl serde::Serialize) -> Result<Done, OrderRefusal> {
+    let json = serde_json::to_value(of).map_err(|error| OrderRefusal::Bug(error.to_string()))?;
+    Ok(json.into())
+}
+
+fn node_id(text: &str) -> Result<NodeId, OrderRefusal> {
+    NodeId::new(text).map_err(|error| malformed(&error.to_string()))
+}
+
+fn item_name(text: &str) -> Result<ItemName, OrderRefusal> {
+    ItemName::new(text).map_err(|error| malformed(&error.to_string()))
+}
+
+/// Reasons end up in logs, in answers and on terminals.
+fn reason(text: String) -> Result<String, OrderRefusal> {
+    match governance::text::Text::new(text) {
+        Ok(text) if !text.as_str().is_empty() => Ok(text.as_str().to_owned()),
+        Ok(_) => Err(malformed("a reason is needed")),
+        Err(error) => Err(malformed(&error.to_string())),
+    }
+}
+
+fn malformed(what: &str) -> OrderRefusal {
+    OrderRefusal::Malformed(what.to_owned())
+}
