@@ -58,6 +58,12 @@ impl InForce {
         &self.name
     }
 
+    /// Until when it still matches, when it was superseded.
+    #[must_use]
+    pub const fn grace_until(&self) -> Option<UnixSeconds> {
+        self.grace_until
+    }
+
     /// Whether it was superseded.
     #[must_use]
     pub fn is_in_grace(&self) -> bool {

@@ -1,0 +1,79 @@
+//! A token bucket per node: what one node can make us write is bounded.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use evidence::names::NodeId;
+
+/// Full buckets are forgotten above this many.
+const SWEEP_ABOVE: usize = 4096;
+
+/// Admits a burst, then a steady rate, for each node by itself.
+#[derive(Debug)]
+pub struct PerNode {
+    burst: u32,
+    refill: Duration,
+    buckets: Mutex<HashMap<NodeId, Bucket>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    used: u32,
+    since: Instant,
+}
+
+impl PerNode {
+    /// `burst` at once, and one more every `refill`.
+    pub fn new(burst: u32, refill: Duration) -> Self {
+        Self { burst, refill, buckets: Mutex::default() }
+    }
+
+    /// Whether this node may once more.
+    pub fn admits(&self, node: &NodeId) -> bool {
+        self.at(node, Instant::now())
+    }
+
+    fn at(&self, node: &NodeId, now: Instant) -> bool {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() > SWEEP_ABOVE {
+            buckets.retain(|_, bucket| self.refilled(*bucket, now).used > 0);
+        }
+        let bucket = buckets.entry(node.clone()).or_insert(Bucket { used: 0, since: now });
+        *bucket = self.refilled(*bucket, now);
+        let admitted = bucket.used < self.burst;
+        if admitted {
+            bucket.used = bucket.used.saturating_add(1);
+        }
+        admitted
+    }
+
+    fn refilled(&self, bucket: Bucket, now: Instant) -> Bucket {
+        let elapsed = now.saturating_duration_since(bucket.since);
+        let tokens = elapsed.as_millis().checked_div(self.refill.as_millis()).unwrap_or(u128::MAX);
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+        if tokens == 0 {
+            return bucket;
+        }
+        let since = bucket.since.checked_add(self.refill.saturating_mul(tokens)).unwrap_or(now);
+        Bucket { used: bucket.used.saturating_sub(tokens), since }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_a_rate_for_each_node_by_itself() {
+        let rate = PerNode::new(3, Duration::from_secs(2));
+        let (one, two) = (NodeId::new("one").unwrap(), NodeId::new("two").unwrap());
+        let start = Instant::now();
+        assert_eq!((0..5).filter(|_| rate.at(&one, start)).count(), 3);
+        assert!(rate.at(&two, start));
+        assert!(!rate.at(&one, start + Duration::from_secs(1)));
+        assert!(rate.at(&one, start + Duration::from_secs(2)));
+        assert!(!rate.at(&one, start + Duration::from_secs(3)));
+        assert_eq!((0..9).filter(|_| rate.at(&one, start + Duration::from_secs(600))).count(), 3);
+    }
+}

@@ -1,0 +1,168 @@
+//! What is judged by, as one immutable snapshot per request: anchors, reference values, policies, revocations and the
+//! governance state that names them all. Whatever changes, the epoch moves; whatever is released re-reads the epoch.
+
+use std::sync::Arc;
+
+use evidence::anchors::TrustAnchors;
+use evidence::cose::PublicKey;
+use evidence::digest::{HashAlg, Sha256Digest};
+use evidence::threshold::Authority;
+use evidence::time::UnixSeconds;
+use firmware_refs::ReferenceValues;
+use governance::governance_state::VerifiedState;
+use governance::revocation::RevocationList;
+use policy::set::PolicySet;
+use policy::trust::GovernanceBasis;
+
+use crate::challenges::Demand;
+use crate::decision::{SetInForce, TrustInputs};
+use crate::fault::Fault;
+
+/// One snapshot.
+#[derive(Debug)]
+pub struct Trust {
+    /// Anchors, reference values and policies.
+    pub judging: policy::Trust,
+    /// What was taken back.
+    pub revocations: RevocationList,
+    /// The state in force.
+    pub state: VerifiedState,
+    /// The same, as it was signed.
+    pub state_cose: Vec<u8>,
+    /// All of it by digest, for decisions to name.
+    pub inputs: TrustInputs,
+    /// Our keys, as nodes get them.
+    pub bundle: OwnBundle,
+    /// What evidence must come with.
+    pub demand: Demand,
+}
+
+/// The domain's own trust bundle, as nodes get it at enrolment.
+#[derive(Clone, Debug)]
+pub struct OwnBundle {
+    /// COSE_Sign1 over one payload, one for each authority key that signed.
+    pub signatures: Vec<Vec<u8>>,
+    /// The policy authority's keys.
+    pub authority: Vec<PublicKey>,
+    /// How many of them must sign.
+    pub threshold: u8,
+}
+
+/// What a snapshot is made of.
+#[derive(Clone, Debug)]
+pub struct TrustParts {
+    /// Whom hardware is trusted by.
+    pub anchors: TrustAnchors,
+    /// A lab that accepts software TPMs.
+    pub lab: bool,
+    /// The reference values in force.
+    pub references: ReferenceValues,
+    /// The policy set in force.
+    pub policy: PolicySet,
+    /// Everything revoked.
+    pub revocations: RevocationList,
+    /// The governance state that names the above.
+    pub state: VerifiedState,
+    /// The same, signed.
+    pub state_cose: Vec<u8>,
+    /// Our trust bundle.
+    pub bundle: Vec<Vec<u8>>,
+    /// The policy authority.
+    pub authority: Authority,
+}
+
+impl Trust {
+    /// One snapshot.
+    pub fn of(parts: TrustParts) -> Self {
+        let TrustParts { anchors, lab, references, policy, revocations, state, state_cose, bundle, authority } = parts;
+        let basis = GovernanceBasis { state: state.digest(), epoch: state.state().epoch };
+        let inputs = TrustInputs {
+            domain: state.state().domain.clone(),
+            lab,
+            anchors: anchors.digest(),
+            reference_sets: references.sets().iter().map(SetInForce::of).collect(),
+            policy: policy.digest(),
+            authority: authority.clone(),
+            state: basis.state,
+            epoch: basis.epoch,
+        };
+        Self {
+            demand: demand(&references),
+            judging: policy::Trust::new(anchors, references, policy, basis),
+            revocations,
+            state,
+            state_cose,
+            inputs,
+            bundle: OwnBundle {
+                signatures: bundle,
+                authority: authority.keys().to_vec(),
+                threshold: authority.threshold().get(),
+            },
+        }
+    }
+
+    /// Governance epoch.
+    pub fn epoch(&self) -> u64 {
+        self.state.state().epoch
+    }
+
+    /// Trust anchors.
+    pub fn anchors(&self) -> &TrustAnchors {
+        self.judging.anchors()
+    }
+
+    /// Digest of the governance state.
+    pub fn state_digest(&self) -> Sha256Digest {
+        self.state.digest()
+    }
+
+    /// The signed governance state.
+    pub fn state_cose(&self) -> &[u8] {
+        &self.state_cose
+    }
+
+    /// What was taken back.
+    pub fn revocations(&self) -> &RevocationList {
+        &self.revocations
+    }
+
+    /// What evidence must come with.
+    pub fn demand(&self) -> &Demand {
+        &self.demand
+    }
+}
+
+/// What evidence must come with, so that every active reference value can judge it.
+///
+/// Without an active set nothing can match, but evidence can still be captured to make the first one.
+pub fn demand(references: &ReferenceValues) -> Demand {
+    let (pcr_bank, pcrs, event_log, ima_log) = match references.requirements() {
+        Some(required) => (required.bank, required.pcrs.clone(), required.event_log, required.ima_log),
+        None => (HashAlg::Sha256, CAPTURED_PCRS.to_vec(), true, false),
+    };
+    let node_key_pcrs = pcrs.iter().copied().filter(|pcr| !NOT_FOR_KEYS.contains(pcr)).collect();
+    Demand { pcr_bank, pcrs, node_key_pcrs, event_log, ima_log }
+}
+
+/// Firmware, boot loader and kernel (TCG PC Client PFP §3.3.4).
+const CAPTURED_PCRS: [u8; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+/// They change while the machine runs (10, 14) or can be reset (16, 23): a key bound to them would be lost or loose.
+const NOT_FOR_KEYS: [u8; 4] = [10, 14, 16, 23];
+
+/// Gives the snapshot in force.
+#[derive(Clone)]
+pub struct TrustSource(Arc<dyn Fn() -> Result<Arc<Trust>, Fault> + Send + Sync>);
+
+impl TrustSource {
+    /// Asks `read` for each request.
+    pub fn new(read: impl Fn() -> Result<Arc<Trust>, Fault> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// The snapshot in force, if its governance state still is.
+    pub fn current(&self, now: UnixSeconds) -> Result<Arc<Trust>, Fault> {
+        let trust = (self.0)()?;
+        trust.state.fresh(now).map_err(|denial| Fault::TrustUnavailable { what: denial.to_string() })?;
+        Ok(trust)
+    }
+}
