@@ -9,6 +9,7 @@
     reason = "a test that goes wrong here should stop at once"
 )]
 
+pub mod activation;
 pub mod authority;
 pub mod boot;
 pub mod defects;

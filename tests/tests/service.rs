@@ -1,0 +1,20 @@
+//! The verifier's service over its real listeners, store and log, judged by a node whose TPM is software:
+//! enrolment, authorization, renewal, and every way in which they are refused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::wildcard_enum_match_arm
+)]
+
+#[path = "service/bed.rs"]
+mod bed;
+#[path = "service/node.rs"]
+mod node;
+
+#[path = "service/enrolment.rs"]
+mod enrolment;
+#[path = "service/life.rs"]
+mod life;

@@ -1,0 +1,370 @@
+//! A verifier in this process: real store, log, TLS listeners and desk; its domain's keys are the test's.
+
+use std::sync::{Arc, Mutex};
+
+use evidence::{
+    cose::SigningKey,
+    digest::Sha256Digest,
+    names::{DomainName, ItemName},
+    threshold::Authority,
+    time::UnixSeconds,
+    verify,
+};
+use firmware_refs::{
+    InForce, ReferenceValues,
+    capture::{CaptureHeader, capture},
+    observed::ObservedTpm,
+    signed::{SignedSet, sign},
+};
+use governance::{
+    governance_state::{GovernanceState, STATE_VERSION},
+    revocation::{RevocationList, Revoked},
+    text::Text,
+};
+use policy::set::{PolicyDocument, PolicySet};
+use rustls::pki_types::CertificateDer;
+use tests::genuine::Machine;
+use tokio::{sync::oneshot, task::JoinHandle};
+use verifier::{
+    ca::CertificateAuthority,
+    clock::Clock,
+    config::Admission,
+    desk::{Desk, DeskParts, LeaseLengths},
+    governance_state::{self, StateInForce},
+    keys::{self, KeyEncryptionKey},
+    listen::ConnectionCaps,
+    live::Live,
+    log::{CheckpointSigner, OpenOptions, open},
+    serve::{Addresses, Bound, Listeners, ServeError},
+    store::{Database, NewEntry, StoreError, create},
+    trust::{Trust, TrustParts, TrustSource},
+};
+
+pub(crate) const ORIGIN: &str = "log.a.example";
+
+pub(crate) fn now() -> UnixSeconds {
+    UnixSeconds(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs())
+}
+
+pub(crate) fn domain() -> DomainName {
+    DomainName::new("a.example").unwrap()
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&[seed; 32]).unwrap()
+}
+
+pub(crate) fn issuer() -> SigningKey {
+    key(1)
+}
+
+pub(crate) fn log_signer() -> CheckpointSigner {
+    CheckpointSigner::new(ORIGIN, Arc::new(key(2))).unwrap()
+}
+
+fn authority_key() -> SigningKey {
+    key(3)
+}
+
+fn authority() -> Authority {
+    Authority::new(vec![authority_key().public().clone()], 1).unwrap()
+}
+
+/// What the rules are made from; a test changes them and calls [`Bed::govern`].
+#[derive(Clone)]
+pub(crate) struct Rules {
+    pub(crate) references: Vec<InForce>,
+    pub(crate) cedar: String,
+    pub(crate) revoked: Vec<Revoked>,
+}
+
+pub(crate) struct Bed {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) addresses: Addresses,
+    pub(crate) rules: Rules,
+    pub(crate) lease: LeaseLengths,
+    admission: Admission,
+    anchors: evidence::TrustAnchors,
+    ca: (Vec<u8>, Vec<u8>),
+    trust: Arc<Mutex<Arc<Trust>>>,
+    stop: Option<oneshot::Sender<()>>,
+    served: Option<JoinHandle<Result<(), ServeError>>>,
+    opened: verifier::log::Opened,
+    state: Option<governance::governance_state::VerifiedState>,
+}
+
+impl Bed {
+    /// A domain that knows `machine` and nothing else.
+    pub(crate) async fn knowing(machine: &Machine) -> Self {
+        Self::with(machine, vec![InForce::active(reference_set(machine))], Admission::Endorsed).await
+    }
+
+    pub(crate) async fn with(machine: &Machine, references: Vec<InForce>, admission: Admission) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::at(&url(&folder)).unwrap();
+        create(&database, "a.example", "instance-1").await.unwrap();
+        std::fs::create_dir(folder.path().join("tiles")).unwrap();
+        let (certificate, ca_key) = CertificateAuthority::create(&domain(), now()).unwrap();
+        let cedar = include_str!("../../../policy/lab.cedar").to_owned();
+        let rules = Rules { references, cedar, revoked: Vec::new() };
+        let lease = LeaseLengths { duration_ms: 30_000, renew_after_ms: 10_000 };
+        let parts = (certificate, ca_key.to_vec());
+        Self::start(folder, machine.anchors(), parts, rules, admission, lease, None).await
+    }
+
+    /// Stops this one and starts another on the same state.
+    pub(crate) async fn restarted(mut self) -> Self {
+        self.halt().await;
+        let Self { folder, anchors, ca, rules, admission, lease, state, .. } = self;
+        Self::start(folder, anchors, ca, rules, admission, lease, state).await
+    }
+
+    async fn halt(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            stop.send(()).unwrap();
+            self.served.take().unwrap().await.unwrap().unwrap();
+        }
+    }
+
+    async fn start(
+        folder: tempfile::TempDir,
+        anchors: evidence::TrustAnchors,
+        ca: (Vec<u8>, Vec<u8>),
+        rules: Rules,
+        admission: Admission,
+        lease: LeaseLengths,
+        state: Option<governance::governance_state::VerifiedState>,
+    ) -> Self {
+        static HOLDERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let opened = open(OpenOptions {
+            database: Database::at(&url(&folder)).unwrap(),
+            instance: "instance-1".to_owned(),
+            holder: format!("holder-{}", HOLDERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed)),
+            tiles: folder.path().join("tiles"),
+            signer: log_signer(),
+        })
+        .await
+        .unwrap();
+        let (state, trust) = govern(&opened.store, &anchors, &rules, state).await;
+        let trust = Arc::new(Mutex::new(Arc::new(trust)));
+        let source = trust.clone();
+        let desk = Arc::new(Desk::new(DeskParts {
+            domain: domain(),
+            store: opened.store.clone(),
+            log: opened.log.clone(),
+            issuer: Arc::new(issuer()),
+            kek: KeyEncryptionKey::new(&[9; 32]).unwrap(),
+            ca: CertificateAuthority::open(domain(), &ca.0, &ca.1).unwrap(),
+            trust: TrustSource::new(move || Ok(source.lock().unwrap().clone())),
+            clock: Clock::starting_at(UnixSeconds(0)),
+            live: Live::default(),
+            lease,
+            admission,
+        }));
+        let loopback = "127.0.0.1:0".parse().unwrap();
+        let bound = Bound::bind(Listeners {
+            enrolment: loopback,
+            nodes: loopback,
+            admin: loopback,
+            names: vec!["localhost".to_owned()],
+            caps: ConnectionCaps { total: 64, per_address: 64 },
+            state: folder.path().to_owned(),
+        })
+        .await
+        .unwrap();
+        let addresses = bound.addresses();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (ready, is_ready) = oneshot::channel();
+        let serving = desk.clone();
+        let served = tokio::spawn(async move {
+            let ready = |_: &Addresses| ready.send(()).unwrap();
+            bound.serve(serving, ready, async move { stopped.await.unwrap() }).await
+        });
+        is_ready.await.unwrap();
+        let (stop, served) = (Some(stop), Some(served));
+        let state = Some(state);
+        Self { folder, desk, addresses, rules, lease, admission, anchors, ca, trust, stop, served, opened, state }
+    }
+
+    /// Brings changed rules into force: the next epoch.
+    pub(crate) async fn govern(&mut self) {
+        let (state, trust) = govern(&self.opened.store, &self.anchors, &self.rules, self.state.take()).await;
+        *self.trust.lock().unwrap() = Arc::new(trust);
+        self.state = Some(state);
+    }
+
+    /// Puts the next epoch into the store alone, as another replica would: this one has not heard of it yet.
+    pub(crate) async fn govern_elsewhere(&mut self) {
+        let (state, _) = govern(&self.opened.store, &self.anchors, &self.rules, self.state.take()).await;
+        self.state = Some(state);
+    }
+
+    pub(crate) async fn put_key(&self, name: &str, secret: &'static [u8]) {
+        let (kek, name) = (KeyEncryptionKey::new(&[9; 32]).unwrap(), ItemName::new(name).unwrap());
+        let put = self.opened.store.write::<_, keys::KeyFault, _>(move |transaction| {
+            Box::pin(async move { keys::put(transaction, &kek, &name, Some(secret), &[]).await })
+        });
+        put.await.unwrap();
+    }
+
+    pub(crate) fn root(&self) -> CertificateDer<'static> {
+        CertificateDer::from(self.ca.0.clone())
+    }
+
+    pub(crate) fn ca(&self) -> CertificateAuthority {
+        CertificateAuthority::open(domain(), &self.ca.0, &self.ca.1).unwrap()
+    }
+
+    pub(crate) fn store(&self) -> &verifier::store::Store {
+        &self.opened.store
+    }
+
+    pub(crate) fn log(&self) -> &verifier::log::Log {
+        &self.opened.log
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut tcp = tokio::net::TcpStream::connect(self.addresses.admin).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Stops the service and checks the whole log.
+    pub(crate) async fn finish(mut self) {
+        self.halt().await;
+        let database = Database::at(&url(&self.folder)).unwrap();
+        let (tiles, signer) = (self.folder.path().join("tiles"), log_signer());
+        verifier::log::audit_whole_log(&database, &tiles, &signer, |_, _| {}).await.unwrap();
+        self.chains_hold().await;
+    }
+
+    /// Every record stands where the rules of lineage let it.
+    async fn chains_hold(&self) {
+        use audit::{lineage::Chain, record::VerifiedRecord};
+        let keys = evidence::cose::KeySet::new([issuer().public()]);
+        let mut chains = std::collections::BTreeMap::<_, Chain>::new();
+        for index in 0..self.opened.log.size() {
+            let entry = self.opened.log.entry(index).await.unwrap().unwrap();
+            let record = VerifiedRecord::verify(&entry.bytes, &domain(), &keys).unwrap();
+            if Chain::holds(record.record()) {
+                let chain = chains.entry(record.record().node.clone()).or_default();
+                chain
+                    .extend(&record)
+                    .unwrap_or_else(|denial| panic!("{index}: {:?}: {denial}", record.record().kind()));
+            }
+        }
+    }
+}
+
+fn url(folder: &tempfile::TempDir) -> String {
+    format!("sqlite://{}", folder.path().join("verifier.db").display())
+}
+
+/// The set that knows exactly this machine as it booted.
+pub(crate) fn reference_set(machine: &Machine) -> SignedSet {
+    named_reference_set(machine, "node-1", 1)
+}
+
+pub(crate) fn named_reference_set(machine: &Machine, id: &str, version: u64) -> SignedSet {
+    let mut challenge = machine.challenge();
+    challenge.pcrs = vec![0, 1, 2, 3, 4, 5, 6, 7];
+    challenge.node_key_pcrs = challenge.pcrs.clone();
+    challenge.ima_log = false;
+    let evidence = machine.answer(&challenge).evidence();
+    let endorsements = machine.endorsements();
+    let bound = verify(&evidence, &endorsements, &machine.anchors(), machine.now).unwrap();
+    let bound = bound.bind(&challenge, machine.now).unwrap();
+    let evidence::Claims::Tpm(claims) = bound.claims();
+    let header = CaptureHeader {
+        id: ItemName::new(id).unwrap(),
+        version,
+        domain: domain(),
+        environment: ItemName::new("lab").unwrap(),
+        node: machine.node_id.to_string(),
+        now: machine.now.minus(60),
+        lifetime_s: 3600 * 24,
+    };
+    let captured = capture(&ObservedTpm::of(claims), header).unwrap();
+    let signature = sign(captured.set(), &authority_key()).unwrap();
+    SignedSet::open(&[signature], &domain(), &authority()).unwrap()
+}
+
+async fn govern(
+    store: &verifier::store::Store,
+    anchors: &evidence::TrustAnchors,
+    rules: &Rules,
+    held: Option<governance::governance_state::VerifiedState>,
+) -> (governance::governance_state::VerifiedState, Trust) {
+    let references = ReferenceValues::new(rules.references.clone()).unwrap();
+    let document = PolicyDocument {
+        id: ItemName::new("lab").unwrap(),
+        version: 1,
+        domain: domain(),
+        issued_at: now().into(),
+        not_after: now().plus(3600).into(),
+        reason: "test".to_owned().try_into().unwrap(),
+        cedar: rules.cedar.clone(),
+    };
+    let unsigned = PolicySet::from_document(document).unwrap();
+    let policy = PolicySet::open(&[unsigned.sign(&authority_key()).unwrap()], &domain(), &authority()).unwrap();
+    let reason = Text::new("test").unwrap();
+    let revocations = RevocationList::new(rules.revoked.iter().map(|thing| (thing.clone(), reason.clone())));
+    let state = GovernanceState {
+        version: STATE_VERSION,
+        domain: domain(),
+        epoch: held.as_ref().map_or(1, |held| held.state().epoch + 1),
+        issued_at: now(),
+        expires_at: now().plus(600),
+        policy_set: policy.digest(),
+        reference_values: references.digest(),
+        revocations: revocations.digest().unwrap(),
+        bundle: Sha256Digest::ZERO,
+        tcb_floor: Sha256Digest::ZERO,
+        previous: held.as_ref().map(|held| held.digest()),
+    };
+    let cose = state.sign(&issuer()).unwrap();
+    let verified =
+        GovernanceState::verify(&cose, &domain(), &evidence::cose::KeySet::new([issuer().public()]), now()).unwrap();
+    log_state(store, &verified, cose.clone()).await;
+    let trust = Trust::of(TrustParts {
+        anchors: anchors.clone(),
+        lab: true,
+        references,
+        policy,
+        revocations,
+        state: verified.clone(),
+        state_cose: cose,
+        bundle: vec![vec![1]],
+        authority: authority(),
+    });
+    (verified, trust)
+}
+
+async fn log_state(store: &verifier::store::Store, state: &governance::governance_state::VerifiedState, cose: Vec<u8>) {
+    use audit::record::{LineageRecord, RECORD_VERSION, RecordBody};
+    let (digest, epoch) = (state.digest(), state.state().epoch);
+    let record = LineageRecord {
+        version: RECORD_VERSION,
+        domain: domain(),
+        node: None,
+        subject: digest,
+        parents: Vec::new(),
+        at: now(),
+        body: RecordBody::GovernanceState { state: digest, epoch },
+    };
+    let record = record.sign(&issuer()).unwrap();
+    let advanced = store.write::<_, StoreError, _>(move |transaction| {
+        Box::pin(async move {
+            let named = Sha256Digest::of(&record);
+            let log_index = transaction.append(NewEntry::new(record))?;
+            let next = StateInForce { epoch, digest, cose, record: named, log_index };
+            governance_state::advance(transaction, &next).await
+        })
+    });
+    advanced.await.unwrap();
+}
