@@ -25,6 +25,7 @@ pub mod lineage;
 pub mod note;
 pub mod payload;
 pub mod proof;
+pub mod proof_file;
 pub mod receipt;
 pub mod record;
 pub mod tile;
