@@ -192,14 +192,9 @@ fn in_part(part: Part) -> impl FnOnce(AuditDenial) -> ProofFailure {
 struct Trust {
     authority: Authority,
     issuer: Vec<TimedKey>,
+    issuer_keys: KeySet,
     witness: Vec<TimedKey>,
     log: LogIdentity,
-}
-
-impl Trust {
-    fn issuer_keys(&self) -> KeySet {
-        KeySet::new(self.issuer.iter().map(|timed| &timed.key))
-    }
 }
 
 fn trust(proof: &DomainProof, pins: &Pins, reader: &impl PayloadReader) -> Result<Trust, AuditDenial> {
@@ -235,7 +230,8 @@ fn trust(proof: &DomainProof, pins: &Pins, reader: &impl PayloadReader) -> Resul
     };
     keys.log.dedup_by(|a, b| a.key == b.key);
     let log = LogIdentity::new(&keys.log_origin, keys.log.iter().map(|timed| &timed.key))?;
-    Ok(Trust { authority: pin.authority.clone(), issuer: keys.issuer, witness: keys.witness, log })
+    let issuer_keys = KeySet::new(keys.issuer.iter().map(|timed| &timed.key));
+    Ok(Trust { authority: pin.authority.clone(), issuer: keys.issuer, issuer_keys, witness: keys.witness, log })
 }
 
 /// Name under which a domain's witness cosigns.
@@ -285,7 +281,7 @@ fn record(
     }
     let head = checkpoint.checkpoint();
     tlog::verify_inclusion(&tlog::leaf_hash(&logged.entry), logged.index, head.size, &logged.proof, &head.root)?;
-    let record = VerifiedRecord::verify(&logged.entry, &proof.domain, &trust.issuer_keys())?;
+    let record = VerifiedRecord::verify(&logged.entry, &proof.domain, &trust.issuer_keys)?;
     let at = record.record().at;
     if at > now.plus(RECORD_SKEW_S) {
         return Err(AuditDenial::FromTheFuture { what: "lineage record", at, now });
@@ -311,6 +307,8 @@ struct Placed {
 struct Proved {
     records: BTreeMap<Place, Placed>,
     by_digest: BTreeMap<Sha256Digest, Place>,
+    /// Records that name an attachment, by what they name.
+    naming: BTreeMap<(DomainName, AttachmentKind, Sha256Digest), Vec<Place>>,
     chains: BTreeMap<(DomainName, NodeId), Chain>,
 }
 
@@ -329,6 +327,9 @@ impl Proved {
             record_key = chain.record_key().cloned();
         }
         self.by_digest.insert(record.digest(), (domain.clone(), index));
+        for (kind, named) in attachments::named_by(&record) {
+            self.naming.entry((domain.clone(), kind, named)).or_default().push((domain.clone(), index));
+        }
         self.records.insert((domain, index), Placed { record, record_key });
         Ok(())
     }

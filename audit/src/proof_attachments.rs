@@ -59,13 +59,10 @@ fn node_said(attachment: &Attachment, proved: &Proved, reader: &impl PayloadRead
     // Read before it is verified, only to find the record, and by it the key that must have signed.
     let claimed = cose::claimed_payload(bytes).map_err(|cause| AuditDenial::SignatureInvalid { what, cause })?;
     let digest = Sha256Digest::of(&claimed);
-    let named = |placed: &Placed| placed.record.record().body.node_said() == Some(digest);
-    let named: Vec<_> = all(attachment, proved, named).collect();
-    if named.is_empty() {
-        return Err(AuditDenial::AttachmentStray { what });
-    }
+    let named = naming(attachment, proved, digest)?;
     let mut places = Vec::with_capacity(named.len());
     for (place, placed) in named {
+        // The key that the node had when the record was written.
         let payload = signed(attachment, bytes, &KeySet::new(placed.record_key.iter()))?;
         agrees(attachment.kind, placed, &payload, reader)?;
         places.push(place.clone());
@@ -111,9 +108,9 @@ fn artifact(
     reader: &impl PayloadReader,
 ) -> Result<Place, AuditDenial> {
     let what = attachment.kind.name();
-    let payload = signed(attachment, only(attachment)?, &trust.issuer_keys())?;
+    let payload = signed(attachment, only(attachment)?, &trust.issuer_keys)?;
     let facts = reader.artifact(&payload).map_err(|cause| AuditDenial::PayloadUnreadable { what, cause })?;
-    let (place, placed) = find(attachment, proved, |placed| placed.record.digest() == facts.entry)?;
+    let (place, placed) = the_one(attachment, proved, facts.entry)?;
     let said = placed.record.record();
     let Some(granted) = said.body.granted() else {
         return Err(AuditDenial::AttachmentMismatch { what, field: "record" });
@@ -128,17 +125,15 @@ fn artifact(
     ];
     match fields.into_iter().find(|(same, _)| !same) {
         Some((_, field)) => Err(AuditDenial::AttachmentMismatch { what, field }),
-        None => Ok(place),
+        None => Ok(place.clone()),
     }
 }
 
 /// Attestation Result: named by the digest of its signed bytes.
 fn result(attachment: &Attachment, trust: &Trust, proved: &Proved) -> Result<Place, AuditDenial> {
     let bytes = only(attachment)?;
-    signed(attachment, bytes, &trust.issuer_keys())?;
-    let digest = Sha256Digest::of(bytes);
-    let named = |placed: &Placed| placed.record.record().body.result() == Some(digest);
-    find(attachment, proved, named).map(|(place, _)| place)
+    signed(attachment, bytes, &trust.issuer_keys)?;
+    the_one(attachment, proved, Sha256Digest::of(bytes)).map(|(place, _)| place.clone())
 }
 
 fn readmission(
@@ -153,16 +148,14 @@ fn readmission(
         .verify(attachment.kind.purpose(), &attachment.domain, &attachment.signatures)
         .map_err(|cause| AuditDenial::ThresholdNotMet { what, cause })?;
     let facts = reader.readmission(signed.payload()).map_err(|cause| AuditDenial::PayloadUnreadable { what, cause })?;
-    let digest = Sha256Digest::of(signed.payload());
-    let named = |placed: &Placed| matches!(&placed.record.record().body, RecordBody::Readmission { statement, .. } if *statement == digest);
-    let (place, placed) = find(attachment, proved, named)?;
+    let (place, placed) = the_one(attachment, proved, Sha256Digest::of(signed.payload()))?;
     let said = placed.record.record();
     let agrees = matches!(&said.body, RecordBody::Readmission { halt, epoch, .. }
         if *halt == facts.halt && *epoch == facts.epoch);
     if !agrees || said.node.as_ref() != Some(&facts.node) {
         return Err(AuditDenial::AttachmentMismatch { what, field: "readmission" });
     }
-    Ok(place)
+    Ok(place.clone())
 }
 
 fn only(attachment: &Attachment) -> Result<&[u8], AuditDenial> {
@@ -178,24 +171,42 @@ fn signed(attachment: &Attachment, bytes: &[u8], keys: &KeySet) -> Result<Vec<u8
         .map_err(|cause| AuditDenial::SignatureInvalid { what: attachment.kind.name(), cause })
 }
 
-/// The records of the attachment's own domain that name it.
-fn all<'p>(
-    attachment: &'p Attachment,
-    proved: &'p Proved,
-    names_it: impl Fn(&Placed) -> bool + 'p,
-) -> impl Iterator<Item = (&'p Place, &'p Placed)> {
-    proved.records.iter().filter(move |((domain, _), placed)| *domain == attachment.domain && names_it(placed))
+/// What a record names that may be attached: by the digest of its payload, but a result by its signed bytes, and an
+/// artifact, which names its record, by that record.
+pub(super) fn named_by(record: &VerifiedRecord) -> Vec<(AttachmentKind, Sha256Digest)> {
+    let body = &record.record().body;
+    let mut named = Vec::new();
+    if let (Some(kind), Some(said)) = (needed(record), body.node_said()) {
+        named.push((kind, said));
+    }
+    if body.granted().is_some() {
+        named.push((AttachmentKind::Artifact, record.digest()));
+    }
+    if let RecordBody::Readmission { statement, .. } = body {
+        named.push((AttachmentKind::Readmission, *statement));
+    }
+    named.extend(body.result().map(|result| (AttachmentKind::Result, result)));
+    named
 }
 
-fn find<'p>(
-    attachment: &'p Attachment,
+/// The records of the attachment's own domain that name it.
+fn naming<'p>(
+    attachment: &Attachment,
     proved: &'p Proved,
-    names_it: impl Fn(&Placed) -> bool + 'p,
-) -> Result<(Place, &'p Placed), AuditDenial> {
-    all(attachment, proved, names_it)
-        .next()
-        .map(|(place, placed)| (place.clone(), placed))
-        .ok_or(AuditDenial::AttachmentStray { what: attachment.kind.name() })
+    named: Sha256Digest,
+) -> Result<Vec<(&'p Place, &'p Placed)>, AuditDenial> {
+    let places = proved.naming.get(&(attachment.domain.clone(), attachment.kind, named));
+    let found: Vec<_> = places.into_iter().flatten().filter_map(|place| proved.records.get_key_value(place)).collect();
+    if found.is_empty() { Err(AuditDenial::AttachmentStray { what: attachment.kind.name() }) } else { Ok(found) }
+}
+
+fn the_one<'p>(
+    attachment: &Attachment,
+    proved: &'p Proved,
+    named: Sha256Digest,
+) -> Result<(&'p Place, &'p Placed), AuditDenial> {
+    let first = naming(attachment, proved, named)?.into_iter().next();
+    first.ok_or(AuditDenial::AttachmentStray { what: attachment.kind.name() })
 }
 
 /// Refuses a record whose statement by node, issuer or authority should be there and is not.
