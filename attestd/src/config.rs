@@ -3,8 +3,10 @@
 //! Operational keys (deadlines, intervals) have defaults; they can make the node slower or halt later within a lease,
 //! never make it accept something.
 
+mod overrides;
+mod words;
+
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -273,7 +275,7 @@ impl Config {
         let parse_error = |source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) };
         let mut table: toml::Table = toml::from_str(&text).map_err(parse_error)?;
         for (name, value) in environment {
-            apply_override(&mut table, &name, &value)?;
+            overrides::apply_override(&mut table, &name, &value)?;
         }
         let mut config: Self = table.try_into().map_err(parse_error)?;
         config.anchor_paths(path.parent().unwrap_or(Path::new(".")));
@@ -343,69 +345,6 @@ impl Config {
         }
         Ok(())
     }
-
-    /// What is enforced, in words, one sentence a line (`config check`).
-    #[must_use]
-    pub fn in_words(&self) -> String {
-        let mut words = String::new();
-        let mut line = |text: std::fmt::Arguments<'_>| {
-            // Writing to a String cannot fail.
-            let _ = writeln!(words, "{text}");
-        };
-        line(format_args!("This node is \"{}\".", self.node_id));
-        line(format_args!(
-            "Its identity is the TPM at {} with an {} endorsement key; its certificate comes from {}.",
-            self.tpm.tcti,
-            match self.tpm.ek {
-                EkKind::Rsa2048 => "RSA-2048",
-                EkKind::EccP256 => "ECC P-256",
-            },
-            self.tpm.ek_certificate.as_ref().map_or("the TPM's NV memory".to_owned(), |p| p.display().to_string()),
-        ));
-        line(format_args!(
-            "A TPM command that takes longer than {} ms (key generation: {} ms) is a fault.",
-            self.tpm.command_deadline_ms, self.tpm.key_deadline_ms
-        ));
-        for (what, path) in [("event log", &self.logs.event_log), ("IMA log", &self.logs.ima_log)] {
-            match path {
-                Some(path) => line(format_args!("The {what} sent with evidence is {}.", path.display())),
-                None => line(format_args!("No {what} is sent; a verifier that asks for one is told a fault.")),
-            }
-        }
-        for domain in &self.domains {
-            line(format_args!(
-                "Domain {} may authorize executions; its verifier is {} (enrolment {}), must present \"{}\" under the CA in {}, over TLS 1.3.",
-                domain.name,
-                domain.nodes,
-                domain.enrolment,
-                domain.server_name,
-                domain.ca.display()
-            ));
-        }
-        line(format_args!(
-            "PCRs {} are read every {} ms; a change halts.",
-            self.watch.pcrs.iter().map(u8::to_string).collect::<Vec<_>>().join(", "),
-            self.watch.interval_ms
-        ));
-        line(format_args!(
-            "A halt {} every process of a workload, found by its {}.",
-            match self.halt.action {
-                HaltAction::Kill => "kills",
-                HaltAction::Freeze => "freezes",
-            },
-            self.halt.cgroup.as_ref().map_or("process tree".to_owned(), |p| format!("cgroup under {}", p.display())),
-        ));
-        if self.gateway.environment.is_empty() {
-            line(format_args!("A workload gets no environment variable from its client."));
-        } else {
-            let names: Vec<_> = self.gateway.environment.iter().map(String::as_str).collect();
-            line(format_args!(
-                "A workload gets only these environment variables from its client: {}.",
-                names.join(", ")
-            ));
-        }
-        words
-    }
 }
 
 impl TpmConfig {
@@ -438,51 +377,6 @@ fn is_loader_variable(name: &str) -> bool {
             "RUBYOPT",
         ]
         .contains(&name)
-}
-
-/// Variables with this prefix that are not configuration: where the state and the configuration are, log levels, and
-/// the descriptors of a workload's keys.
-const OTHER_VARIABLES: [&str; 4] = ["ATTESTD_STATE", "ATTESTD_CONFIG", "ATTESTD_LOG", "ATTESTD_TSS_LOG_SET"];
-
-/// Keys that a variable may override: (variable, section, key, is a number). Domains and watched PCRs are not among
-/// them: lists of trusted things stay in one reviewed place.
-const OVERRIDES: [(&str, Option<&str>, &str, bool); 11] = [
-    ("ATTESTD_NODE_ID", None, "node_id", false),
-    ("ATTESTD_TPM_TCTI", Some("tpm"), "tcti", false),
-    ("ATTESTD_TPM_EK", Some("tpm"), "ek", false),
-    ("ATTESTD_TPM_EK_CERTIFICATE", Some("tpm"), "ek_certificate", false),
-    ("ATTESTD_TPM_EK_INTERMEDIATES", Some("tpm"), "ek_intermediates", false),
-    ("ATTESTD_TPM_COMMAND_DEADLINE_MS", Some("tpm"), "command_deadline_ms", true),
-    ("ATTESTD_TPM_KEY_DEADLINE_MS", Some("tpm"), "key_deadline_ms", true),
-    ("ATTESTD_LOGS_EVENT_LOG", Some("logs"), "event_log", false),
-    ("ATTESTD_LOGS_IMA_LOG", Some("logs"), "ima_log", false),
-    ("ATTESTD_WATCH_INTERVAL_MS", Some("watch"), "interval_ms", true),
-    ("ATTESTD_HALT_CGROUP", Some("halt"), "cgroup", false),
-];
-
-fn apply_override(table: &mut toml::Table, name: &str, text: &str) -> Result<(), ConfigError> {
-    if !name.starts_with("ATTESTD_") || OTHER_VARIABLES.contains(&name) || name.starts_with("ATTESTD_KEY_FD_") {
-        return Ok(());
-    }
-    let (_, section, key, number) = OVERRIDES
-        .iter()
-        .find(|(variable, ..)| *variable == name)
-        .ok_or_else(|| ConfigError::UnknownOverride { name: name.chars().take(64).collect() })?;
-    let value = if *number {
-        toml::Value::Integer(text.parse().map_err(|_| value_error(name, "must be a whole number"))?)
-    } else {
-        toml::Value::String(text.to_owned())
-    };
-    let target = match section {
-        None => table,
-        Some(section) => table
-            .entry(*section)
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-            .as_table_mut()
-            .ok_or_else(|| value_error(section, "must be a table"))?,
-    };
-    target.insert((*key).to_owned(), value);
-    Ok(())
 }
 
 #[cfg(test)]

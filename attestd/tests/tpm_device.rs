@@ -143,16 +143,16 @@ async fn extends_of_other_pcrs_during_an_open_are_retried() {
     // A second client, without exclusion, as a kernel extending PCR 10 would be.
     let second = node.second_client();
     second.handles().await.unwrap(); // connecting flushes, which would take what the other is using
-    let extending = tokio::spawn(async move {
-        for n in 0..60u8 {
-            second.extend(10, vec![HashAlg::Sha256.hash(&[&[n]])]).await.unwrap();
-        }
-    });
     for n in 0..20u8 {
-        assert_eq!(open(&node, &key, sealed_to(key.point(), &[n])).await.unwrap(), [n]);
-        node.tpm.quote(ak.blob().clone(), [n; 32], selection(&[0, 10])).await.unwrap();
+        let extend = || second.extend(10, vec![HashAlg::Sha256.hash(&[&[n]])]);
+        let (extended, opened) = tokio::join!(extend(), open(&node, &key, sealed_to(key.point(), &[n])));
+        extended.unwrap();
+        assert_eq!(opened.unwrap(), [n]);
+        let quoting = node.tpm.quote(ak.blob().clone(), [n; 32], selection(&[0, 10]));
+        let (extended, quoted) = tokio::join!(extend(), quoting);
+        extended.unwrap();
+        quoted.unwrap();
     }
-    extending.await.unwrap();
     node.expect_no_handles().await;
 }
 
@@ -221,6 +221,24 @@ async fn a_killed_tpm_is_a_fault_and_a_new_one_on_the_same_port_is_not_waited_fo
         assert_eq!(error.code(), "fault.tpm_unreachable", "{error}");
     }
     assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_tpm_that_stops_answering_is_given_up_and_nothing_more_is_sent_to_it() {
+    let node = Node::start();
+    let ak = AttestationKey::load_or_create(&node.tpm, &node.state).await.unwrap();
+    let impatient = node.client_with_deadline(300);
+    impatient.quote(ak.blob().clone(), [0; 32], boot_pcrs()).await.unwrap();
+    let swtpm = rustix::process::Pid::from_raw(node.swtpm.pid().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(swtpm, rustix::process::Signal::STOP).unwrap();
+    let started = Instant::now();
+    let error = impatient.quote(ak.blob().clone(), [1; 32], boot_pcrs()).await.unwrap_err();
+    assert_eq!(error.code(), "fault.tpm_hung", "{error}");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    rustix::process::kill_process(swtpm, rustix::process::Signal::CONT).unwrap();
+    assert_eq!(impatient.handles().await.unwrap_err().code(), "fault.tpm_hung", "given up for good");
+    // A new owner starts over.
+    node.second_client().quote(ak.blob().clone(), [2; 32], boot_pcrs()).await.unwrap();
 }
 
 #[tokio::test]

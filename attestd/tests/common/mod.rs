@@ -37,6 +37,11 @@ impl Node {
         client(&self.swtpm)
     }
 
+    /// One that gives up early.
+    pub(crate) fn client_with_deadline(&self, deadline_ms: u64) -> Tpm {
+        Tpm::open(&config(&self.swtpm.tcti().to_string(), deadline_ms)).unwrap()
+    }
+
     pub(crate) async fn expect_no_handles(&self) {
         assert_eq!(self.tpm.handles().await.unwrap(), HandleCounts::default());
     }

@@ -1,0 +1,70 @@
+//! `config check`: the configuration as sentences.
+
+use std::fmt::Write as _;
+
+use super::{Config, EkKind, HaltAction};
+
+impl Config {
+    /// What is enforced, in words, one sentence a line (`config check`).
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let mut words = String::new();
+        let mut line = |text: std::fmt::Arguments<'_>| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(words, "{text}");
+        };
+        line(format_args!("This node is \"{}\".", self.node_id));
+        line(format_args!(
+            "Its identity is the TPM at {} with an {} endorsement key; its certificate comes from {}.",
+            self.tpm.tcti,
+            match self.tpm.ek {
+                EkKind::Rsa2048 => "RSA-2048",
+                EkKind::EccP256 => "ECC P-256",
+            },
+            self.tpm.ek_certificate.as_ref().map_or("the TPM's NV memory".to_owned(), |p| p.display().to_string()),
+        ));
+        line(format_args!(
+            "A TPM command that takes longer than {} ms (key generation: {} ms) is a fault.",
+            self.tpm.command_deadline_ms, self.tpm.key_deadline_ms
+        ));
+        for (what, path) in [("event log", &self.logs.event_log), ("IMA log", &self.logs.ima_log)] {
+            match path {
+                Some(path) => line(format_args!("The {what} sent with evidence is {}.", path.display())),
+                None => line(format_args!("No {what} is sent; a verifier that asks for one is told a fault.")),
+            }
+        }
+        for domain in &self.domains {
+            line(format_args!(
+                "Domain {} may authorize executions; its verifier is {} (enrolment {}), must present \"{}\" under the CA in {}, over TLS 1.3.",
+                domain.name,
+                domain.nodes,
+                domain.enrolment,
+                domain.server_name,
+                domain.ca.display()
+            ));
+        }
+        line(format_args!(
+            "PCRs {} are read every {} ms; a change halts.",
+            self.watch.pcrs.iter().map(u8::to_string).collect::<Vec<_>>().join(", "),
+            self.watch.interval_ms
+        ));
+        line(format_args!(
+            "A halt {} every process of a workload, found by its {}.",
+            match self.halt.action {
+                HaltAction::Kill => "kills",
+                HaltAction::Freeze => "freezes",
+            },
+            self.halt.cgroup.as_ref().map_or("process tree".to_owned(), |p| format!("cgroup under {}", p.display())),
+        ));
+        if self.gateway.environment.is_empty() {
+            line(format_args!("A workload gets no environment variable from its client."));
+        } else {
+            let names: Vec<_> = self.gateway.environment.iter().map(String::as_str).collect();
+            line(format_args!(
+                "A workload gets only these environment variables from its client: {}.",
+                names.join(", ")
+            ));
+        }
+        words
+    }
+}
