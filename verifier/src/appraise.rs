@@ -166,7 +166,7 @@ impl Desk {
             result,
             evidence: basis.evidence,
             decision: Sha256Digest::of(&decision),
-            kept: vec![(BlobKind::Decision, decision)],
+            kept: vec![(BlobKind::Decision, decision), kept_anchors(trust)?],
             confirmation: NodeKey::from_cose_key(machine.node_key.cose_key())
                 .map_err(|error| bug(error.to_string()))?,
             node_key: machine.node_key.clone(),
@@ -188,9 +188,16 @@ fn refused(case: &Case, trust: &crate::trust::Trust, denial: Denial) -> Result<O
     Ok(Outcome::Denied(Box::new(NotAffirmed {
         denial,
         evidence: case.evidence.digest(),
-        kept: vec![(BlobKind::Decision, decision)],
+        kept: vec![(BlobKind::Decision, decision), kept_anchors(trust)?],
         decision: Some(name),
     })))
+}
+
+/// The anchors as data, under the digest that the decision names them by.
+fn kept_anchors(trust: &crate::trust::Trust) -> Result<(BlobKind, Vec<u8>), Fault> {
+    let bytes =
+        evidence::cbor::to_vec(trust.anchors().set()).map_err(|error| Fault::Bug { what: error.to_string() })?;
+    Ok((BlobKind::Anchors, bytes))
 }
 
 /// The Attestation Result of a verdict: what the node, and whoever it shows it to, may rely on while the lease is short.

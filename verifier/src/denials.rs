@@ -32,6 +32,8 @@ pub(crate) struct Judged {
     pub(crate) evidence: Option<Sha256Digest>,
     /// Digest of the decision's inputs, when there was evidence to decide about.
     pub(crate) decision: Option<Sha256Digest>,
+    /// The signed intent, when one was refused.
+    pub(crate) intent: Option<Vec<u8>>,
     /// The node must halt.
     pub(crate) halt: bool,
 }
@@ -46,6 +48,7 @@ impl Judged {
             kept: Vec::new(),
             evidence: None,
             decision: None,
+            intent: None,
             halt,
         }
     }
@@ -91,7 +94,7 @@ impl Desk {
     async fn record_denial(self: &Arc<Self>, id: NodeId, trust: &Trust, judged: Judged) -> Result<Denied, Fault> {
         let now = self.now()?;
         let (desk, epoch, state) = (self.clone(), trust.epoch(), trust.state_digest());
-        let Judged { denial, presented, subject, kept, evidence, decision, halt } = judged;
+        let Judged { denial, presented, subject, kept, evidence, decision, intent, halt } = judged;
         let code = code(denial.code())?;
         let committed: Committed<Sha256Digest> = self
             .parts
@@ -101,6 +104,9 @@ impl Desk {
                     let node = nodes::read(transaction, &id).await?;
                     for (kind, bytes) in &kept {
                         evidence_store::put(transaction, *kind, bytes).await?;
+                    }
+                    if let Some(cose) = &intent {
+                        evidence_store::put_signed(transaction, BlobKind::Intent, cose).await?;
                     }
                     let parts = &desk.parts;
                     let mut chain = Chain::after(&parts.issuer, &parts.domain, &id, node.head_current, now);

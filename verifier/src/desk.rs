@@ -155,6 +155,14 @@ impl Request {
         }
     }
 
+    /// The signed intent of a first authorization; a renewal's was kept when it was first granted.
+    pub fn intent_cose(&self) -> Option<Vec<u8>> {
+        match &self.asks {
+            Asks::Authorize(asked) => Some(asked.cose.clone()),
+            Asks::Renew(_) | Asks::Capture => None,
+        }
+    }
+
     /// Whether a denial halts the node: its lease was to go on, and may not.
     pub fn denial_halts(&self) -> bool {
         match self.asks {

@@ -105,6 +105,7 @@ impl Desk {
             kept: kept.into_iter().chain(not.kept).collect(),
             evidence: Some(not.evidence),
             decision: not.decision,
+            intent: request.intent_cose(),
             halt: request.denial_halts(),
         };
         self.deny(&request.node, &request.trust, judged).await
@@ -251,6 +252,7 @@ impl Desk {
                     kept: Vec::new(),
                     evidence: None,
                     decision: None,
+                    intent: request.intent_cose(),
                     halt: request.denial_halts(),
                 };
                 return Err(self.deny(&request.node, &request.trust, judged).await);

@@ -34,6 +34,7 @@ pub mod governor;
 pub mod init;
 mod issuer;
 pub mod judge;
+pub mod judgements;
 pub mod keys;
 pub mod leases;
 mod lineage;

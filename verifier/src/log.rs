@@ -196,6 +196,11 @@ impl Log {
         entries::about(self.store.reads(), subject).await
     }
 
+    /// Every subject that an entry is listed under.
+    pub async fn subjects_of(&self, index: u64) -> Result<Vec<String>, StoreError> {
+        entries::subjects(self.store.reads(), index).await
+    }
+
     /// Wakes when a new checkpoint is published.
     pub async fn grown(&mut self) -> Result<(), StoreError> {
         self.published.changed().await.map_err(|_| StoreError::Stopped)

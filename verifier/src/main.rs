@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use verifier::cli::{
-    ConfigArgs, ExplainArgs, InitArgs, KeysArgs, LogArgs, NodeArgs, PolicyArgs, ProofArgs, RefsArgs, RevokeArgs,
+    ConfigArgs, ExplainArgs, InitArgs, KeysArgs, LogArgs, NodeArgs, PolicyArgs, ProofArgs, RefsArgs, RevokeArgs, ServeArgs,
 };
 use verifier::evidence_cli::{self, EvidenceArgs};
 
@@ -22,6 +22,8 @@ struct Cli {
 enum Command {
     /// Make a domain: its keys, configuration, store and first governance state.
     Init(InitArgs),
+    /// Serve nodes and operators until told to stop.
+    Serve(ServeArgs),
     /// The configuration: read it as the service would.
     Config(ConfigArgs),
     /// Saved evidence: show it, or judge whether it is authentic.
@@ -56,6 +58,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Init(args) => args.run(),
+        Command::Serve(args) => args.run(),
         Command::Config(args) => args.run(),
         Command::Evidence(args) => evidence_cli::run(args),
         Command::Refs(args) => args.run(),

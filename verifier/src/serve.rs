@@ -52,8 +52,8 @@ pub struct Listeners {
     pub enrolment: SocketAddr,
     /// Enrolled nodes: client certificates mandatory.
     pub nodes: SocketAddr,
-    /// `/healthz` and `/metrics`.
-    pub admin: SocketAddr,
+    /// `/healthz` and `/metrics`; served nowhere without it.
+    pub admin: Option<SocketAddr>,
     /// Host names and addresses by which nodes reach us, for the server certificate.
     pub names: Vec<String>,
     /// Connections at once, on each of the two TLS listeners.
@@ -69,8 +69,8 @@ pub struct Addresses {
     pub enrolment: SocketAddr,
     /// Enrolled nodes.
     pub nodes: SocketAddr,
-    /// Health and metrics.
-    pub admin: SocketAddr,
+    /// Health and metrics, when served.
+    pub admin: Option<SocketAddr>,
 }
 
 /// Why the service did not start, or did not stop as it should.
@@ -110,7 +110,7 @@ pub enum ServeError {
 pub struct Bound {
     enrolment: TcpListener,
     nodes: TcpListener,
-    admin: TcpListener,
+    admin: Option<TcpListener>,
     addresses: Addresses,
     options: Listeners,
 }
@@ -120,7 +120,10 @@ impl Bound {
     pub async fn bind(options: Listeners) -> Result<Self, ServeError> {
         let (enrolment, enrolment_at) = listen("enrolment", options.enrolment).await?;
         let (nodes, nodes_at) = listen("nodes", options.nodes).await?;
-        let (admin, admin_at) = listen("admin", options.admin).await?;
+        let (admin, admin_at) = match options.admin {
+            Some(at) => listen("admin", at).await.map(|(admin, at)| (Some(admin), Some(at)))?,
+            None => (None, None),
+        };
         let addresses = Addresses { enrolment: enrolment_at, nodes: nodes_at, admin: admin_at };
         Ok(Self { enrolment, nodes, admin, addresses, options })
     }
@@ -158,8 +161,10 @@ impl Bound {
         let server =
             server_with_streams().add_service(nodes).serve_with_incoming_shutdown(incoming, true_in(stopped.clone()));
         tasks.spawn(async move { ("nodes listener", server.await.map_err(|error| error.to_string())) });
-        let admin = admin::serve(self.admin, desk.clone(), true_in(stopped.clone()));
-        tasks.spawn(async move { ("admin listener", admin.await.map_err(|error| error.to_string())) });
+        if let Some(listener) = self.admin {
+            let admin = admin::serve(listener, desk.clone(), true_in(stopped.clone()));
+            tasks.spawn(async move { ("admin listener", admin.await.map_err(|error| error.to_string())) });
+        }
         let names = self.options.names.clone();
         let renewal = renew_certificate(desk.clone(), serving, names, true_in(stopped.clone()));
         tasks.spawn(async move {

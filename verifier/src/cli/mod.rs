@@ -17,6 +17,7 @@ mod policy;
 mod proof;
 mod refs;
 mod revoke;
+mod serve;
 mod service;
 mod signing;
 

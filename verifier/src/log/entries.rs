@@ -78,6 +78,17 @@ pub(crate) async fn about(reads: &AnyPool, subject: &str) -> Result<Vec<Entry>, 
     rows.iter().map(read).collect()
 }
 
+/// Every subject that an entry is listed under.
+pub(crate) async fn subjects(reads: &AnyPool, index: u64) -> Result<Vec<String>, StoreError> {
+    let doing = "reading a log entry's subjects";
+    let rows = sqlx::query("SELECT subject FROM log_subjects WHERE idx = $1 ORDER BY subject")
+        .bind(signed(index)?)
+        .fetch_all(reads)
+        .await
+        .doing(doing)?;
+    rows.iter().map(|row| row.try_get("subject").doing(doing)).collect()
+}
+
 fn read(row: &AnyRow) -> Result<Entry, StoreError> {
     let doing = "reading a log entry";
     let index: i64 = row.try_get("idx").doing(doing)?;

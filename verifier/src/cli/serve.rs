@@ -1,0 +1,236 @@
+//! `verifier serve`: opens what `init` made and serves it until told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::sync::watch;
+
+use super::{CommandError, Format, output};
+use crate::ca::CertificateAuthority;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::desk::{Desk, DeskParts, LeaseLengths};
+use crate::fault::Fault;
+use crate::governor::{Governor, Snapshot};
+use crate::judgements::DeskJudgements;
+use crate::listen::ConnectionCaps;
+use crate::live::Live;
+use crate::open::{OpenVerifier, open_store, parts};
+use crate::operator::{self, OperatorParts};
+use crate::serve::{Bound, Listeners, stop_signal};
+use crate::state::{KeyFile, StateFolder};
+use crate::trust::{Trust, TrustParts, TrustSource};
+
+/// How often the age of the governance state is looked at.
+const REFRESH_LOOK: Duration = Duration::from_secs(2);
+
+/// Arguments of `verifier serve`.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// State folder of the verifier.
+    #[arg(long, env = "VERIFIER_STATE", value_name = "DIR", default_value = "/var/lib/verifier")]
+    state: PathBuf,
+    /// What to write to stderr: error, warn, info, debug, or a tracing filter.
+    #[arg(long, env = "VERIFIER_LOG_FILTER", value_name = "FILTER", default_value = "info")]
+    log: String,
+    /// How to print the line that says where it listens.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl ServeArgs {
+    /// Serves until SIGTERM or SIGINT.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let outcome = self.started();
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => error.report(self.format),
+        }
+    }
+
+    fn started(&self) -> Result<(), CommandError> {
+        let filter = tracing_subscriber::EnvFilter::try_new(&self.log).map_err(CommandError::usage)?;
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| CommandError::fault("fault.runtime", error))?;
+        runtime.block_on(self.serve())
+    }
+
+    async fn serve(&self) -> Result<(), CommandError> {
+        let refused = |error: &dyn std::fmt::Display| CommandError::fault("fault.start", error);
+        let stop = stop_signal().map_err(|error| refused(&error))?;
+        let state = StateFolder::open(&self.state).map_err(|error| refused(&error))?;
+        let config = Config::load(&state.config_path(), std::env::vars()).map_err(|error| refused(&error))?;
+        for line in config.in_words() {
+            tracing::info!("{line}");
+        }
+        let OpenVerifier { lock, opened } = open_store(&state, &config).await.map_err(|error| refused(&error))?;
+        let live = Live::default();
+        let parts = parts(&state, &config, live.clone()).map_err(|error| refused(&error))?;
+        let wall = super::signing::now()?;
+        let governor =
+            Governor::open(parts, &opened.store, &opened.log, wall).await.map_err(|error| refused(&error))?;
+        let desk = desk(&state, &config, &opened.store, &opened.log, &governor, live)?;
+        let bound = Bound::bind(listeners(&config, &state)).await.map_err(|error| refused(&error))?;
+        let (stopping, stopped) = watch::channel(false);
+        let side = side_tasks(&state, &config, &desk, &governor, stopped)?;
+        let outcome = bound
+            .serve(
+                desk,
+                |addresses| match self.format {
+                    Format::Json => output::json(&serde_json::json!(addresses)),
+                    Format::Text => output::line(&format!(
+                        "serving: enrolment on {}, nodes on {}",
+                        addresses.enrolment, addresses.nodes
+                    )),
+                },
+                stop,
+            )
+            .await;
+        stopping.send_replace(true);
+        drop(governor);
+        for task in side {
+            if let Err(error) = task.await {
+                tracing::warn!(%error, "a task ended abnormally");
+            }
+        }
+        opened.close().await;
+        drop(lock);
+        outcome.map_err(|error| CommandError::fault("fault.serve", error))
+    }
+}
+
+/// The operators' socket, and keeping the governance state fresh.
+fn side_tasks(
+    state: &StateFolder,
+    config: &Config,
+    desk: &Arc<Desk>,
+    governor: &Governor,
+    stopped: watch::Receiver<bool>,
+) -> Result<[tokio::task::JoinHandle<()>; 2], CommandError> {
+    let clock = desk.clone();
+    let operator = OperatorParts {
+        domain: config.domain.clone(),
+        store: desk.parts.store.clone(),
+        log: desk.parts.log.clone(),
+        governor: governor.clone(),
+        kek: state.key_encryption_key().map_err(|error| CommandError::fault("fault.start", error))?,
+        now: Arc::new(move || clock.clock().now()),
+        judgements: Arc::new(DeskJudgements::new(desk.clone(), governor.clone())),
+    };
+    let socket = state.operator_socket();
+    let until = raised(stopped.clone());
+    let operators = tokio::spawn(async move {
+        if let Err(error) = operator::serve(&socket, operator, until).await {
+            tracing::error!(%error, "operators cannot be served");
+        }
+    });
+    Ok([operators, tokio::spawn(keep_fresh(governor.clone(), desk.clone(), raised(stopped)))])
+}
+
+async fn keep_fresh(governor: Governor, desk: Arc<Desk>, stopped: impl Future<Output = ()>) {
+    let mut look = tokio::time::interval(REFRESH_LOOK);
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => return,
+            _ = look.tick() => {}
+        }
+        let refreshed = match desk.clock().now() {
+            Ok(now) => governor.refresh(now).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = refreshed {
+            // It grows stale, and then everything is refused: failing closed needs nothing more here.
+            tracing::error!(error, "the governance state could not be refreshed");
+        }
+    }
+}
+
+async fn raised(mut flag: watch::Receiver<bool>) {
+    flag.wait_for(|flag| *flag).await.map(drop).unwrap_or_default();
+}
+
+fn listeners(config: &Config, state: &StateFolder) -> Listeners {
+    Listeners {
+        enrolment: config.listen.enrolment,
+        nodes: config.listen.nodes,
+        admin: config.listen.admin,
+        names: config.listen.names.clone(),
+        caps: ConnectionCaps {
+            total: config.limits.connections,
+            per_address: config.limits.connections_per_address,
+        },
+        state: state.path().to_owned(),
+    }
+}
+
+fn desk(
+    state: &StateFolder,
+    config: &Config,
+    store: &crate::store::Store,
+    log: &crate::log::Log,
+    governor: &Governor,
+    live: Live,
+) -> Result<Arc<Desk>, CommandError> {
+    let refused = |error: &dyn std::fmt::Display| CommandError::fault("fault.start", error);
+    let (certificate, key) = state.certificate_authority().map_err(|error| refused(&error))?;
+    let floor = governor.current().state.state().issued_at;
+    Ok(Arc::new(Desk::new(DeskParts {
+        domain: config.domain.clone(),
+        store: store.clone(),
+        log: log.clone(),
+        issuer: Arc::new(state.key(KeyFile::Issuer).map_err(|error| refused(&error))?),
+        kek: state.key_encryption_key().map_err(|error| refused(&error))?,
+        ca: CertificateAuthority::open(config.domain.clone(), &certificate, &key).map_err(|error| refused(&error))?,
+        trust: trust_source(governor.clone(), config.lab),
+        clock: Clock::starting_at(floor),
+        live,
+        lease: LeaseLengths {
+            duration_ms: config.lease.length_ms,
+            renew_after_ms: config.lease.length_ms / LEASE_PARTS,
+        },
+        admission: config.nodes.admission,
+    })))
+}
+
+/// A lease is renewed at this part of its length.
+const LEASE_PARTS: u64 = 3;
+
+/// Turns each snapshot of the rules into what requests are judged by, once.
+fn trust_source(governor: Governor, lab: bool) -> TrustSource {
+    let made: Mutex<Option<(Arc<Snapshot>, Arc<Trust>)>> = Mutex::new(None);
+    TrustSource::new(move || {
+        let snapshot = governor.current();
+        let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*made {
+            Some((of, trust)) if Arc::ptr_eq(of, &snapshot) => Ok(trust.clone()),
+            Some(_) | None => {
+                let trust = Arc::new(trust_of(&snapshot, &governor, lab)?);
+                *made = Some((snapshot, trust.clone()));
+                Ok(trust)
+            }
+        }
+    })
+}
+
+fn trust_of(snapshot: &Snapshot, governor: &Governor, lab: bool) -> Result<Trust, Fault> {
+    let absent = |what: &str| Fault::TrustUnavailable { what: what.to_owned() };
+    Ok(Trust::of(TrustParts {
+        anchors: snapshot.anchors.clone().ok_or_else(|| absent("no TPM root is configured and no EK is admitted"))?,
+        lab,
+        references: snapshot.references.clone(),
+        policy: snapshot.policy.clone().ok_or_else(|| absent("no policy set is active"))?,
+        revocations: snapshot.revocations.clone(),
+        state: snapshot.state.clone(),
+        state_cose: snapshot.state_cose.clone(),
+        bundle: governor.bundle().to_vec(),
+        authority: governor.authority().clone(),
+    }))
+}

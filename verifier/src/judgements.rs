@@ -1,0 +1,299 @@
+//! Logged decisions, made again from what the log and the evidence store hold: `explain`, its replay, and proposals of
+//! reference values from captured evidence. Reads only; nothing here grants anything.
+
+use std::sync::Arc;
+
+use audit::record::{RecordBody, VerifiedRecord};
+use evidence::anchors::{AnchorSet, TrustAnchors};
+use evidence::cbor::{self, Caps};
+use evidence::challenge::Challenge;
+use evidence::cose::KeySet;
+use evidence::digest::Sha256Digest;
+use evidence::evidence::{Endorsements, Evidence};
+use evidence::names::{ItemName, NodeId};
+use evidence::tpm::attest::Attest;
+use evidence::tpm::{ClockState, EnrolledTpm, Enrolment, TpmEndorsement};
+use evidence::verify;
+use firmware_refs::capture::{CaptureHeader, capture};
+use firmware_refs::observed::ObservedTpm;
+use firmware_refs::{InForce, ReferenceValues};
+use governance::intent::Intent;
+use policy::Denial;
+use policy::denial::DeniedJson;
+use policy::trust::GovernanceBasis;
+use serde_json::{Value, json};
+
+use crate::appraise::attestation_result;
+use crate::decision::{AskedFor, Decision, TrustInputs, build};
+use crate::denials::DECISION_PREFIX;
+use crate::desk::Desk;
+use crate::evidence_store;
+use crate::governor::{Governor, OrderRefusal};
+use crate::judge::{self, Asking, Case, Execution};
+use crate::log::Entry;
+use crate::nodes;
+use crate::operator::Judgements;
+
+/// Longest that a captured set is proposed to hold, in seconds: a year.
+const CAPTURED_LIFETIME_S: u64 = 365 * 24 * 3600;
+/// Largest kept challenge or set of anchors.
+const KEPT_CAP_BYTES: usize = 4 << 20;
+
+/// Explains and proposes, from the desk's store and log.
+pub struct DeskJudgements {
+    desk: Arc<Desk>,
+    governor: Governor,
+}
+
+/// A decision with everything it was made from.
+struct Remade {
+    case: Case,
+    trust: policy::Trust,
+    decision: Decision,
+}
+
+impl DeskJudgements {
+    /// Answers for `desk`, with the sets that `governor` keeps.
+    pub fn new(desk: Arc<Desk>, governor: Governor) -> Self {
+        Self { desk, governor }
+    }
+
+    async fn blob(&self, what: &'static str, digest: &Sha256Digest) -> Result<Vec<u8>, OrderRefusal> {
+        let kept = evidence_store::get(&self.desk.parts.store, digest).await?;
+        kept.ok_or_else(|| OrderRefusal::Unknown { what, name: digest.to_string() })
+    }
+
+    async fn record(&self, index: u64) -> Result<(Entry, VerifiedRecord), OrderRefusal> {
+        let entry = self.desk.parts.log.entry(index).await?;
+        let entry = entry.ok_or_else(|| OrderRefusal::Unknown { what: "log entry", name: index.to_string() })?;
+        let keys = KeySet::new([self.desk.parts.issuer.public()]);
+        let record = VerifiedRecord::verify(&entry.bytes, self.desk.domain(), &keys)?;
+        Ok((entry, record))
+    }
+
+    /// The decision that an entry came from; none when it was refused before there was evidence.
+    async fn decision(&self, entry: &Entry) -> Result<Option<Decision>, OrderRefusal> {
+        let subjects = self.desk.parts.log.subjects_of(entry.index).await?;
+        let Some(name) = subjects.iter().find_map(|subject| subject.strip_prefix(DECISION_PREFIX)) else {
+            return Ok(None);
+        };
+        let digest = name.parse().map_err(|_| OrderRefusal::Bug(format!("decision {name} has no digest")))?;
+        Ok(Some(Decision::from_kept(&self.blob("decision", &digest).await?)?))
+    }
+
+    async fn remake(&self, decision: Decision) -> Result<Remade, OrderRefusal> {
+        let trust = self.trust(&decision.trust).await?;
+        let evidence = Evidence::decode(self.blob("evidence", &decision.evidence).await?).map_err(unreadable)?;
+        let enrolment = Enrolment::from_cbor(&self.blob("enrolment", &decision.enrolment).await?).map_err(unreadable)?;
+        let enrolled = EnrolledTpm::verify(&enrolment, trust.anchors(), decision.now).map_err(unreadable)?;
+        let endorsements = Endorsements::Tpm(TpmEndorsement {
+            enrolled: Arc::new(enrolled),
+            clock: decision.clock,
+            node_key: None,
+        });
+        let challenge: Challenge =
+            cbor::from_slice(&self.blob("challenge", &decision.challenge).await?, Caps::bytes(KEPT_CAP_BYTES))?;
+        let asks = match &decision.asked {
+            None => Asking::Nothing,
+            Some(asked) => Asking::Execute(Box::new(self.execution(asked).await?)),
+        };
+        let challenge_digest = decision.challenge;
+        let case = Case { evidence, endorsements, challenge, challenge_digest, asks, now: decision.now };
+        Ok(Remade { case, trust, decision })
+    }
+
+    async fn execution(&self, asked: &AskedFor) -> Result<Execution, OrderRefusal> {
+        let cose = evidence_store::get_signed(&self.desk.parts.store, &asked.intent).await?;
+        let unknown = || OrderRefusal::Unknown { what: "intent", name: asked.intent.to_string() };
+        let payload = evidence::cose::claimed_payload(&cose.ok_or_else(unknown)?).map_err(unreadable)?;
+        Ok(Execution {
+            intent: Intent::decode(&payload)?,
+            intent_digest: asked.intent,
+            keys: asked.keys.iter().map(|(name, labels)| (name.clone(), labels.clone())).collect(),
+            renewal: asked.renewal,
+        })
+    }
+
+    /// What was judged by then, each part found by the digest that the decision names.
+    async fn trust(&self, inputs: &TrustInputs) -> Result<policy::Trust, OrderRefusal> {
+        let set: AnchorSet =
+            cbor::from_slice(&self.blob("trust anchors", &inputs.anchors).await?, Caps::bytes(KEPT_CAP_BYTES))?;
+        let anchors = if inputs.lab { TrustAnchors::lab_accepting_simulated(set) } else { TrustAnchors::new(set) };
+        let mut sets = Vec::with_capacity(inputs.reference_sets.len());
+        for in_force in &inputs.reference_sets {
+            let set = self.governor.references_by_digest(&in_force.set).await?;
+            sets.push(match in_force.grace_until {
+                None => InForce::active(set),
+                Some(until) => InForce::in_grace(set, until),
+            });
+        }
+        Ok(policy::Trust::new(
+            anchors.map_err(unreadable)?,
+            ReferenceValues::new(sets)?,
+            self.governor.policy_by_digest(&inputs.policy).await?,
+            GovernanceBasis { state: inputs.state, epoch: inputs.epoch },
+        ))
+    }
+
+    /// Made again, the result must hash to what the log says, byte for byte.
+    fn replayed(&self, remade: &Remade, body: &RecordBody) -> Result<Value, OrderRefusal> {
+        let now_build = build();
+        let judged = judge::judge(&remade.case, &remade.trust);
+        let (logged, again) = match (body, &judged) {
+            (
+                RecordBody::Authorization { result, .. } | RecordBody::Renewal { result, .. },
+                Ok(judgement),
+            ) => {
+                let made = attestation_result(&judgement.affirmed, &remade.trust, self.desk.domain())
+                    .and_then(|made| made.to_cwt(&self.desk.parts.issuer))
+                    .map_err(|error| OrderRefusal::Bug(error.to_string()))?;
+                (result.to_string(), Sha256Digest::of(&made).to_string())
+            }
+            (RecordBody::Authorization { result, .. } | RecordBody::Renewal { result, .. }, Err(denial)) => {
+                (result.to_string(), denial.code().to_owned())
+            }
+            (RecordBody::Denial { code, .. }, Err(denial)) => (code.as_str().to_owned(), denial.code().to_owned()),
+            (RecordBody::Denial { code, .. }, Ok(_)) => (code.as_str().to_owned(), "affirmed".to_owned()),
+            _ => return Err(OrderRefusal::Malformed("this entry is not a decision".to_owned())),
+        };
+        Ok(json!({
+            "same": logged == again,
+            "logged": logged,
+            "again": again,
+            "build": now_build,
+            "build_then": remade.decision.build,
+            "trust": remade.trust.digest(),
+        }))
+    }
+}
+
+/// Every failure, the one that decided first.
+fn failures(remade: &Remade) -> Vec<Denial> {
+    let (case, trust) = (&remade.case, &remade.trust);
+    let Err(deciding) = judge::judge(case, trust) else { return Vec::new() };
+    let mut all = policy::explain::explain(&case.evidence, &case.endorsements, &case.challenge, trust, case.now);
+    if all.first().map(Denial::code) != Some(deciding.code()) {
+        all.insert(0, deciding);
+    }
+    all
+}
+
+#[tonic::async_trait]
+impl Judgements for DeskJudgements {
+    async fn explain(&self, index: u64, replay: bool) -> Result<Value, OrderRefusal> {
+        let (entry, verified) = self.record(index).await?;
+        let record = verified.record();
+        let mut document = json!({
+            "entry": index,
+            "kind": record.kind().name(),
+            "node": record.node,
+            "at": record.at,
+            "subject": record.subject,
+            "parents": record.parents,
+        });
+        let Some(decision) = self.decision(&entry).await? else {
+            if let (RecordBody::Denial { code, .. }, Some(fields)) = (&record.body, document.as_object_mut()) {
+                fields.insert("decision".to_owned(), json!("denied"));
+                fields.insert("failures".to_owned(), json!([{"code": code.as_str(), "hint": EARLY}]));
+            }
+            return Ok(document);
+        };
+        let remade = self.remake(decision).await?;
+        let failures = failures(&remade);
+        let verdict = if failures.is_empty() {
+            json!({"decision": "affirmed", "checks": evidence_checks(&remade)})
+        } else {
+            json!(DeniedJson::new(&failures))
+        };
+        if let (Some(fields), Value::Object(more)) = (document.as_object_mut(), verdict) {
+            fields.extend(more);
+            fields.insert("inputs".to_owned(), inputs(&remade.decision));
+            if replay {
+                fields.insert("replay".to_owned(), self.replayed(&remade, &record.body)?);
+            }
+        }
+        Ok(document)
+    }
+
+    async fn capture(&self, node: &NodeId) -> Result<(Value, String), OrderRefusal> {
+        let unknown = |what| OrderRefusal::Unknown { what, name: node.to_string() };
+        let known = nodes::find(&self.desk.parts.store, node).await?.ok_or_else(|| unknown("node"))?;
+        let captured = self.desk.parts.log.entries_about(&format!("capture:{node}")).await?;
+        let newest = captured.last().ok_or_else(|| unknown("captured evidence of node"))?;
+        let (_, record) = self.record(newest.index).await?;
+        let RecordBody::Capture { evidence } = &record.record().body else {
+            return Err(OrderRefusal::Bug(format!("entry {} is no capture", newest.index)));
+        };
+        let evidence = Evidence::decode(self.blob("evidence", evidence).await?).map_err(unreadable)?;
+        let at = record.record().at;
+        let trust = self.desk.trust().map_err(|fault| OrderRefusal::Malformed(fault.to_string()))?;
+        let enrolment = self.blob("enrolment", &known.identity.enrolment).await?;
+        let enrolment = Enrolment::from_cbor(&enrolment).map_err(unreadable)?;
+        let enrolled = EnrolledTpm::verify(&enrolment, trust.anchors(), at).map_err(unreadable)?;
+        let endorsements = Endorsements::Tpm(TpmEndorsement {
+            enrolled: Arc::new(enrolled),
+            clock: clock_before(&evidence)?,
+            node_key: None,
+        });
+        let authentic = verify(&evidence, &endorsements, trust.anchors(), at).map_err(unreadable)?;
+        let id = ItemName::new(node.as_str()).map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
+        let versions = self.governor.list_references().await?;
+        let newest_version = versions.iter().filter(|set| set.name == id.as_str()).map(|set| set.version).max();
+        let header = CaptureHeader {
+            environment: id.clone(),
+            id,
+            version: newest_version.unwrap_or(0).saturating_add(1),
+            domain: self.desk.domain().clone(),
+            node: node.to_string(),
+            now: at,
+            lifetime_s: CAPTURED_LIFETIME_S,
+        };
+        let proposal =
+            capture(&ObservedTpm::of(authentic.tpm()), header).map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
+        let document = json!({
+            "node": node,
+            "entry": newest.index,
+            "name": proposal.set().id(),
+            "version": proposal.set().version(),
+            "registers": proposal.set().tpm().pcrs(),
+            "observed_only": proposal.observed_only(),
+            "next": "read it, then `verifier refs import FILE --signer KEY` and `verifier refs activate NAME --signer KEY`",
+        });
+        let text = proposal.to_toml().map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
+        Ok((document, text))
+    }
+}
+
+/// Captured evidence was judged when it came, its clock included; later evidence moved the clock on since.
+fn clock_before(evidence: &Evidence) -> Result<ClockState, OrderRefusal> {
+    let Evidence::Tpm(tpm) = evidence;
+    let clock = Attest::read(tpm.parts().quote).map_err(unreadable)?.clock;
+    Ok(ClockState { last_clock_ms: clock.clock_ms.saturating_sub(1), ..ClockState::at(clock) })
+}
+
+fn evidence_checks(remade: &Remade) -> Vec<&'static str> {
+    judge::judge(&remade.case, &remade.trust)
+        .map(|judgement| judgement.affirmed.ledger().checks().map(evidence::ledger::CheckId::name).collect())
+        .unwrap_or_default()
+}
+
+fn inputs(decision: &Decision) -> Value {
+    json!({
+        "evidence": decision.evidence,
+        "enrolment": decision.enrolment,
+        "challenge": decision.challenge,
+        "anchors": decision.trust.anchors,
+        "policy": decision.trust.policy,
+        "reference_sets": decision.trust.reference_sets.iter().map(|set| set.set).collect::<Vec<_>>(),
+        "state": decision.trust.state,
+        "epoch": decision.trust.epoch,
+        "now": decision.now,
+    })
+}
+
+fn unreadable(error: impl std::fmt::Display) -> OrderRefusal {
+    OrderRefusal::Malformed(format!("what the decision was made from no longer reads: {error}"))
+}
+
+/// What is said of a refusal before evidence.
+const EARLY: &str = "refused before evidence was asked for; the node's state and lineage are in `verifier node show`";
