@@ -84,13 +84,11 @@ impl DeskJudgements {
     async fn remake(&self, decision: Decision) -> Result<Remade, OrderRefusal> {
         let trust = self.trust(&decision.trust).await?;
         let evidence = Evidence::decode(self.blob("evidence", &decision.evidence).await?).map_err(unreadable)?;
-        let enrolment = Enrolment::from_cbor(&self.blob("enrolment", &decision.enrolment).await?).map_err(unreadable)?;
+        let enrolment =
+            Enrolment::from_cbor(&self.blob("enrolment", &decision.enrolment).await?).map_err(unreadable)?;
         let enrolled = EnrolledTpm::verify(&enrolment, trust.anchors(), decision.now).map_err(unreadable)?;
-        let endorsements = Endorsements::Tpm(TpmEndorsement {
-            enrolled: Arc::new(enrolled),
-            clock: decision.clock,
-            node_key: None,
-        });
+        let endorsements =
+            Endorsements::Tpm(TpmEndorsement { enrolled: Arc::new(enrolled), clock: decision.clock, node_key: None });
         let challenge: Challenge =
             cbor::from_slice(&self.blob("challenge", &decision.challenge).await?, Caps::bytes(KEPT_CAP_BYTES))?;
         let asks = match &decision.asked {
@@ -140,10 +138,7 @@ impl DeskJudgements {
         let now_build = build();
         let judged = judge::judge(&remade.case, &remade.trust);
         let (logged, again) = match (body, &judged) {
-            (
-                RecordBody::Authorization { result, .. } | RecordBody::Renewal { result, .. },
-                Ok(judgement),
-            ) => {
+            (RecordBody::Authorization { result, .. } | RecordBody::Renewal { result, .. }, Ok(judgement)) => {
                 let made = attestation_result(&judgement.affirmed, &remade.trust, self.desk.domain())
                     .and_then(|made| made.to_cwt(&self.desk.parts.issuer))
                     .map_err(|error| OrderRefusal::Bug(error.to_string()))?;
@@ -248,8 +243,8 @@ impl Judgements for DeskJudgements {
             now: at,
             lifetime_s: CAPTURED_LIFETIME_S,
         };
-        let proposal =
-            capture(&ObservedTpm::of(authentic.tpm()), header).map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
+        let proposal = capture(&ObservedTpm::of(authentic.tpm()), header)
+            .map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
         let document = json!({
             "node": node,
             "entry": newest.index,

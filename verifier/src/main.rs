@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use verifier::cli::{
-    ConfigArgs, ExplainArgs, InitArgs, KeysArgs, LogArgs, NodeArgs, PolicyArgs, ProofArgs, RefsArgs, RevokeArgs, ServeArgs,
+    ConfigArgs, ExplainArgs, InitArgs, KeysArgs, LogArgs, NodeArgs, PolicyArgs, ProofArgs, RefsArgs, RevokeArgs,
+    ServeArgs,
 };
 use verifier::evidence_cli::{self, EvidenceArgs};
 

@@ -23,7 +23,7 @@ mod signing;
 
 pub use self::{
     config::ConfigArgs, explain::ExplainArgs, init::InitArgs, keys::KeysArgs, log::LogArgs, node::NodeArgs,
-    policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs, revoke::RevokeArgs,
+    policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs, revoke::RevokeArgs, serve::ServeArgs,
 };
 
 /// Exit codes, the same for every verb (0 is done or affirmed).

@@ -163,10 +163,7 @@ fn listeners(config: &Config, state: &StateFolder) -> Listeners {
         nodes: config.listen.nodes,
         admin: config.listen.admin,
         names: config.listen.names.clone(),
-        caps: ConnectionCaps {
-            total: config.limits.connections,
-            per_address: config.limits.connections_per_address,
-        },
+        caps: ConnectionCaps { total: config.limits.connections, per_address: config.limits.connections_per_address },
         state: state.path().to_owned(),
     }
 }
