@@ -235,7 +235,7 @@ impl Judgements for DeskJudgements {
         let versions = self.governor.list_references().await?;
         let newest_version = versions.iter().filter(|set| set.name == id.as_str()).map(|set| set.version).max();
         let header = CaptureHeader {
-            environment: id.clone(),
+            environment: environment(trust.inputs.lab)?,
             id,
             version: newest_version.unwrap_or(0).saturating_add(1),
             domain: self.desk.domain().clone(),
@@ -257,6 +257,12 @@ impl Judgements for DeskJudgements {
         let text = proposal.to_toml().map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
         Ok((document, text))
     }
+}
+
+/// The environment that the shipped policies of such a domain permit; whoever reads the proposal may name another.
+fn environment(lab: bool) -> Result<ItemName, OrderRefusal> {
+    let name = if lab { "lab" } else { "production" };
+    ItemName::new(name).map_err(|error| OrderRefusal::Bug(error.to_string()))
 }
 
 /// Captured evidence was judged when it came, its clock included; later evidence moved the clock on since.
