@@ -210,7 +210,8 @@ pub struct PcrReference {
 }
 
 /// One event that a PCR's log must (or may) hold. A PCR that has any is judged
-/// event by event: every event must be referenced, every reference must occur.
+/// event by event: every event must be referenced, every reference must occur. Order and repetition are not judged
+/// so; where they matter, the PCR has a whole value as well.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventReference {
@@ -232,7 +233,7 @@ pub struct EventReference {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImaReferences {
-    /// Paths not judged: exact, or a directory ending in `/`.
+    /// Paths not judged at all: exact, or a directory ending in `/`. Whoever can write there runs what they like.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
     /// Allowed files.

@@ -8,41 +8,7 @@ use firmware_refs::{
     signed::{SignedSet, SignedSetError, sign},
 };
 
-const SET: &str = r#"
-id = "rack"
-version = 3
-domain = "a.example"
-environment = "lab"
-issued_at = "2026-11-22T00:00:00Z"
-not_before = "2026-11-22T00:00:00Z"
-not_after = "2027-11-22T00:00:00Z"
-reason = "kernel 6.1.128"
-
-[tpm]
-bank = "sha256"
-pcrs = [0, 4, 10]
-require_event_log = true
-require_ima_log = true
-platforms = { accept = "enrolled" }
-firmware = [{ manufacturer = "id:49424D00", floor = "2019102300163636", source = "vendor bulletin" }]
-deny = [{ manufacturer = "id:49424D00", from = "0000000000000000", to = "2019102300163635", advisory = "CVE-2023-1017", dated = "2026-11-22T00:00:00Z" }]
-
-[[tpm.pcr]]
-index = 0
-accept = [{ digest = "sha256:1111111111111111111111111111111111111111111111111111111111111111", source = "OVMF 2022.11" }]
-
-[[tpm.event]]
-pcr = 4
-type = "EV_EFI_BOOT_SERVICES_APPLICATION"
-description = "systemd-boot"
-accept = [{ digest = "sha256:2222222222222222222222222222222222222222222222222222222222222222", source = "systemd-boot 252" }]
-
-[tpm.ima]
-exclude = ["/run/", "/etc/mtab"]
-[[tpm.ima.file]]
-path = "/usr/bin/true"
-accept = [{ digest = "sha256:3333333333333333333333333333333333333333333333333333333333333333", source = "coreutils 9.1" }]
-"#;
+const SET: &str = include_str!("../example.toml");
 
 fn with(from: &str, to: &str) -> Result<ReferenceValueSet, SetError> {
     assert!(SET.contains(from), "{from}");
@@ -102,7 +68,8 @@ fn one_defect_and_the_set_does_not_load() {
 #[test]
 fn a_typing_error_is_reported_with_its_line() {
     let refused = with("index = 0", "index = \"zero\"").unwrap_err().to_string();
-    assert!(refused.contains("line 21"), "{refused}");
+    let line = SET.lines().position(|line| line.starts_with("index = 0")).unwrap() + 1;
+    assert!(refused.contains(&format!("line {line},")), "{refused}");
 }
 
 #[test]
@@ -171,4 +138,33 @@ fn a_version_is_one_content_for_ever() {
     let domain = DomainName::new("a.example").unwrap();
     let changed = SignedSet::open(&[sign(&changed, &key).unwrap()], &domain, &authority).unwrap();
     assert!(matches!(state.stage(&changed, why, UnixSeconds(0)), Err(LifecycleError::VersionReused { .. })));
+}
+
+mod hostile {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_changed_byte_is_refused_or_means_another_set(at in 0usize..2000, to in any::<u8>()) {
+            let set = ReferenceValueSet::from_toml(SET).unwrap();
+            let mut bytes = set.to_cbor().unwrap();
+            let at = at % bytes.len();
+            prop_assume!(bytes[at] != to);
+            bytes[at] = to;
+            if let Ok(read) = ReferenceValueSet::from_cbor(&bytes) {
+                prop_assert_ne!(read.digest(), set.digest());
+            }
+        }
+
+        #[test]
+        fn cut_text_never_panics(length in 0usize..3000) {
+            let length = length.min(SET.len());
+            prop_assume!(SET.is_char_boundary(length));
+            let _: Result<_, _> = ReferenceValueSet::from_toml(&SET[..length]);
+        }
+    }
 }

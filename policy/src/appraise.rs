@@ -8,15 +8,17 @@ use evidence::{
     challenge::Challenge,
     cose::PublicKey,
     digest::{Digest, Sha256Digest},
-    ledger::CheckLedger,
+    ledger::{CheckId, CheckLedger},
     names::NodeId,
     time::UnixSeconds,
     tpm::{CertifiedNodeKey, ClockState, Name, PcrValues, appraisal::TpmClaims, ek::EkEndorser},
 };
 use firmware_refs::{Matched, denial::ReferenceName, document::MakerName, observed::maker, text::FirmwareVersion};
 
+use serde::Serialize;
+
 use crate::claims::{Claims, Question, ReferenceClaims, TpmFacts};
-use crate::denial::PolicyDenial;
+use crate::denial::{PolicyDenial, ReferenceText};
 use crate::engine::Rule;
 use crate::set::{PolicyName, PolicySet};
 
@@ -25,11 +27,23 @@ use crate::set::{PolicyName, PolicySet};
 pub struct Affirmed {
     claims: Claims,
     rules: Vec<Rule>,
-    ledger: CheckLedger,
+    complete: Complete,
     challenge: Challenge,
     judged_at: UnixSeconds,
     basis: Basis,
     machine: TpmMachine,
+}
+
+/// Exactly the required checks passed. Made only by [`Complete::of`], and [`Affirmed`] needs one.
+#[derive(Clone, Copy, Debug)]
+struct Complete(CheckLedger);
+
+impl Complete {
+    /// A check that is missing was never made; one that nobody asked for says that the two sides disagree about
+    /// what this evidence is.
+    fn of(passed: CheckLedger, required: CheckLedger) -> Result<Self, PolicyDenial> {
+        if passed == required { Ok(Self(passed)) } else { Err(PolicyDenial::ChecksIncomplete { passed, required }) }
+    }
 }
 
 /// Digests of what a verdict was reached by.
@@ -85,10 +99,7 @@ impl PolicySet {
     /// [`PolicyDenial::ChecksIncomplete`] unless exactly the required checks passed; then whatever the set says.
     pub fn appraise(&self, matched: Matched<'_>, now: UnixSeconds) -> Result<Affirmed, PolicyDenial> {
         let bound = matched.bound();
-        let (passed, required) = (matched.ledger(), bound.required());
-        if passed != required {
-            return Err(PolicyDenial::ChecksIncomplete { passed, required });
-        }
+        let complete = Complete::of(matched.ledger(), bound.required())?;
         let EvidenceClaims::Tpm(tpm) = bound.claims();
         let claims = self.claims(&matched, tpm, now);
         let permitted = self.ask_at(&Question::Attest { claims: claims.clone() }, now)?;
@@ -104,7 +115,7 @@ impl PolicySet {
         Ok(Affirmed {
             claims,
             rules: permitted.rules().to_vec(),
-            ledger: passed,
+            complete,
             challenge: bound.challenge().clone(),
             judged_at: now,
             basis,
@@ -208,7 +219,7 @@ impl Affirmed {
     /// The checks that passed: exactly those required.
     #[must_use]
     pub const fn ledger(&self) -> CheckLedger {
-        self.ledger
+        self.complete.0
     }
 
     /// The challenge that the evidence answered.
@@ -233,5 +244,53 @@ impl Affirmed {
     #[must_use]
     pub const fn machine(&self) -> &TpmMachine {
         &self.machine
+    }
+
+    /// The verdict as it leaves the program (DESIGN.md §12).
+    #[must_use]
+    pub fn to_json(&self) -> AffirmedJson<'_> {
+        AffirmedJson {
+            decision: "affirmed",
+            claims: &self.claims,
+            rules: &self.rules,
+            checks: self.ledger().checks().map(CheckId::name).collect(),
+            reference: ReferenceText::of_values(&self.basis.reference),
+            policy: ReferenceText::of_policy(&self.basis.policy),
+            pcr_digest: self.machine.pcr_digest.map(|digest| digest.to_string()),
+            evidence: self.basis.evidence,
+        }
+    }
+}
+
+/// An affirmed appraisal as JSON: `{"decision":"affirmed","claims":{...},...}`.
+#[derive(Clone, Debug, Serialize)]
+pub struct AffirmedJson<'a> {
+    decision: &'static str,
+    claims: &'a Claims,
+    rules: &'a [Rule],
+    checks: Vec<&'static str>,
+    reference: ReferenceText,
+    policy: ReferenceText,
+    pcr_digest: Option<String>,
+    evidence: Sha256Digest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_check_too_few_or_too_many_denies() {
+        let all = CheckLedger::of(&CheckId::all().collect::<Vec<_>>());
+        assert!(Complete::of(all, all).is_ok());
+        assert!(Complete::of(CheckLedger::EMPTY, all).is_err());
+        for check in CheckId::all() {
+            let but_one = CheckLedger::of(&CheckId::all().filter(|c| *c != check).collect::<Vec<_>>());
+            for (passed, required) in [(but_one, all), (all, but_one)] {
+                let Err(PolicyDenial::ChecksIncomplete { .. }) = Complete::of(passed, required) else {
+                    panic!("{check:?}");
+                };
+            }
+        }
     }
 }

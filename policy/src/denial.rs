@@ -174,7 +174,7 @@ impl PolicyDenial {
                 (action(a), format!("error in {}: {what}", rule.id), Vec::new(), hint)
             }
         };
-        let reference = self.set().map(|name| ReferenceText::of_policy(name));
+        let reference = self.set().map(ReferenceText::of_policy);
         Failure { code: self.code(), claim, got, accepted, reference, hint }
     }
 }
@@ -252,11 +252,11 @@ pub struct ReferenceText {
 }
 
 impl ReferenceText {
-    fn of_values(name: &ReferenceName) -> Self {
+    pub(crate) fn of_values(name: &ReferenceName) -> Self {
         Self { id: name.id.to_string(), version: name.version, signer: name.signer() }
     }
 
-    fn of_policy(name: &PolicyName) -> Self {
+    pub(crate) fn of_policy(name: &Arc<PolicyName>) -> Self {
         let signers: Vec<_> = name.signers.iter().map(ToString::to_string).collect();
         Self { id: name.id.to_string(), version: name.version, signer: signers.join(" ") }
     }

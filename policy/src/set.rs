@@ -19,8 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema::{Action, Names, schema};
 
-/// Largest policy set.
+/// Largest policy text.
 pub const SET_CAP_BYTES: usize = 256 * 1024;
+
+/// Largest signed form: the text and what stands around it.
+pub const DOCUMENT_CAP_BYTES: usize = SET_CAP_BYTES + 4096;
 
 /// Most policies in one set: each is evaluated on every request.
 pub const POLICIES_CAP: usize = 256;
@@ -153,7 +156,7 @@ impl PolicySet {
         authority: &Authority,
     ) -> Result<Self, PolicySetError> {
         let signed = authority.verify(Purpose::PolicySet, domain, signatures)?;
-        let document: PolicyDocument = cbor::from_slice(signed.payload(), Caps::bytes(SET_CAP_BYTES))?;
+        let document: PolicyDocument = cbor::from_slice(signed.payload(), Caps::bytes(DOCUMENT_CAP_BYTES))?;
         if &document.domain != domain {
             return Err(PolicySetError::OtherDomain { got: document.domain, wanted: domain.clone() });
         }

@@ -13,7 +13,7 @@ use evidence::{
     time::UnixSeconds,
 };
 use policy::{
-    Denial, DenialClass, PolicyDenial,
+    Denial, DenialClass, PolicyDenial, Trust,
     claims::Question,
     decide,
     denial::{DeniedJson, PolicyDenialKind},
@@ -32,6 +32,8 @@ fn a_genuine_machine_is_affirmed() {
     assert!(!affirmed.claims().simulated);
     assert_eq!(affirmed.rules()[0].id, "attest-lab");
     assert_eq!(affirmed.machine().node.as_str(), "node-1");
+    let json = serde_json::to_value(affirmed.to_json()).unwrap();
+    assert_eq!((&json["decision"], &json["claims"]["tpm"]["secure_boot"]), (&"affirmed".into(), &true.into()));
     assert!(explain(&world.evidence, &world.endorsements, &world.challenge, &world.trust, world.now).is_empty());
 }
 
@@ -55,6 +57,29 @@ fn each_step_refuses_its_own_defect() {
     let not_allowed = World::of(&Machine::default(), no);
     let denial = not_allowed.decide().unwrap_err();
     assert_eq!((denial.class(), denial.code()), (DenialClass::Policy, "policy.forbidden"));
+}
+
+#[test]
+fn a_simulated_machine_is_for_labs_alone() {
+    let machine = Machine::default();
+    let mut anchors = machine.authority.anchor_set();
+    anchors.simulated_tpm_roots = std::mem::take(&mut anchors.tpm_roots);
+    let anchors = evidence::TrustAnchors::lab_accepting_simulated(anchors).unwrap();
+    let (enrolment, _) = machine.enrol().unwrap();
+    let enrolled = evidence::tpm::EnrolledTpm::verify(&enrolment, &anchors, machine.now).unwrap();
+    let endorsements = evidence::Endorsements::Tpm(machine.endorsement(enrolled));
+    let judged_by = |cedar: &str| {
+        let world = World::of(&machine, cedar);
+        let basis = world.trust.governance();
+        let (values, policy) = (world.trust.reference_values().clone(), world.trust.policy().clone());
+        let trust = Trust::new(anchors.clone(), values, policy, basis);
+        let verdict = decide(&world.evidence, &endorsements, &world.challenge, &trust, world.now);
+        verdict.map(|affirmed| AttestationResult::new(&affirmed, &trust, &issuance()).unwrap())
+    };
+    let result = judged_by(LAB).unwrap();
+    assert_eq!(result.ear().submods["tpm"].vector.hardware, None, "nobody says that it is genuine");
+    let Denial::Policy(denial) = judged_by(include_str!("../default.cedar")).unwrap_err() else { panic!() };
+    assert_eq!(denial.rule().unwrap().id, "no-simulated-hardware");
 }
 
 #[test]
