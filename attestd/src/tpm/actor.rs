@@ -116,6 +116,8 @@ impl<T: TpmTransport> Owner<T> {
                 Fate::Reconnect => self.device = None,
             }
             if self.pulse.given_up() {
+                // Dropping the connection would flush its handles, which may be another owner's by now.
+                std::mem::forget(self.device.take());
                 return;
             }
         }
