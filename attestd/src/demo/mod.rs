@@ -4,6 +4,8 @@
 //! command. The parts are public because tests start the same ones.
 
 pub mod event_log;
+#[cfg(test)]
+mod faults;
 mod machine;
 mod stage;
 mod story;

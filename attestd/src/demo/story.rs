@@ -15,7 +15,7 @@ type Told<T> = Result<T, DemoFault>;
 
 /// Tells it, one act after the other.
 pub(super) async fn tell(stage: &Stage, out: &mut (dyn Write + Send)) -> Told<()> {
-    let mut story = Story { stage, out, begun: Instant::now() };
+    let mut story = Story::new(stage, out);
     let (mut machine, verifier) = story.prepare().await?;
     let node = story.start_node(WATCH_SELDOM_MS).await?;
     story.trust_what_runs_now().await?;
@@ -39,13 +39,18 @@ pub(super) async fn tell(stage: &Stage, out: &mut (dyn Write + Send)) -> Told<()
     story.stop(node, verifier, machine).await
 }
 
-struct Story<'a> {
+/// The teller, and what it has seen so far.
+pub(super) struct Story<'a> {
     stage: &'a Stage,
     out: &'a mut (dyn Write + Send),
     begun: Instant,
 }
 
-impl Story<'_> {
+impl<'a> Story<'a> {
+    pub(super) fn new(stage: &'a Stage, out: &'a mut (dyn Write + Send)) -> Self {
+        Self { stage, out, begun: Instant::now() }
+    }
+
     fn head(&mut self, text: &str) -> Told<()> {
         self.line(format_args!("\n== {text}"))
     }
@@ -61,7 +66,7 @@ impl Story<'_> {
     }
 
     /// A domain, its verifier, a machine, an execution key: everything before the node itself runs.
-    async fn prepare(&mut self) -> Told<(Machine, Child)> {
+    pub(super) async fn prepare(&mut self) -> Told<(Machine, Child)> {
         let machine = Machine::manufacture(self.stage).await?;
         self.say(format_args!(
             "software TPM made and started (swtpm, pid {}), {} measured boot events extended",
@@ -113,7 +118,7 @@ impl Story<'_> {
         Ok(finish(command).await?.status.success().then_some(()))
     }
 
-    async fn start_node(&mut self, watch_interval_ms: u32) -> Told<Child> {
+    pub(super) async fn start_node(&mut self, watch_interval_ms: u32) -> Told<Child> {
         let mut run: Command = self.stage.attestd(&["run"]);
         run.env("ATTESTD_WATCH_INTERVAL_MS", watch_interval_ms.to_string());
         let node = self.stage.start(run, "attestd.log")?;
@@ -134,7 +139,7 @@ impl Story<'_> {
     }
 
     /// The operator takes what this machine measures now as reference values, and signs them.
-    async fn trust_what_runs_now(&mut self) -> Told<()> {
+    pub(super) async fn trust_what_runs_now(&mut self) -> Told<()> {
         let (set, signer) = (self.stage.text("references.toml"), self.signer());
         self.stage
             .until("the node's capture", async || self.answers(&["refs", "capture", NODE, "--out", &set]).await)
@@ -154,7 +159,7 @@ impl Story<'_> {
     }
 
     /// Phases 1 to 6: the workload uses its key, and the lease is renewed with fresh evidence.
-    async fn run_until_renewed(&mut self) -> Told<(Watched, Workload)> {
+    pub(super) async fn run_until_renewed(&mut self) -> Told<(Watched, Workload)> {
         let mut execution = Watched::start(self.stage, &["--key", KEY, "--", "sh", "-c", WORKLOAD])?;
         let mut evidence = String::new();
         let mut workload = Workload::default();
@@ -343,9 +348,9 @@ impl Story<'_> {
 
 /// What is remembered of a workload.
 #[derive(Default)]
-struct Workload {
-    artifact: String,
-    pid: String,
+pub(super) struct Workload {
+    pub(super) artifact: String,
+    pub(super) pid: String,
 }
 
 fn refuse_refusals(seen: &Seen) -> Told<()> {
@@ -400,5 +405,5 @@ const LEASE_MS: u32 = 2_400;
 /// Long enough that a renewal notices first.
 const WATCH_SELDOM_MS: u32 = 60_000;
 const WATCH_OFTEN_MS: u32 = 200;
-const HALTED_EXIT_CODE: i32 = 5;
+pub(super) const HALTED_EXIT_CODE: i32 = 5;
 const DENIED_EXIT_CODE: i32 = 3;

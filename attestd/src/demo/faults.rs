@@ -1,0 +1,123 @@
+//! End to end, with the demo's machine: what ends an execution, and what a daemon that was killed may still do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use serde_json::Value;
+use tokio::process::Child;
+
+use super::machine::Machine;
+use super::stage::Stage;
+use super::story::{HALTED_EXIT_CODE, Story};
+use super::watched::{Seen, Watched};
+
+/// Programs as the workspace builds them: beside the folder that tests are built in.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().and_then(|deps| deps.parent()).unwrap().join(name);
+    assert!(path.is_file(), "{} is not built: `cargo build --workspace --bins`", path.display());
+    path
+}
+
+/// A machine, its domain and its daemon, with one workload running under a lease.
+struct Scene {
+    stage: Stage,
+    machine: Machine,
+    _verifier: Child,
+    node: Child,
+    execution: Watched,
+    workload: Pid,
+    artifact: String,
+}
+
+/// Tells the story as far as the first renewal, silently; `watch_interval_ms` is how often the daemon looks at its TPM.
+async fn running(watch_interval_ms: u32) -> Scene {
+    let stage = Stage::new(program("attestd"), program("verifier"), false).unwrap();
+    let mut out = std::io::sink();
+    let mut story = Story::new(&stage, &mut out);
+    let (machine, verifier) = story.prepare().await.map_err(|fault| fault.with_logs(&stage)).unwrap();
+    let node = story.start_node(watch_interval_ms).await.map_err(|fault| fault.with_logs(&stage)).unwrap();
+    story.trust_what_runs_now().await.map_err(|fault| fault.with_logs(&stage)).unwrap();
+    let (execution, workload) = story.run_until_renewed().await.map_err(|fault| fault.with_logs(&stage)).unwrap();
+    let pid = Pid::from_raw(workload.pid.parse().unwrap()).unwrap();
+    let artifact = workload.artifact;
+    Scene { stage, machine, _verifier: verifier, node, execution, workload: pid, artifact }
+}
+
+/// Waits for the end of a process that is not a child of ours; how long that took at most is `within`.
+fn gone(pid: Pid, within: Duration) -> bool {
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let mut wait = [PollFd::new(&pidfd, PollFlags::IN)];
+    poll(&mut wait, Some(&within.try_into().unwrap())).unwrap() == 1
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap()
+}
+
+async fn ends_with(mut execution: Watched, code: &str) {
+    let exit = execution.until(|seen| seen.is("exit"), |_: &Seen| Ok(())).await.unwrap();
+    assert_eq!(exit.field("halt_code"), code);
+    assert_eq!(execution.exit_code().await.unwrap(), HALTED_EXIT_CODE);
+}
+
+const SOON: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_daemon_takes_its_workload_along_and_must_attest_anew() {
+    let Scene { stage, node, workload, artifact, machine: _machine, _verifier, execution: _execution } =
+        running(60_000).await;
+    kill_process(pid_of(&node), Signal::KILL).unwrap();
+    assert!(gone(workload, SOON), "the workload outlived attestd");
+    drop(node);
+    let mut out = std::io::sink();
+    let mut story = Story::new(&stage, &mut out);
+    let _node = story.start_node(60_000).await.map_err(|fault| fault.with_logs(&stage)).unwrap();
+    let status = stage.ask_attestd(&["status"], 0).await.unwrap();
+    let held = status.pointer("/executions").and_then(Value::as_array).map(Vec::len);
+    assert_eq!(held, Some(0), "a lease survived the daemon: {status}");
+    let (_execution, again) = story.run_until_renewed().await.map_err(|fault| fault.with_logs(&stage)).unwrap();
+    assert_ne!(again.artifact, artifact, "the old authorization was used again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tpm_that_is_gone_halts_with_its_own_reason() {
+    let Scene { machine, workload, execution, stage: _stage, node: _node, _verifier, .. } = running(100).await;
+    kill_process(Pid::from_raw(i32::try_from(machine.pid()).unwrap()).unwrap(), Signal::KILL).unwrap();
+    assert!(gone(workload, SOON), "the workload outlived the TPM");
+    ends_with(execution, "halt.device_lost").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tpm_reset_halts_with_its_own_reason() {
+    let Scene { mut machine, workload, execution, stage, node: _node, _verifier, .. } = running(100).await;
+    machine.reboot(&stage).await.unwrap();
+    assert!(gone(workload, SOON), "the workload outlived the TPM's reset");
+    ends_with(execution, "halt.tpm_reset").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_daemon_does_not_prolong_a_lease() {
+    let Scene { node, workload, stage: _stage, machine: _machine, _verifier, execution: _execution, .. } =
+        running(60_000).await;
+    let pid = pid_of(&node);
+    kill_process(pid, Signal::STOP).unwrap();
+    let died = gone(workload, SOON);
+    kill_process(pid, Signal::CONT).unwrap();
+    assert!(died, "the workload outlived its lease while attestd was stopped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_story_is_told() {
+    let output =
+        tokio::process::Command::new(program("attestd")).arg("demo").kill_on_drop(true).output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    for line in
+        ["halted (halt.refused_at_renewal)", "halted (halt.pcr_changed)", "verifies offline", "nothing is left running"]
+    {
+        assert!(text.contains(line), "no {line:?} in {text}");
+    }
+}
