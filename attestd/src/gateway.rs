@@ -85,6 +85,7 @@ impl Gateway {
         let (stderr, stderr_writer) = io::pipe()?;
         let (started_sender, started) = oneshot::channel();
         let (ended_sender, ended) = watch::channel(None);
+        let (frozen_sender, frozen) = watch::channel(None);
         let preparation = Preparation {
             program: self.settings.program.clone(),
             orders: order_end.try_clone()?,
@@ -99,11 +100,11 @@ impl Gateway {
         // One thread per execution, for as long as it lasts: the control channel is read by blocking.
         std::thread::Builder::new()
             .name("supervisor".to_owned())
-            .spawn(move || attend(preparation, started_sender, &ended_sender))?;
+            .spawn(move || attend(preparation, started_sender, &frozen_sender, &ended_sender))?;
         let supervisor = started.await.map_err(|_| GatewayError::SupervisorLost)??;
         let stdout = pipe::Receiver::from_owned_fd(stdout.into())?;
         let stderr = pipe::Receiver::from_owned_fd(stderr.into())?;
-        Ok(Running::new(supervisor, order_end, stdout, stderr, ended))
+        Ok(Running::new(supervisor, order_end, (stdout, stderr), frozen, ended))
     }
 
     fn make_cgroup(&self) -> Result<Option<String>, GatewayError> {
@@ -170,6 +171,7 @@ pub(crate) struct Supervisor {
 fn attend(
     preparation: Preparation,
     started: oneshot::Sender<Result<Supervisor, GatewayError>>,
+    frozen: &watch::Sender<Option<u32>>,
     ended: &watch::Sender<Option<Ended>>,
 ) {
     let orders = match preparation.orders.try_clone() {
@@ -184,7 +186,7 @@ fn attend(
         let _ = control::send(&orders, &Order::Kill, &[]); // whoever asked for it is gone
     }
     let Some(mut child) = child else { return };
-    let reported = if running { last_report(&orders) } else { None };
+    let reported = if running { last_report(&orders, Some(frozen)) } else { None };
     drop(orders);
     // The channel is closed or the last report is in: the supervisor has nothing left to do but exit.
     if reported.is_none() && running {
@@ -243,13 +245,13 @@ fn begin(preparation: Preparation, child: &mut Option<Child>) -> Result<Supervis
         Some((Report::Started { pid: workload_pid }, _)) => {
             if let Err(changed) = workload.executable.verify_unchanged() {
                 let _ = control::send(&orders, &Order::Kill, &[]);
-                let _ = last_report(&orders);
+                let _ = last_report(&orders, None);
                 return Err(changed.into());
             }
             Ok(Supervisor { pid, pidfd, workload_pid })
         }
         Some((Report::NotStarted { what }, _)) => Err(GatewayError::NotStarted { what }),
-        Some((Report::Ended(_), _)) | None => Err(GatewayError::SupervisorLost),
+        Some((Report::Frozen { .. } | Report::Ended(_), _)) | None => Err(GatewayError::SupervisorLost),
     }
 }
 
@@ -258,10 +260,13 @@ fn supervisors() -> MutexGuard<'static, BTreeSet<i32>> {
 }
 
 /// Blocks until the supervisor reports the end; none if it dies first.
-fn last_report(orders: &OwnedFd) -> Option<Ended> {
+fn last_report(orders: &OwnedFd, frozen: Option<&watch::Sender<Option<u32>>>) -> Option<Ended> {
     loop {
         match control::receive::<Report>(orders) {
             Ok(Some((Report::Ended(ended), _))) => return Some(ended),
+            Ok(Some((Report::Frozen { processes }, _))) => {
+                frozen.into_iter().for_each(|frozen| drop(frozen.send_replace(Some(processes))));
+            }
             Ok(Some((Report::Started { .. } | Report::NotStarted { .. }, _))) => {}
             Ok(None) | Err(_) => return None,
         }

@@ -37,8 +37,8 @@ use self::link::Link;
 use self::refused::Refused;
 use crate::clock::unix_now;
 use crate::collect::{Collected, Collector};
-use crate::config::{Config, DomainConfig};
-use crate::gateway::{ExecutionKey, Gateway};
+use crate::config::{Config, DomainConfig, HaltAction};
+use crate::gateway::{ExecutionKey, Gateway, Running};
 use crate::halt_store::HaltStore;
 use crate::journal::Journal;
 use crate::outbox::{Outbox, RecordKind, Unsent};
@@ -100,6 +100,8 @@ pub struct Node {
     acknowledged: broadcast::Sender<(u64, u64)>,
     executions: Mutex<Executions>,
     watching: Watching,
+    /// Halted workloads that stand still.
+    frozen: Mutex<Vec<Running>>,
     last_evidence: Mutex<Option<Sha256Digest>>,
     captured: Mutex<BTreeSet<DomainName>>,
 }
@@ -175,6 +177,7 @@ impl Node {
             acknowledged: broadcast::Sender::new(64),
             executions: Mutex::default(),
             watching: Watching { watch, running: Mutex::default(), next: AtomicU64::new(0) },
+            frozen: Mutex::default(),
             last_evidence: Mutex::new(None),
             captured: Mutex::default(),
         };
@@ -195,6 +198,17 @@ impl Node {
 
     const fn kills_by_cgroup(&self) -> bool {
         self.config.halt.cgroup.is_some()
+    }
+
+    const fn freezes(&self) -> bool {
+        match self.config.halt.action {
+            HaltAction::Kill => false,
+            HaltAction::Freeze => true,
+        }
+    }
+
+    fn keep_frozen(&self, running: Running) {
+        lock(&self.frozen).push(running);
     }
 
     async fn connect(&self, domain: &DomainName) -> Result<Connection, Refused> {

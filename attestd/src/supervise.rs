@@ -74,7 +74,9 @@ fn supervise_on(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(), Stri
         control::receive(channel).map_err(|error| error.to_string())?.ok_or("the daemon is gone")?;
     let start = match order {
         Order::Start(start) => start,
-        Order::Deadline { .. } | Order::Kill => return Err("ordered something else before the start".to_owned()),
+        Order::Deadline { .. } | Order::Freeze | Order::Kill => {
+            return Err("ordered something else before the start".to_owned());
+        }
     };
     let deadline = Deadline::new().map_err(|errno| format!("lease timer: {errno}"))?;
     deadline.set(start.ends_at_boottime_ms).map_err(|errno| format!("lease timer: {errno}"))?;
@@ -141,6 +143,7 @@ fn watch(
     cgroup: Option<&str>,
 ) -> Ended {
     let mut outcome = None;
+    let mut frozen = false;
     let cause = loop {
         let mut sources = [
             PollFd::new(&channel, PollFlags::IN),
@@ -156,7 +159,7 @@ fn watch(
         }
         let [order, lost, due, exited] = sources.map(|source| !source.revents().is_empty());
         reap_all(workload.pid, &mut outcome);
-        if due {
+        if due && !frozen {
             break EndCause::DeadlineReached;
         }
         if exited || outcome.is_some() {
@@ -165,24 +168,69 @@ fn watch(
         if lost {
             break EndCause::DaemonLost;
         }
-        if order && let Some(cause) = follow(channel, deadline) {
-            break cause;
+        if order {
+            match follow(channel, deadline, cgroup) {
+                Followed::On => {}
+                Followed::Frozen => frozen = true,
+                Followed::End(cause) => break cause,
+            }
         }
     };
     let killed = kill_all(cgroup, Some((workload.pid, &mut outcome)));
     Ended { outcome: outcome.unwrap_or(Outcome::Unobserved), cause, killed }
 }
 
-/// Follows one order; gives the cause if it ends the execution. What is not understood ends it too.
-fn follow(channel: BorrowedFd<'_>, deadline: &Deadline) -> Option<EndCause> {
+/// What an order came to.
+enum Followed {
+    /// The execution goes on.
+    On,
+    /// It stands still from now on.
+    Frozen,
+    /// It ends.
+    End(EndCause),
+}
+
+/// Follows one order. What is not understood, or cannot be done, ends the execution.
+fn follow(channel: BorrowedFd<'_>, deadline: &Deadline, cgroup: Option<&str>) -> Followed {
     match control::receive::<Order>(channel) {
         Ok(Some((Order::Deadline { at_boottime_ms }, _))) => match deadline.set(at_boottime_ms) {
-            Ok(()) => None,
-            Err(_) => Some(EndCause::Killed),
+            Ok(()) => Followed::On,
+            Err(_) => Followed::End(EndCause::Killed),
         },
-        Ok(Some((Order::Kill | Order::Start(_), _))) => Some(EndCause::Killed),
-        Ok(None) | Err(_) => Some(EndCause::DaemonLost),
+        Ok(Some((Order::Freeze, _))) => {
+            let report = cgroup.and_then(freeze).map(|processes| Report::Frozen { processes });
+            // The timer stays due once it is: it is moved out of the way, or the loop would spin.
+            let parked = deadline.set(u64::MAX / 2);
+            match report.filter(|_| parked.is_ok()).map(|report| control::send(channel, &report, &[])) {
+                Some(Ok(())) => Followed::Frozen,
+                Some(Err(_)) | None => Followed::End(EndCause::Killed),
+            }
+        }
+        Ok(Some((Order::Kill | Order::Start(_), _))) => Followed::End(EndCause::Killed),
+        Ok(None) | Err(_) => Followed::End(EndCause::DaemonLost),
     }
+}
+
+/// cgroup v2, "cgroup.freeze" and "cgroup.events": asks, and waits until the kernel says that all stand still.
+fn freeze(cgroup: &str) -> Option<u32> {
+    let cgroup = Path::new(cgroup);
+    std::fs::write(cgroup.join("cgroup.freeze"), "1").ok()?;
+    let mut events = File::open(cgroup.join("cgroup.events")).ok()?;
+    let limit = Timespec { tv_sec: FREEZE_TIMEOUT_S, tv_nsec: 0 };
+    loop {
+        let mut text = String::new();
+        std::io::Seek::rewind(&mut events).ok()?;
+        events.read_to_string(&mut text).ok()?;
+        if text.lines().any(|line| line == "frozen 1") {
+            break;
+        }
+        // The file signals POLLPRI when it changes (cgroup-v2, "Basic Operations").
+        if poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&limit)).ok()? == 0 {
+            return None;
+        }
+    }
+    let members = std::fs::read_to_string(cgroup.join("cgroup.procs")).ok()?;
+    u32::try_from(members.lines().count()).ok()
 }
 
 /// Kills until no descendant is left, and says how many it was.
@@ -259,6 +307,7 @@ pub fn forbid_core_dumps() -> rustix::io::Result<()> {
 }
 
 const LAUNCH_TIMEOUT_S: i64 = 5;
+const FREEZE_TIMEOUT_S: i64 = 1;
 const LAUNCH_ERROR_CAP_BYTES: u64 = 4096;
 /// Orphans that were adopted and ended are reaped at least this often.
 const REAP_INTERVAL_S: i64 = 10;

@@ -224,11 +224,41 @@ fn a_cgroup_is_killed_as_a_whole_and_removed() {
     assert!(!is_alive(&orphan) && !Path::new(&cgroup).exists());
 }
 
+#[test]
+fn a_frozen_workload_stands_still_past_its_lease_until_it_is_killed() {
+    let Some(cgroup) = writable_cgroup() else {
+        println!("no writable cgroup v2 here: not tested");
+        return;
+    };
+    let mut supervised = start("sleep 600 & echo $!; wait", &[], 300, Some(cgroup.clone()));
+    let workload = supervised.started().to_string();
+    let child = supervised.line();
+    let channel = supervised.channel.as_ref().unwrap();
+    control::send(channel, &Order::Freeze, &[]).unwrap();
+    assert_eq!(supervised.report(), Some(Report::Frozen { processes: 2 }));
+    let leased = Instant::now();
+    while leased.elapsed() < Duration::from_millis(500) {
+        assert!(is_alive(&workload) && is_alive(&child));
+    }
+    control::send(channel, &Order::Kill, &[]).unwrap();
+    assert_eq!(supervised.ended().cause, EndCause::Killed);
+    assert!(!is_alive(&workload) && !is_alive(&child) && !Path::new(&cgroup).exists());
+}
+
+#[test]
+fn what_cannot_be_frozen_is_killed() {
+    let supervised = start("exec sleep 600", &[], 60_000, None);
+    let workload = supervised.started().to_string();
+    control::send(supervised.channel.as_ref().unwrap(), &Order::Freeze, &[]).unwrap();
+    assert_eq!(supervised.ended().cause, EndCause::Killed);
+    assert!(!is_alive(&workload));
+}
+
 fn writable_cgroup() -> Option<String> {
     let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
         .into_iter()
         .find(|root| Path::new(root).join("cgroup.procs").exists())?;
-    let cgroup = format!("{root}/attestd-test-{}", std::process::id());
+    let cgroup = format!("{root}/attestd-test-{}-{:?}", std::process::id(), std::thread::current().id());
     std::fs::create_dir(&cgroup).ok()?;
     Some(cgroup)
 }

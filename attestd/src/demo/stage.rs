@@ -1,7 +1,6 @@
 //! The demo's folder and the programs that run in it.
 
 use std::fs::{DirBuilder, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -174,14 +173,6 @@ fn document(doing: &str, output: Output, code: i32) -> Result<Value, DemoFault> 
         ));
     }
     serde_json::from_str(&text).map_err(|error| DemoFault::new(doing, format_args!("{error} in {text:?}")))
-}
-
-/// Ports that nobody listens on now.
-pub(super) fn free_addresses() -> Result<[SocketAddr; 2], DemoFault> {
-    let doing = |error| DemoFault::new("finding free ports", error);
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let (first, second) = (bind().map_err(doing)?, bind().map_err(doing)?);
-    Ok([first.local_addr().map_err(doing)?, second.local_addr().map_err(doing)?])
 }
 
 /// Folder of the domain's verifier.

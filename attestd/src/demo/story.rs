@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use super::machine::{DOMAIN, Machine, NODE, SOON, node_config, node_toml};
-use super::stage::{ATTESTD_STATE, DemoFault, Stage, VERIFIER_STATE, finish, free_addresses};
+use super::stage::{ATTESTD_STATE, DemoFault, Stage, VERIFIER_STATE, finish};
 use super::watched::{Seen, Watched, short};
 
 type Told<T> = Result<T, DemoFault>;
@@ -73,17 +73,18 @@ impl<'a> Story<'a> {
             machine.pid(),
             machine.events()
         ))?;
-        let [enrolment, nodes] = free_addresses()?.map(|address| address.to_string());
         let root = Machine::manufacturer_root(self.stage).display().to_string();
+        // Port 0: the service says where it listens.
+        let any = "127.0.0.1:0";
         let init = [
             "init",
             "--lab",
             "--domain",
             DOMAIN,
             "--listen-enrolment",
-            &enrolment,
+            any,
             "--listen-nodes",
-            &nodes,
+            any,
             "--simulated-root",
             &root,
         ];
@@ -91,7 +92,8 @@ impl<'a> Story<'a> {
         let mut serve = self.stage.verifier(&["serve"]);
         serve.env("VERIFIER_LEASE_LENGTH_MS", LEASE_MS.to_string());
         let verifier = self.stage.start(serve, "verifier.log")?;
-        self.stage.until("the verifier's start", async || self.answers(&["node", "list"]).await).await?;
+        let addresses = self.stage.until("the verifier's start", async || Ok(self.addresses())).await?;
+        let (nodes, enrolment) = (string(&addresses, &["/nodes"])?, string(&addresses, &["/enrolment"])?);
         self.say(format_args!("domain {DOMAIN}: keys made, verifier serves, leases last {LEASE_MS} ms"))?;
 
         self.stage.write("ledger.secret", SECRET)?;
@@ -110,6 +112,12 @@ impl<'a> Story<'a> {
         expect("enrol", &enrolled, "/decision", "affirmed")?;
         self.say(format_args!("node {NODE} enrolled: its TPM proved endorsement key and attestation key"))?;
         Ok((machine, verifier))
+    }
+
+    /// Written once everything listens.
+    fn addresses(&self) -> Option<Value> {
+        let bytes = std::fs::read(self.stage.path(VERIFIER_STATE).join("addresses.json")).ok()?;
+        serde_json::from_slice(&bytes).ok()
     }
 
     async fn answers(&self, arguments: &[&str]) -> Told<Option<()>> {

@@ -17,6 +17,7 @@ pub struct Running {
     supervisor: Supervisor,
     orders: OwnedFd,
     outputs: Option<(pipe::Receiver, pipe::Receiver)>,
+    frozen: watch::Receiver<Option<u32>>,
     ended: watch::Receiver<Option<Ended>>,
 }
 
@@ -24,11 +25,11 @@ impl Running {
     pub(super) const fn new(
         supervisor: Supervisor,
         orders: OwnedFd,
-        stdout: pipe::Receiver,
-        stderr: pipe::Receiver,
+        outputs: (pipe::Receiver, pipe::Receiver),
+        frozen: watch::Receiver<Option<u32>>,
         ended: watch::Receiver<Option<Ended>>,
     ) -> Self {
-        Self { supervisor, orders, outputs: Some((stdout, stderr)), ended }
+        Self { supervisor, orders, outputs: Some(outputs), frozen, ended }
     }
 
     /// The workload's first process.
@@ -59,6 +60,19 @@ impl Running {
                 Err(_) => unobserved,
             }
         }
+    }
+
+    /// Stops every process of it where it stands and says how many; none if that cannot be done, and then it is ended. It
+    /// stays so until this hold on it is dropped, or the daemon dies: then it is killed.
+    pub async fn freeze(&self) -> Option<u32> {
+        let mut frozen = self.frozen.clone();
+        if control::send(&self.orders, &Order::Freeze, &[]).is_ok()
+            && let Ok(Ok(processes)) = tokio::time::timeout(FREEZE_GRACE, frozen.wait_for(Option::is_some)).await
+        {
+            return *processes;
+        }
+        self.kill().await;
+        None
     }
 
     /// Ends it and everything that descends from it, with or without its supervisor's help.
@@ -93,5 +107,7 @@ impl Drop for Running {
 
 /// A supervisor that lives answers within a few milliseconds.
 const KILL_GRACE: Duration = Duration::from_millis(250);
+/// As long as the supervisor waits for the kernel, and a little.
+const FREEZE_GRACE: Duration = Duration::from_millis(1_250);
 const KILL_PASSES: u32 = 100;
 const KILL_PAUSE: Duration = Duration::from_millis(2);

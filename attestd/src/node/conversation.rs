@@ -140,8 +140,7 @@ impl<'a> Conversation<'a> {
                 Ok(())
             }
             Err(broken) => {
-                let lost = Refused::fault("fault.verifier_unreachable", &broken);
-                reply.send(Reply::Refused(if broken.is_denial() { broken.clone() } else { lost }));
+                reply.send(Reply::Refused(broken.clone()));
                 Err(broken)
             }
         }

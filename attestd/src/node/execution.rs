@@ -64,6 +64,8 @@ pub(crate) struct Execution {
     workload: Option<Workload>,
     running: Option<Running>,
     ended: Option<Ended>,
+    /// Processes that stand still.
+    frozen: Option<u32>,
     /// Newest accepted authorization by domain.
     accepted: BTreeMap<DomainName, Accepted>,
     /// The TPM's key that each domain's newest authorization is bound to.
@@ -100,6 +102,7 @@ impl Execution {
             workload: Some(workload),
             running: None,
             ended: None,
+            frozen: None,
             accepted: BTreeMap::new(),
             node_keys: BTreeMap::new(),
             keys_held: 0,
@@ -192,6 +195,7 @@ impl Execution {
                     return Some(LeaseEvent::WorkloadEnded(NOT_STARTED_EXIT_CODE));
                 }
             }
+            LeaseAction::Kill if self.freezes() => self.freeze().await,
             LeaseAction::Kill => self.kill().await,
             // Wrapped keys never left this process unopened; the opened ones ended with the workload's memory.
             LeaseAction::WipeKeys => self.accepted.values_mut().for_each(|accepted| accepted.keys.clear()),
@@ -293,6 +297,23 @@ impl Execution {
         Ok(())
     }
 
+    /// A halt may freeze instead of kill, if the node is configured so; an ordinary end never does.
+    const fn freezes(&self) -> bool {
+        matches!(self.lease.state(), LeaseState::Halted { .. }) && self.node.freezes()
+    }
+
+    async fn freeze(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        match running.freeze().await {
+            Some(processes) => {
+                tracing::warn!(processes, "the workload is frozen until readmission or the end of the daemon");
+                self.frozen = Some(processes);
+                self.node.keep_frozen(running);
+            }
+            None => self.ended = Some(running.ended().await),
+        }
+    }
+
     async fn kill(&mut self) {
         if let Some(running) = self.running.take() {
             let ended = running.kill().await;
@@ -324,7 +345,11 @@ impl Execution {
         }
     }
 
-    fn stopped(&mut self) -> Stopped {
+    fn stopped(&self) -> Stopped {
+        if let Some(processes) = self.frozen {
+            let killed = Killed { intent: self.intent.digest, by: KilledBy::Freeze, processes };
+            return Stopped { artifacts: self.artifacts(), killed, keys_wiped: 0 };
+        }
         let ended = self.ended.as_ref();
         let by = match (ended.map(|ended| ended.cause), self.node.kills_by_cgroup()) {
             (None | Some(EndCause::WorkloadExited), _) => KilledBy::AlreadyEnded,

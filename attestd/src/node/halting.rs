@@ -234,6 +234,7 @@ impl Node {
                 self.remember_seen(&domain.name, &seen)?;
                 self.halt_record.send_replace(None);
                 self.halted.send_replace(None);
+                lock(&self.frozen).clear(); // dropped, so killed: nobody is to thaw what ran before
                 lock(&self.captured).clear(); // what the machine is now, is what the domains should know
                 tracing::warn!(epoch, "readmitted");
             }

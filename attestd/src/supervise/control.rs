@@ -27,6 +27,8 @@ pub enum Order {
         /// CLOCK_BOOTTIME.
         at_boottime_ms: u64,
     },
+    /// Stop every process of it where it stands, for forensics; only with a cgroup. The lease's end no longer counts.
+    Freeze,
     /// End it now.
     Kill,
 }
@@ -62,6 +64,11 @@ pub enum Report {
     NotStarted {
         /// What failed, for the operator.
         what: String,
+    },
+    /// Every process of it stands still.
+    Frozen {
+        /// How many.
+        processes: u32,
     },
     /// Everything that descended from the workload is gone.
     Ended(Ended),

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use attestd::cli::{Common, Outcome};
 use attestd::clock::unix_now;
 use attestd::collect::Collector;
-use attestd::config::{Config, HaltAction};
+use attestd::config::Config;
 use attestd::gateway::{Gateway, GatewaySettings};
 use attestd::node::{DomainIdentity, Node, Parts};
 use attestd::state::StateDir;
@@ -59,7 +59,6 @@ fn parts(config: Config, state: StateDir) -> anyhow::Result<Parts> {
             authority: grant.authority,
         });
     }
-    anyhow::ensure!(config.halt.action == HaltAction::Kill, "halt.action = \"freeze\" is not supported yet");
     let tpm = Tpm::open(&config.tpm)?;
     // The TPM is not asked here: a node without one can still report the halt that losing it was.
     let ak = AttestationKey::saved(&state)?;
