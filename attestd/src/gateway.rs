@@ -265,7 +265,9 @@ fn last_report(orders: &OwnedFd, frozen: Option<&watch::Sender<Option<u32>>>) ->
         match control::receive::<Report>(orders) {
             Ok(Some((Report::Ended(ended), _))) => return Some(ended),
             Ok(Some((Report::Frozen { processes }, _))) => {
-                frozen.into_iter().for_each(|frozen| drop(frozen.send_replace(Some(processes))));
+                if let Some(frozen) = frozen {
+                    frozen.send_replace(Some(processes));
+                }
             }
             Ok(Some((Report::Started { .. } | Report::NotStarted { .. }, _))) => {}
             Ok(None) | Err(_) => return None,

@@ -152,13 +152,25 @@ impl<'a> Story<'a> {
         self.stage
             .until("the node's capture", async || self.answers(&["refs", "capture", NODE, "--out", &set]).await)
             .await?;
+        // A captured set is a proposal: what kind of machine this is, the operator says.
+        let proposal = String::from_utf8_lossy(&self.stage.read("references.toml")?).into_owned();
+        let set_text = proposal.replace(&format!("environment = \"{NODE}\""), "environment = \"demo\"");
+        self.stage.write("references.toml", set_text.as_bytes())?;
         let imported = self.stage.ask_verifier(&["refs", "import", &set, "--signer", &signer], 0).await?;
-        let name = string(&imported, &["/name", "/id", "/set/name"])?;
-        self.stage
-            .ask_verifier(&["refs", "activate", &name, "--signer", &signer, "--reason", "first boot of the demo"], 0)
-            .await?;
+        let name = string(&imported, &["/name", "/id"])?;
+        let reason = ["--reason", "first boot of the demo"];
+        let activate = [["refs", "activate", &name, "--signer", &signer].as_slice(), &reason].concat();
+        self.stage.ask_verifier(&activate, 0).await?;
         self.say(format_args!(
             "reference values \"{name}\" captured from the node, signed by the policy authority, active"
+        ))?;
+        self.stage.write("demo.cedar", POLICY)?;
+        let policy = self.stage.text("demo.cedar");
+        let activate =
+            [["policy", "activate", &policy, "--name", "lab", "--signer", &signer].as_slice(), &reason].concat();
+        self.stage.ask_verifier(&activate, 0).await?;
+        self.say(format_args!(
+            "policy signed and active in place of the lab's: only environment \"demo\", only the key \"{KEY}\""
         ))
     }
 
@@ -402,6 +414,8 @@ async fn terminate(mut child: Child, name: &str) -> Told<()> {
 }
 
 const KEY: &str = "ledger";
+/// Denies what it does not name.
+const POLICY: &[u8] = include_bytes!("demo.cedar");
 /// Known to the demo, so that it can tell that the workload really has it.
 const SECRET: &[u8] = b"a secret of thirty-two bytes....";
 /// Reads its key from the descriptor it was given and prints what only its holder can: SHA-256(key ‖ number).

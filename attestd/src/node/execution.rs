@@ -298,7 +298,7 @@ impl Execution {
     }
 
     /// A halt may freeze instead of kill, if the node is configured so; an ordinary end never does.
-    const fn freezes(&self) -> bool {
+    fn freezes(&self) -> bool {
         matches!(self.lease.state(), LeaseState::Halted { .. }) && self.node.freezes()
     }
 
