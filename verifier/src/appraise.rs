@@ -15,10 +15,11 @@ use policy::result::{AttestationResult, Issuance, ResultFault};
 use policy::{Affirmed, Denial};
 
 use crate::decision::{Decision, build};
-use crate::desk::{Asks, Desk, Request};
+use crate::desk::Desk;
 use crate::endorsements::Unendorsed;
 use crate::evidence_store::BlobKind;
 use crate::fault::Fault;
+use crate::intake::{Asks, Request};
 use crate::judge::{self, Asking, Case, Execution, Judgement};
 use crate::keys;
 

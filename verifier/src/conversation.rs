@@ -15,8 +15,9 @@ use wire::bounded::node::NodeRequest;
 use wire::proto::{self, verifier_message::Message as Answer};
 
 use crate::challenges::Outstanding;
-use crate::desk::{Desk, Recorded, Request};
+use crate::desk::{Desk, Recorded};
 use crate::fault::Fault;
+use crate::intake::Request;
 use crate::live::{Push, Seat};
 use crate::refusal::{ProtocolDenial, Refused};
 

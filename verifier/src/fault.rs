@@ -121,7 +121,11 @@ impl From<KeyFault> for Fault {
     fn from(fault: KeyFault) -> Self {
         match fault {
             KeyFault::Store(error) => error.into(),
-            other => Self::KeyUnavailable { what: other.to_string() },
+            KeyFault::Unknown(_)
+            | KeyFault::BadLabel
+            | KeyFault::BadSecret
+            | KeyFault::Sealed(_)
+            | KeyFault::Crypto(_) => Self::KeyUnavailable { what: fault.to_string() },
         }
     }
 }
