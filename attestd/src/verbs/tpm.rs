@@ -207,8 +207,10 @@ fn print_text(document: &Value) -> anyhow::Result<()> {
 fn write_parts(directory: &Path, collected: &Collected, ak: &AttestationKey) -> anyhow::Result<()> {
     let parts = collected.evidence.parts();
     let bank = collected.values.bank().name();
-    let pcrs: String =
-        collected.values.iter().map(|(pcr, value)| format!("PCR {bank} {pcr} {}\n", value.hex())).collect();
+    // The text of tpm2_pcrread(1).
+    let values =
+        collected.values.iter().map(|(pcr, value)| format!("    {pcr:<2}: 0x{}\n", value.hex().to_uppercase()));
+    let pcrs = format!("  {bank}:\n{}", values.collect::<String>());
     let files: [(&str, Option<&[u8]>); 9] = [
         ("quote.bin", Some(parts.quote)),
         ("quote.sig", Some(parts.signature)),
