@@ -10,22 +10,56 @@ use verifier::log::{AuditReport, CheckpointSigner, OpenOptions, Opened, audit_wh
 use verifier::store::{Database, StoreError, create};
 
 pub(crate) struct Bed {
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) folder: Folder,
     pub(crate) url: String,
+}
+
+/// A folder that goes away with the bed, or one that does not.
+pub(crate) enum Folder {
+    Ours(tempfile::TempDir),
+    Theirs(PathBuf),
+}
+
+impl Folder {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Ours(folder) => folder.path(),
+            Self::Theirs(folder) => folder,
+        }
+    }
 }
 
 impl Bed {
     pub(crate) async fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", folder.path().join("verifier.db").display());
+        Self::new_sqlite(Folder::Ours(tempfile::tempdir().unwrap())).await
+    }
+
+    #[allow(dead_code, reason = "used by one of the two test programs")]
+    pub(crate) async fn sqlite_in(folder: &Path) -> Self {
+        Self::new_sqlite(Folder::Theirs(folder.to_owned())).await
+    }
+
+    /// One that another process made.
+    #[allow(dead_code, reason = "used by one of the two test programs")]
+    pub(crate) fn existing(folder: &Path) -> Self {
+        let folder = Folder::Theirs(folder.to_owned());
+        Self { url: Self::sqlite_url(&folder), folder }
+    }
+
+    async fn new_sqlite(folder: Folder) -> Self {
+        let url = Self::sqlite_url(&folder);
         Self::at(folder, url).await
     }
 
-    pub(crate) async fn postgres(server: &Postgres, name: &str) -> Self {
-        Self::at(tempfile::tempdir().unwrap(), server.database(name)).await
+    fn sqlite_url(folder: &Folder) -> String {
+        format!("sqlite://{}", folder.path().join("verifier.db").display())
     }
 
-    async fn at(folder: tempfile::TempDir, url: String) -> Self {
+    pub(crate) async fn postgres(server: &Postgres, name: &str) -> Self {
+        Self::at(Folder::Ours(tempfile::tempdir().unwrap()), server.database(name)).await
+    }
+
+    async fn at(folder: Folder, url: String) -> Self {
         create(&Database::at(&url).unwrap(), "a.example", "instance-1").await.unwrap();
         std::fs::create_dir(folder.path().join("tiles")).unwrap();
         Self { folder, url }
@@ -64,6 +98,7 @@ impl Bed {
     }
 
     /// Runs a statement behind the store's back.
+    #[allow(dead_code, reason = "used by one of the two test programs")]
     pub(crate) async fn tamper(&self, statement: &'static str) {
         use sqlx::Connection;
         let mut connection = sqlx::AnyConnection::connect(&self.url).await.unwrap();
@@ -96,10 +131,21 @@ impl Postgres {
             rustix::fs::chown(server.folder.path(), nobody, None).unwrap();
         }
         server.run("initdb", &["-D", &server.data(), "-U", "attestd", "-A", "trust", "-N", "-E", "UTF8"]);
-        let options = format!("-k {} -c listen_addresses= -c synchronous_commit=off", server.folder.path().display());
-        let log = server.folder.path().join("log").display().to_string();
-        server.run("pg_ctl", &["-D", &server.data(), "-o", &options, "-l", &log, "-w", "start"]);
+        server.go_on();
         Some(server)
+    }
+
+    /// Starts the server; its default is asynchronous commits, which we must not inherit.
+    pub(crate) fn go_on(&self) {
+        let options = format!("-k {} -c listen_addresses= -c synchronous_commit=off", self.folder.path().display());
+        let log = self.folder.path().join("log").display().to_string();
+        self.run("pg_ctl", &["-D", &self.data(), "-o", &options, "-l", &log, "-w", "start"]);
+    }
+
+    /// Stops the server as a crash would: no checkpoint, connections cut.
+    pub(crate) fn stop(&self) {
+        let data = self.data();
+        drop(self.command("pg_ctl").args(["-D", &data, "-m", "immediate", "-w", "stop"]).output());
     }
 
     pub(crate) fn database(&self, name: &str) -> String {
@@ -135,8 +181,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let data = self.data();
-        drop(self.command("pg_ctl").args(["-D", &data, "-m", "immediate", "-w", "stop"]).output());
+        self.stop();
     }
 }
 
