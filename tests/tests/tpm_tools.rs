@@ -2,16 +2,23 @@
 //! MakeCredential must agree with them. Skipped, saying so, where the tools are not installed.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::Path,
     process::{Command, Stdio},
 };
 
 use attestd::{config::Tcti, demo::swtpm::Swtpm};
+use der::Document;
 use evidence::{
-    digest::{Digest, HashAlg},
+    TrustAnchors,
+    anchors::{AnchorSet, RootPin},
+    digest::{Digest, HashAlg, Sha256Digest},
+    time::UnixSeconds,
     tpm::{
-        CertifiedNodeKey, PcrSet, PcrValues, Public, Quoted, VerifyingKey, make_credential, policy_pcr_digest,
+        CertifiedNodeKey, PcrSet, PcrValues, Public, Quoted, VerifyingKey,
+        ek::{EkCertificate, EkEndorser},
+        make_credential, policy_pcr_digest,
         template::{ak_template, ek_template},
     },
 };
@@ -24,6 +31,11 @@ struct Tools {
 
 impl Tools {
     fn start() -> Option<Self> {
+        Self::start_with(|_| {})
+    }
+
+    /// Starts swtpm on a state folder that `prepare` may fill first.
+    fn start_with(prepare: impl FnOnce(&Path)) -> Option<Self> {
         let there =
             |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if there("swtpm").is_err() || there("tpm2_activatecredential").is_err() {
@@ -33,6 +45,7 @@ impl Tools {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         fs::create_dir(&state).unwrap();
+        prepare(folder.path());
         let tpm = Swtpm::start(&state).unwrap();
         Some(Self { folder, tpm })
     }
@@ -176,4 +189,59 @@ fn a_node_key_of_a_tpm_is_certified_and_bound_to_the_policy_we_compute() {
     node_key.opens_only_at(&values, pcrs).unwrap();
     tools.run("tpm2_pcrextend 7:sha256=3333333333333333333333333333333333333333333333333333333333333333");
     assert_eq!(node_key.opens_only_at(&tools.pcrs(), pcrs).unwrap_err().code(), "evidence.node_key_policy");
+}
+
+/// Has swtpm_setup make EKs in `folder/state`, certified by an authority of its own in `folder/ca`.
+fn manufacture(folder: &Path) {
+    let path = folder.display();
+    fs::create_dir(folder.join("ca")).unwrap();
+    let authority = format!(
+        "statedir = {path}/ca\nsigningkey = {path}/ca/key.pem\nissuercert = {path}/ca/cert.pem\ncertserial = {path}/ca/serial\n"
+    );
+    fs::write(folder.join("localca.conf"), authority).unwrap();
+    fs::write(
+        folder.join("localca.options"),
+        "--platform-manufacturer test\n--platform-version 1\n--platform-model test\n",
+    )
+    .unwrap();
+    let setup = format!(
+        "create_certs_tool = /usr/bin/swtpm_localca\ncreate_certs_tool_config = {path}/localca.conf\n\
+         create_certs_tool_options = {path}/localca.options\n"
+    );
+    fs::write(folder.join("setup.conf"), setup).unwrap();
+    let output = Command::new("swtpm_setup")
+        .args(["--tpm2", "--create-ek-cert", "--overwrite", "--tpmstate"])
+        .arg(folder.join("state"))
+        .arg("--config")
+        .arg(folder.join("setup.conf"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "swtpm_setup: {}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn ek_certificates_that_swtpm_manufactures_are_accepted_in_a_lab_and_nowhere_else() {
+    if !Path::new("/usr/bin/swtpm_localca").exists() {
+        println!("skipped: swtpm-tools are not installed");
+        return;
+    }
+    let Some(tools) = Tools::start_with(manufacture) else { return };
+    let der = |name: &str| Document::from_pem(&String::from_utf8(tools.read(name)).unwrap()).unwrap().1.into_vec();
+    let (intermediate, root) = (der("ca/cert.pem"), der("ca/swtpm-localca-rootca-cert.pem"));
+    let pins = BTreeSet::from([RootPin::Certificate(Sha256Digest::of(&root))]);
+    let lab = AnchorSet { simulated_tpm_roots: pins.clone(), ..AnchorSet::default() };
+    assert!(TrustAnchors::new(lab.clone()).is_err());
+    let lab = TrustAnchors::lab_accepting_simulated(lab).unwrap();
+    let real = TrustAnchors::new(AnchorSet { tpm_roots: pins, ..AnchorSet::default() }).unwrap();
+    let at = UnixSeconds(4_102_444_800); // 2100: these certificates do not end
+    for (index, algorithm) in [("0x1c00002", "rsa"), ("0x1c00016", "ecc384")] {
+        tools.run(&format!("tpm2_nvread {index} -o ek.der"));
+        tools.run(&format!("tpm2_createek -G {algorithm} -c ek.ctx -u ek.pub"));
+        let (certificate, ek) = (tools.read("ek.der"), tools.read("ek.pub"));
+        let chain = [&certificate[..], &intermediate, &root];
+        let judged = EkCertificate::verify(&chain, &lab, at).unwrap();
+        judged.is_for(&Public::read(&ek).unwrap()).unwrap();
+        assert!(matches!(judged.endorsement().endorser(), EkEndorser::Simulated(_)), "{algorithm}");
+        assert_eq!(EkCertificate::verify(&chain, &real, at).unwrap_err().code(), "evidence.simulated_tpm");
+    }
 }
