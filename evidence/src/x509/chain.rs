@@ -58,6 +58,10 @@ pub(crate) fn walk(
             }
         }
         let unanchored = EvidenceDenial::ChainUnanchored { position, sha256: at.digest() };
+        // a root that is not pinned: nothing above it could be
+        if at.issuer == at.subject {
+            return Err(unanchored);
+        }
         let issuer = match issuers.next() {
             Some(issuer) => issuer,
             None => issuer_among(&known, at).ok_or(unanchored)?,
