@@ -1,4 +1,4 @@
-//! TPMS_ATTEST (TPM2 Library Part 2 §10.12.12): what a TPM signs. Strict: every byte is accounted for.
+//! TPMS_ATTEST (TPM2 Library Part 2, Attestation Structures): what a TPM signs. Strict: every byte is accounted for.
 
 use super::{pcr::PcrSelection, wire::Reader};
 use crate::EvidenceDenial;

@@ -6,7 +6,7 @@ use super::attest::ClockInfo;
 use crate::EvidenceDenial;
 
 /// What the verifier last accepted from one AK. Counters of different AKs are not comparable: the TPM obfuscates
-/// them per key (TPM2 Library Part 1 §36.7).
+/// them per key outside the platform and endorsement hierarchies (TPM2 Library Part 2, TPMS_CLOCK_INFO).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClockState {

@@ -1,4 +1,5 @@
-//! TPM2_MakeCredential without a TPM (TPM2 Library Part 1 §24, "Credential Protection", and annexes B.10.4, C.6.4).
+//! TPM2_MakeCredential without a TPM (TPM2 Library Part 1 §24, Credential Protection, and the secret sharing of
+//! its annexes B and C).
 //!
 //! Only the TPM that holds the EK's private part *and* an object of exactly the given Name can open the result.
 

@@ -34,7 +34,7 @@ pub enum EkEndorser {
     Operator,
 }
 
-/// What the EK certificate says the TPM is (TCG EK Credential Profile §3.2.9, subjectAltName).
+/// What the EK certificate says the TPM is (TCG EK Credential Profile, subjectAltName).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TpmMake {
     /// TPM manufacturer identifier, for example `id:53544D20`.
@@ -185,7 +185,7 @@ impl CertifiedKey {
     }
 }
 
-/// TCG EK Credential Profile §3.2: not an authority, usable to decrypt or agree keys, and an EK by its EKU.
+/// TCG EK Credential Profile, EK Certificate: not an authority, usable to decrypt or agree keys, and an EK by its EKU.
 fn judge_use(leaf: &Certificate<'_>) -> Result<(), EvidenceDenial> {
     let unmet = |what| Err(EvidenceDenial::CertificateConstraint { position: 0, what });
     let extensions = &leaf.extensions;

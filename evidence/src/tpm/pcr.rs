@@ -12,10 +12,10 @@ use crate::{
     digest::{Digest, HashAlg},
 };
 
-/// PCRs of a PC Client TPM (TCG PC Client Platform TPM Profile §4.6): 0 to 23.
+/// PCRs of a PC Client TPM (TCG PC Client Platform TPM Profile, PCR attributes): 0 to 23.
 pub const PCR_COUNT: u8 = 24;
 
-/// PCRs that software or a locality can reset while the machine runs (PC Client TPM Profile §4.6.2): 16 and 23
+/// PCRs that software or a locality can reset while the machine runs (the same table): 16 and 23
 /// by anyone, 17 to 22 by a dynamic launch. They say nothing about how the machine started.
 pub const RESETTABLE: PcrSet = PcrSet(0b1111_1111 << 16);
 
@@ -231,7 +231,7 @@ impl PcrValues {
         std::borrow::Cow::Owned(Self { bank: self.bank, values })
     }
 
-    /// Hash over the concatenated values of `pcrs`, ascending (TPM2 Library Part 1 §17.5, PCR selection digest).
+    /// Hash over the concatenated values of `pcrs`, ascending (TPM2 Library Part 2, TPMS_QUOTE_INFO).
     ///
     /// `alg` is the hash of the signing scheme for a quote and the nameAlg of the key for a policy, whatever the
     /// bank. `None` when a value is missing.
