@@ -1,13 +1,6 @@
 //! What tests share: machines made of software that send evidence of genuine form, so that a test can change
 //! one thing and expect one denial. Nothing but tests links this.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    reason = "a test that goes wrong here should stop at once"
-)]
+#![warn(missing_docs)]
 
 pub mod activation;
 pub mod authority;
