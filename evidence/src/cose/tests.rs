@@ -1,3 +1,7 @@
+use std::collections::BTreeMap;
+
+use coset::iana;
+
 use super::*;
 
 fn key(n: u8) -> SigningKey {
