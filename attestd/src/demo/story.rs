@@ -152,10 +152,6 @@ impl<'a> Story<'a> {
         self.stage
             .until("the node's capture", async || self.answers(&["refs", "capture", NODE, "--out", &set]).await)
             .await?;
-        // A captured set is a proposal: what kind of machine this is, the operator says.
-        let proposal = String::from_utf8_lossy(&self.stage.read("references.toml")?).into_owned();
-        let set_text = proposal.replace(&format!("environment = \"{NODE}\""), "environment = \"demo\"");
-        self.stage.write("references.toml", set_text.as_bytes())?;
         let imported = self.stage.ask_verifier(&["refs", "import", &set, "--signer", &signer], 0).await?;
         let name = string(&imported, &["/name", "/id"])?;
         let reason = ["--reason", "first boot of the demo"];
@@ -170,7 +166,7 @@ impl<'a> Story<'a> {
             [["policy", "activate", &policy, "--name", "lab", "--signer", &signer].as_slice(), &reason].concat();
         self.stage.ask_verifier(&activate, 0).await?;
         self.say(format_args!(
-            "policy signed and active in place of the lab's: only environment \"demo\", only the key \"{KEY}\""
+            "policy signed and active in place of the lab's: only environment \"lab\", only the key \"{KEY}\""
         ))
     }
 
