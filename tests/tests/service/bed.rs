@@ -212,10 +212,6 @@ impl Bed {
         CertificateDer::from(self.ca.0.clone())
     }
 
-    pub(crate) fn ca(&self) -> CertificateAuthority {
-        CertificateAuthority::open(domain(), &self.ca.0, &self.ca.1).unwrap()
-    }
-
     pub(crate) fn store(&self) -> &verifier::store::Store {
         &self.opened.store
     }
@@ -240,7 +236,8 @@ impl Bed {
         let database = Database::at(&url(&self.folder)).unwrap();
         let (tiles, signer) = (self.folder.path().join("tiles"), log_signer());
         let records = audit::fsck::LogAudit::new(domain(), evidence::cose::KeySet::new([issuer().public()]));
-        let report = verifier::log::audit_whole_log(&database, &tiles, &signer, Some(records), |_, _| {}).await.unwrap();
+        let report =
+            verifier::log::audit_whole_log(&database, &tiles, &signer, Some(records), |_, _| {}).await.unwrap();
         assert!(report.is_clean(), "{report:?}");
     }
 }
