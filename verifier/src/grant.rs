@@ -35,7 +35,12 @@ pub(crate) struct Grant {
 }
 
 pub(crate) enum Kind {
-    First { intent_cose: Vec<u8>, keys: Vec<proto::WrappedKey> },
+    First {
+        intent_cose: Vec<u8>,
+        keys: Vec<proto::WrappedKey>,
+        /// The record that granted the parent execution.
+        parent: Option<Sha256Digest>,
+    },
     Renewal,
 }
 
@@ -112,8 +117,8 @@ impl Grant {
         };
         nodes::see_clock(transaction, id, seen).await?;
         let (record, index) = match &self.kind {
-            Kind::First { intent_cose, .. } => {
-                self.intent(transaction, &mut chain, intent_cose).await?;
+            Kind::First { intent_cose, parent, .. } => {
+                self.intent(transaction, &mut chain, intent_cose, *parent).await?;
                 before = before.saturating_add(1);
                 self.step(transaction, &mut chain)?
             }
@@ -143,10 +148,11 @@ impl Grant {
         transaction: &mut Transaction<'_>,
         chain: &mut Chain<'_>,
         cose: &[u8],
+        parent: Option<Sha256Digest>,
     ) -> Result<(), NotGranted> {
         let intent = self.terms.intent;
         evidence_store::put_signed(transaction, BlobKind::Intent, cose).await?;
-        let also: Vec<_> = self.terms.attribution.parent.into_iter().collect();
+        let also: Vec<_> = parent.into_iter().collect();
         let record = chain.next(intent, &also, RecordBody::Intent { intent })?;
         transaction.append(self.entry(record))?;
         Ok(())

@@ -217,11 +217,22 @@ impl Desk {
 
     /// Terms of an artifact that we signed and kept. Rows are not trusted: the signature is checked again.
     pub(crate) async fn artifact_terms(&self, artifact: Sha256Digest) -> Result<Option<ArtifactTerms>, Fault> {
+        Ok(self.artifact(artifact).await?.map(|artifact| artifact.terms()))
+    }
+
+    /// The log entry by which an artifact that we signed and kept was granted: how lineage names it as a parent.
+    pub(crate) async fn artifact_entry(&self, artifact: Sha256Digest) -> Result<Sha256Digest, Fault> {
+        let lost =
+            || Fault::EndorsementsUnavailable { what: format!("artifact {artifact} is not in the evidence store") };
+        let (_, receipt) = self.artifact(artifact).await?.ok_or_else(lost)?.into_parts();
+        Ok(receipt.entry)
+    }
+
+    async fn artifact(&self, artifact: Sha256Digest) -> Result<Option<Artifact>, Fault> {
         let Some(bytes) = evidence_store::get(&self.parts.store, &artifact).await? else { return Ok(None) };
         let keys = KeySet::new([self.parts.issuer.public()]);
         let signed = cose::verify1(Purpose::Artifact, &self.parts.domain, &bytes, &keys);
-        let artifact = signed.ok().and_then(|signed| Artifact::decode(signed.payload()).ok());
-        Ok(artifact.map(|artifact| artifact.terms()))
+        Ok(signed.ok().and_then(|signed| Artifact::decode(signed.payload()).ok()))
     }
 
     async fn kept_intent(&self, node: &Node, digest: Sha256Digest) -> Result<Result<Asked, GovernanceDenial>, Fault> {

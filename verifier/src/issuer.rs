@@ -92,7 +92,11 @@ impl Desk {
         let id = ArtifactId(random::bytes().map_err(Fault::from)?);
         let keys = self.wrap_keys(&asked.intent.scope, id, &verdict).await?;
         let terms = self.terms(request, asked, id, 1, &verdict, now)?;
-        let kind = Kind::First { intent_cose: asked.cose.clone(), keys: keys.clone() };
+        let parent = match asked.intent.parent {
+            Some(artifact) => Some(self.artifact_entry(artifact).await?),
+            None => None,
+        };
+        let kind = Kind::First { intent_cose: asked.cose.clone(), keys: keys.clone(), parent };
         let answer = self.grant(request, terms, verdict, kept, now, kind).await?;
         self.metrics().authorizations.inc();
         Ok(Answer::Authorization(proto::Authorization { keys, ..answer }))

@@ -3,6 +3,7 @@
 use evidence::digest::Sha256Digest;
 use governance::{
     artifact::{Artifact, Continues, Expectation},
+    intent::Intent,
     node_key::NodeKey,
     revocation::Revoked,
 };
@@ -410,5 +411,17 @@ async fn health_and_counts_are_served_and_the_addresses_file_goes_with_the_servi
     assert_eq!(written["nodes"], bed.addresses.nodes.to_string());
     let folder = bed.folder.path().to_owned();
     let _ = folder;
+    bed.finish().await;
+}
+
+#[tokio::test]
+async fn a_child_names_the_record_that_granted_its_parent() {
+    let (bed, mut node, mut stream) = ready(&[]).await;
+    let request = node.authorize(&node.intent(&[]));
+    let parent = node.ask(&mut stream, request).await.unwrap();
+    let child = Intent { parent: Some(Sha256Digest::of(&parent.artifact)), ..node.intent(&[]) };
+    let request = node.authorize(&child);
+    node.ask(&mut stream, request).await.unwrap();
+    // The whole log is checked again: every parent must be a record in it.
     bed.finish().await;
 }
