@@ -1,7 +1,7 @@
 //! The live judgement: fetch, then judge, off the IO threads; then the Attestation Result.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use evidence::challenge::Challenge;
@@ -22,6 +22,7 @@ use crate::fault::Fault;
 use crate::intake::{Asks, Request};
 use crate::judge::{self, Asking, Case, Execution, Judgement};
 use crate::keys;
+use crate::trust::Trust;
 
 /// What an affirmed request is granted from.
 pub(crate) struct Verdict {
@@ -78,6 +79,15 @@ pub(crate) enum Outcome {
 }
 
 impl Desk {
+    /// The evidence store holds these anchors from now on: a commit that kept them is durable.
+    pub(crate) fn hold_anchors(&self, anchors: Sha256Digest) {
+        *self.anchors_kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(anchors);
+    }
+
+    fn holds_anchors(&self, anchors: Sha256Digest) -> bool {
+        *self.anchors_kept.lock().unwrap_or_else(PoisonError::into_inner) == Some(anchors)
+    }
+
     /// Judges evidence for a request.
     pub(crate) async fn appraise(
         self: &Arc<Self>,
@@ -137,13 +147,13 @@ impl Desk {
             let outcome = if capture {
                 judge::authentic(&case, &trust.judging)
                     .map(Outcome::Authentic)
-                    .or_else(|denial| refused(&case, &trust, denial.into()))
+                    .or_else(|denial| refused(&desk, &case, &trust, denial.into()))
             } else {
                 match judge::judge(&case, &trust.judging) {
                     Ok(judgement) => {
                         desk.verdict(&case, &trust, &judgement).map(|verdict| Outcome::Verdict(Box::new(verdict)))
                     }
-                    Err(denial) => refused(&case, &trust, denial),
+                    Err(denial) => refused(&desk, &case, &trust, denial),
                 }
             };
             desk.metrics().appraisal.observe(started.elapsed().as_secs_f64());
@@ -155,7 +165,7 @@ impl Desk {
         outcome.map_err(|error| Fault::Bug { what: format!("appraisal: {error}") })?
     }
 
-    fn verdict(&self, case: &Case, trust: &crate::trust::Trust, judgement: &Judgement) -> Result<Verdict, Fault> {
+    fn verdict(&self, case: &Case, trust: &Trust, judgement: &Judgement) -> Result<Verdict, Fault> {
         let bug = |what: String| Fault::Bug { what };
         let (affirmed, decision) = (&judgement.affirmed, Decision::of(case, trust).to_kept()?);
         let (machine, basis) = (affirmed.machine(), affirmed.basis());
@@ -167,7 +177,7 @@ impl Desk {
             result,
             evidence: basis.evidence,
             decision: Sha256Digest::of(&decision),
-            kept: vec![(BlobKind::Decision, decision), kept_anchors(trust)?],
+            kept: kept(decision, trust, self)?,
             confirmation: NodeKey::from_cose_key(machine.node_key.cose_key())
                 .map_err(|error| bug(error.to_string()))?,
             node_key: machine.node_key.clone(),
@@ -183,22 +193,25 @@ impl Desk {
     }
 }
 
-fn refused(case: &Case, trust: &crate::trust::Trust, denial: Denial) -> Result<Outcome, Fault> {
+fn refused(desk: &Desk, case: &Case, trust: &Trust, denial: Denial) -> Result<Outcome, Fault> {
     let decision = Decision::of(case, trust).to_kept()?;
     let name = Sha256Digest::of(&decision);
     Ok(Outcome::Denied(Box::new(NotAffirmed {
         denial,
         evidence: case.evidence.digest(),
-        kept: vec![(BlobKind::Decision, decision), kept_anchors(trust)?],
+        kept: kept(decision, trust, desk)?,
         decision: Some(name),
     })))
 }
 
-/// The anchors as data, under the digest that the decision names them by.
-fn kept_anchors(trust: &crate::trust::Trust) -> Result<(BlobKind, Vec<u8>), Fault> {
-    let bytes =
-        evidence::cbor::to_vec(trust.anchors().set()).map_err(|error| Fault::Bug { what: error.to_string() })?;
-    Ok((BlobKind::Anchors, bytes))
+/// What the decision names and the evidence store may not hold yet: itself, and the anchors as data.
+fn kept(decision: Vec<u8>, trust: &Trust, desk: &Desk) -> Result<Vec<(BlobKind, Vec<u8>)>, Fault> {
+    let mut kept = vec![(BlobKind::Decision, decision)];
+    if !desk.holds_anchors(trust.anchors().digest()) {
+        let set = evidence::cbor::to_vec(trust.anchors().set());
+        kept.push((BlobKind::Anchors, set.map_err(|error| Fault::Bug { what: error.to_string() })?));
+    }
+    Ok(kept)
 }
 
 /// The Attestation Result of a verdict: what the node, and whoever it shows it to, may rely on while the lease is short.

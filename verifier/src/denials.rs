@@ -82,7 +82,9 @@ impl Desk {
     /// Records a denial, and when it halts the node its quarantine and the end of its leases with it.
     pub(crate) async fn deny(self: &Arc<Self>, node: &Node, trust: &Trust, judged: Judged) -> Refused {
         let id = node.identity.id.clone();
-        if !self.denials_per_node.admits(&id) {
+        // What quarantines a node happens once, and always counts.
+        let quarantines = judged.halt && node.status != NodeStatus::Quarantined;
+        if !quarantines && !self.denials_per_node.admits(&id) {
             return Fault::Overloaded { what: "denials of this node" }.into();
         }
         match self.record_denial(id, trust, judged).await {

@@ -3,7 +3,7 @@
 //! request taken in ([`crate::intake`]) → challenge ([`crate::challenges`]) → evidence judged (`appraise`, [`crate::judge`]) →
 //! recorded and released, or refused (`issuer`, `grant`, `denials`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use evidence::cose::SigningKey;
@@ -25,13 +25,13 @@ use crate::fault::Fault;
 use crate::intake::Request;
 use crate::keys::KeyEncryptionKey;
 use crate::live::Live;
-use crate::log::Log;
+use crate::log::{Log, Seen};
 use crate::metrics::Metrics;
 use crate::nodes::{self, Node, NodeStatus};
 use crate::rate::PerNode;
-use crate::refusal::Refused;
+use crate::refusal::{ProtocolDenial, Refused};
 use crate::signatures;
-use crate::store::{self, Store};
+use crate::store::{self, Store, StoreError};
 use crate::trust::{Trust, TrustSource};
 
 /// How long leases are.
@@ -67,6 +67,8 @@ pub struct DeskParts {
     pub lease: LeaseLengths,
     /// Who is admitted without an operator.
     pub admission: Admission,
+    /// Appraisals at once: enough to hide storage, few enough to bound memory.
+    pub appraisals: usize,
 }
 
 /// Everything that handlers share. One per process.
@@ -77,6 +79,10 @@ pub struct Desk {
     metrics: Metrics,
     pub(crate) appraisals: Semaphore,
     pub(crate) denials_per_node: PerNode,
+    /// Digest of the anchors that the evidence store holds already.
+    pub(crate) anchors_kept: Mutex<Option<Sha256Digest>>,
+    /// Set once somebody shows that our log went back or was replaced; nothing is judged any more.
+    contradicted: OnceLock<StoreError>,
 }
 
 /// A record of the node's, logged.
@@ -99,15 +105,16 @@ impl Recorded {
 impl Desk {
     /// Opens the desk.
     pub fn new(parts: DeskParts) -> Self {
-        let audience = parts.domain.verifier_spiffe_id();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (audience, appraisals) = (parts.domain.verifier_spiffe_id(), parts.appraisals);
         Self {
             parts,
             audience,
             proven: ProvenNodes::default(),
             metrics: Metrics::new(),
-            appraisals: Semaphore::new(cores.saturating_mul(APPRAISALS_PER_CORE)),
+            appraisals: Semaphore::new(appraisals),
             denials_per_node: PerNode::new(DENIALS_BURST, DENIALS_REFILL),
+            anchors_kept: Mutex::default(),
+            contradicted: OnceLock::new(),
         }
     }
 
@@ -148,6 +155,9 @@ impl Desk {
 
     /// What is judged by now.
     pub fn trust(&self) -> Result<Arc<Trust>, Fault> {
+        if let Some(contradiction) = self.contradicted.get() {
+            return Err(contradiction.clone().into());
+        }
         self.parts.trust.current(self.now()?)
     }
 
@@ -179,6 +189,7 @@ impl Desk {
         hello: &Hello,
     ) -> Result<(proto::Welcome, Option<proto::Readmission>), Refused> {
         let node = self.node(id).await?;
+        self.compare_checkpoint(id, &hello.newest_checkpoint)?;
         let trust = self.trust()?;
         let welcome = proto::Welcome {
             governance_state: trust.state_cose().to_vec(),
@@ -190,6 +201,30 @@ impl Desk {
             (true, NodeStatus::Pending | NodeStatus::Quarantined) | (false, _) => None,
         };
         Ok((welcome, readmission))
+    }
+
+    /// Nodes keep the newest checkpoint they saw. One that we signed and our log does not lead to means that this log was
+    /// rolled back or replaced (SECURITY.md P9, P13): everything stops until somebody has looked.
+    fn compare_checkpoint(&self, node: &NodeId, note: &[u8]) -> Result<(), Refused> {
+        if note.is_empty() {
+            return Ok(());
+        }
+        let field = ProtocolDenial::Field { name: "newest_checkpoint" };
+        let note = std::str::from_utf8(note).map_err(|_| field)?;
+        let found = self.parts.log.size();
+        let contradiction = match self.parts.log.compare(note).map_err(Fault::from)? {
+            Seen::Prefix => return Ok(()),
+            Seen::NotOurs => return Err(field.into()),
+            Seen::Ahead { size } => StoreError::RolledBack { what: "log size".to_owned(), found, published: size },
+            Seen::Forked { size } => StoreError::Corrupt {
+                what: format!("our log does not hold the {size} entries that it was signed over"),
+            },
+        };
+        tracing::error!(%node, %contradiction, "ALARM: a node holds a checkpoint of ours that our log contradicts");
+        let fault = Fault::from(contradiction.clone());
+        // The first contradiction is the one to look at.
+        self.contradicted.set(contradiction).unwrap_or_default();
+        Err(fault.into())
     }
 
     async fn readmission(&self, node: &Node) -> Result<Option<proto::Readmission>, Fault> {
@@ -222,8 +257,6 @@ impl Desk {
     }
 }
 
-/// Appraisals at once, for each core: enough to hide storage, few enough to bound memory.
-const APPRAISALS_PER_CORE: usize = 8;
 /// Denials of one node that are recorded: a burst, then a rate. Beyond it the node is told that it asks too much.
 const DENIALS_BURST: u32 = 32;
 const DENIALS_REFILL: Duration = Duration::from_secs(2);

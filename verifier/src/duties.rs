@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use audit::record::RecordBody;
 use evidence::names::NodeId;
+use evidence::time::UnixSeconds;
 use serde_bytes::ByteArray;
 use tracing::{error, warn};
 
@@ -35,7 +36,7 @@ impl Desk {
             tokio::select! {
                 () = &mut stopped => return,
                 _ = look.tick() => {
-                    if let Err(fault) = self.look_for_missing_halts().await {
+                    if let Err(fault) = self.look().await {
                         self.metrics().faulted(fault.code());
                         warn!(%fault, "overdue leases not looked at");
                     }
@@ -51,9 +52,12 @@ impl Desk {
         }
     }
 
-    /// Every lease that ended without a renewal, an end or a halt record is an alarm, logged once.
-    async fn look_for_missing_halts(self: &Arc<Self>) -> Result<(), Fault> {
-        let due = self.now()?.minus(HALT_RECORD_GRACE_S);
+    async fn look(self: &Arc<Self>) -> Result<(), Fault> {
+        self.raise_missing_halts(self.now()?.minus(HALT_RECORD_GRACE_S)).await
+    }
+
+    /// Every lease that ended before `due` without a renewal, an end or a halt record is an alarm, logged once.
+    pub async fn raise_missing_halts(self: &Arc<Self>, due: UnixSeconds) -> Result<(), Fault> {
         let overdue = leases::overdue(&self.parts.store, due.0).await?;
         for lease in overdue {
             self.raise_missing_halt(lease).await?;

@@ -231,6 +231,7 @@ impl Desk {
                 return Err(self.deny(&request.node, &request.trust, judged).await);
             }
         };
+        self.hold_anchors(request.trust.anchors().digest());
         let Granted { artifact, head, position } = committed.value;
         let logged = committed.logged.get(position);
         let logged = logged.ok_or_else(|| Fault::Bug { what: "granted without a record".to_owned() })?;

@@ -13,7 +13,7 @@ mod tree;
 use audit::AuditDenial;
 use audit::receipt::Receipt;
 use audit::tile;
-use audit::tlog::{self, ProofPlan, TreeHash};
+use audit::tlog::{self, ProofPlan, TreeHash, verify_consistency};
 use evidence::digest::Sha256Digest;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -127,11 +127,49 @@ impl Published {
 pub struct Log {
     store: Store,
     published: watch::Receiver<Published>,
+    signer: CheckpointSigner,
+}
+
+/// What somebody else's copy of one of our checkpoints says about our log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// It is of this log, and this log goes on from it.
+    Prefix,
+    /// We signed it, and our log is shorter: it was rolled back.
+    Ahead {
+        /// Its size.
+        size: u64,
+    },
+    /// We signed it, and our log is another one.
+    Forked {
+        /// Its size.
+        size: u64,
+    },
+    /// We never signed it.
+    NotOurs,
 }
 
 impl Log {
-    pub(crate) fn new(store: Store, published: watch::Receiver<Published>) -> Self {
-        Self { store, published }
+    pub(crate) fn new(store: Store, published: watch::Receiver<Published>, signer: CheckpointSigner) -> Self {
+        Self { store, published, signer }
+    }
+
+    /// Compares a checkpoint that somebody saw with what our log is now.
+    pub fn compare(&self, note: &str) -> Result<Seen, StoreError> {
+        let Ok(seen) = self.signer.read(note) else { return Ok(Seen::NotOurs) };
+        let published = self.published.borrow().clone();
+        let (size, ours) = (seen.size, published.tree.size());
+        if size > ours {
+            return Ok(Seen::Ahead { size });
+        }
+        if size == 0 {
+            return Ok(Seen::Prefix);
+        }
+        let proof = published.build(&ProofPlan::consistency(size, ours).map_err(corrupt)?)?;
+        match verify_consistency(size, &seen.root, ours, &published.head.root, &proof) {
+            Ok(()) => Ok(Seen::Prefix),
+            Err(_) => Ok(Seen::Forked { size }),
+        }
     }
 
     /// Appends entries and answers when they are durable, under a signed

@@ -161,6 +161,7 @@ impl Bed {
             live: Live::default(),
             lease,
             admission,
+            appraisals: 8,
         }));
         let loopback = "127.0.0.1:0".parse().unwrap();
         let bound = Bound::bind(Listeners {

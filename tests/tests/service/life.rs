@@ -425,3 +425,61 @@ async fn a_child_names_the_record_that_granted_its_parent() {
     // The whole log is checked again: every parent must be a record in it.
     bed.finish().await;
 }
+
+/// What a node saw of our log is held against us: a log that went back releases nothing (P9).
+#[tokio::test]
+async fn a_node_that_saw_a_longer_log_of_ours_stops_everything() {
+    let (bed, mut node, mut stream) = ready(&[]).await;
+    let request = node.authorize(&node.intent(&[]));
+    node.ask(&mut stream, request).await.unwrap();
+    drop(stream);
+    let hello = |checkpoint: String| {
+        Says::Hello(proto::Hello { newest_checkpoint: checkpoint.into_bytes(), ..node.hello_message(false) })
+    };
+    let signed = |size: u64, key: &evidence::cose::SigningKey| {
+        let root = audit::tlog::TreeHash([7; 32]);
+        audit::checkpoint::Checkpoint { origin: crate::bed::ORIGIN.to_owned(), size, root }.sign(key).unwrap()
+    };
+    let log_key = evidence::cose::SigningKey::from_seed(&[2; 32]).unwrap();
+    let stranger = evidence::cose::SigningKey::from_seed(&[200; 32]).unwrap();
+    for (checkpoint, code) in [
+        (bed.log().checkpoint(), None),
+        (signed(1_000, &stranger), Some("protocol.field")),
+        ("not a note".to_owned(), Some("protocol.field")),
+        (signed(1_000, &log_key), Some("fault.store_rolled_back")),
+        (bed.log().checkpoint(), Some("fault.store_rolled_back")),
+    ] {
+        let mut stream = Stream::open(&bed, node.client(&bed)).await;
+        stream.say(hello(checkpoint)).await;
+        match (stream.next().await, code) {
+            (Hears::Welcome(_), None) => {}
+            (Hears::Refusal(refusal), Some(code)) => assert_eq!(refusal.code, code),
+            (other, code) => panic!("{other:?}, expected {code:?}"),
+        }
+    }
+    assert!(bed.get("/healthz").await.starts_with("HTTP/1.1 503"));
+    bed.finish().await;
+}
+
+#[tokio::test]
+async fn a_lease_that_ends_without_a_word_is_an_alarm_once_and_settled_by_the_word() {
+    let (bed, mut node, mut stream) = ready(&[]).await;
+    let intent = node.intent(&[]);
+    let request = node.authorize(&intent);
+    let granted = node.ask(&mut stream, request).await.unwrap();
+    let size = bed.log().size();
+    bed.desk.raise_missing_halts(now()).await.unwrap();
+    assert_eq!(bed.log().size(), size, "it is still running");
+    for _ in 0..2 {
+        bed.desk.raise_missing_halts(now().plus(3600)).await.unwrap();
+        assert_eq!(bed.log().size(), size + 1);
+    }
+    assert_eq!(verifier::leases::count_missing(bed.store()).await.unwrap(), 1);
+    assert_eq!(status(&bed, &node).await, NodeStatus::Active, "an alarm takes nothing from the node");
+    let request = node.renew(&granted.artifact);
+    assert_eq!(node.ask(&mut stream, request).await.unwrap_err().code, "governance.artifact_id");
+    stream.say(Says::End(proto::Record { cose: node.end_record(&intent, &granted.artifact) })).await;
+    let Hears::Recorded(_) = stream.next().await else { panic!("not recorded") };
+    assert_eq!(verifier::leases::count_missing(bed.store()).await.unwrap(), 0);
+    bed.finish().await;
+}

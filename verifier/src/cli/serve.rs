@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use audit::record::LineageRecord;
 use clap::Args;
+use evidence::cbor::{self, Caps};
+use evidence::time::UnixSeconds;
 use tokio::sync::watch;
 
 use super::{CommandError, Format, output};
@@ -22,6 +25,7 @@ use crate::open::{OpenVerifier, open_store, parts};
 use crate::operator::{self, OperatorParts};
 use crate::serve::{Bound, Listeners, stop_signal};
 use crate::state::{KeyFile, StateFolder};
+use crate::store::StoreError;
 use crate::trust::{Trust, TrustParts, TrustSource};
 
 /// How often the age of the governance state is looked at.
@@ -76,7 +80,7 @@ impl ServeArgs {
         let wall = super::signing::now()?;
         let governor =
             Governor::open(parts, &opened.store, &opened.log, wall).await.map_err(|error| refused(&error))?;
-        let desk = desk(&state, &config, &opened.store, &opened.log, &governor, live)?;
+        let desk = desk(&state, &config, &opened.store, &opened.log, &governor, live).await?;
         let bound = Bound::bind(listeners(&config, &state)).await.map_err(|error| refused(&error))?;
         let (stopping, stopped) = watch::channel(false);
         let side = side_tasks(&state, &config, &desk, &governor, stopped)?;
@@ -168,7 +172,7 @@ fn listeners(config: &Config, state: &StateFolder) -> Listeners {
     }
 }
 
-fn desk(
+async fn desk(
     state: &StateFolder,
     config: &Config,
     store: &crate::store::Store,
@@ -178,7 +182,7 @@ fn desk(
 ) -> Result<Arc<Desk>, CommandError> {
     let refused = |error: &dyn std::fmt::Display| CommandError::fault("fault.start", error);
     let (certificate, key) = state.certificate_authority().map_err(|error| refused(&error))?;
-    let floor = governor.current().state.state().issued_at;
+    let floor = floor(log, governor).await.map_err(|error| refused(&error))?;
     Ok(Arc::new(Desk::new(DeskParts {
         domain: config.domain.clone(),
         store: store.clone(),
@@ -194,7 +198,19 @@ fn desk(
             renew_after_ms: config.lease.length_ms / LEASE_PARTS,
         },
         admission: config.nodes.admission,
+        appraisals: config.limits.appraisals,
     })))
+}
+
+/// The latest time that anything durable speaks of: the clock starts there and never goes below it (SECURITY.md P8).
+async fn floor(log: &crate::log::Log, governor: &Governor) -> Result<UnixSeconds, StoreError> {
+    let issued_at = governor.current().state.state().issued_at;
+    let Some(index) = log.size().checked_sub(1) else { return Ok(issued_at) };
+    let entry = log.entry(index).await?;
+    let payload = entry.and_then(|entry| evidence::cose::claimed_payload(&entry.bytes).ok());
+    let record =
+        payload.and_then(|payload| cbor::from_slice::<LineageRecord>(&payload, Caps::bytes(payload.len())).ok());
+    Ok(record.map_or(issued_at, |record| record.at.max(issued_at)))
 }
 
 /// A lease is renewed at this part of its length.

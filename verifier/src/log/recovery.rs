@@ -79,6 +79,7 @@ impl Opened {
 /// folder's lock.
 pub async fn open(options: OpenOptions) -> Result<Opened, StoreError> {
     let OpenOptions { database, instance, holder, tiles, signer } = options;
+    let checkpoints = signer.clone();
     let folder = TileFolder::at(&tiles);
     let mut connection = database.connect(false).await?;
     migrate(&mut connection, MIGRATIONS).await?;
@@ -97,7 +98,7 @@ pub async fn open(options: OpenOptions) -> Result<Opened, StoreError> {
     let writer = Writer::new(database, connection, lease, edge, groups, health);
     let tasks = Tasks { writer: tokio::spawn(writer.run(waiting)), publisher: tokio::spawn(publisher.run(committed)) };
     let store = Store::new(reads, jobs, health_seen);
-    let log = Log::new(store.clone(), published_seen);
+    let log = Log::new(store.clone(), published_seen, checkpoints);
     Ok(Opened { store, log, settings, tasks })
 }
 
