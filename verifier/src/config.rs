@@ -154,8 +154,6 @@ pub enum Admission {
 pub struct LeaseConfig {
     /// How long a node may run without fresh evidence.
     pub length_ms: u64,
-    /// How long an authorization may be renewed.
-    pub artifact_lifetime_s: u64,
 }
 
 /// `[governance]`
@@ -245,12 +243,6 @@ impl Config {
         }
         let ranges = [
             ("lease.length_ms", self.lease.length_ms, 1_000, governance::artifact::LEASE_CAP_MS),
-            (
-                "lease.artifact_lifetime_s",
-                self.lease.artifact_lifetime_s,
-                1,
-                governance::artifact::ARTIFACT_LIFETIME_CAP_S,
-            ),
             ("governance.state_lifetime_s", self.governance.state_lifetime_s, 10, 24 * 3600),
             (
                 "governance.reference_grace_s",

@@ -231,7 +231,7 @@ fn config(options: &InitOptions, state: &StateFolder, authority: &AuthorityKeys)
             revoked: std::collections::BTreeSet::new(),
         },
         nodes: NodesConfig { admission: Admission::Endorsed },
-        lease: LeaseConfig { length_ms: 30_000, artifact_lifetime_s: 3_600 },
+        lease: LeaseConfig { length_ms: 30_000 },
         governance: GovernanceConfig { state_lifetime_s: 3_600, reference_grace_s: 0 },
         log: LogConfig { origin: format!("{}/log", options.domain) },
         limits: LimitsConfig::default(),

@@ -10,14 +10,13 @@ enum Form {
     Number,
 }
 
-const OVERRIDES: [(&str, Option<&str>, &str, Form); 13] = [
+const OVERRIDES: [(&str, Option<&str>, &str, Form); 12] = [
     ("VERIFIER_STORE", None, "store", Form::Text),
     ("VERIFIER_LISTEN_ENROLMENT", Some("listen"), "enrolment", Form::Text),
     ("VERIFIER_LISTEN_NODES", Some("listen"), "nodes", Form::Text),
     ("VERIFIER_LISTEN_ADMIN", Some("listen"), "admin", Form::Text),
     ("VERIFIER_NODES_ADMISSION", Some("nodes"), "admission", Form::Text),
     ("VERIFIER_LEASE_LENGTH_MS", Some("lease"), "length_ms", Form::Number),
-    ("VERIFIER_LEASE_ARTIFACT_LIFETIME_S", Some("lease"), "artifact_lifetime_s", Form::Number),
     ("VERIFIER_GOVERNANCE_STATE_LIFETIME_S", Some("governance"), "state_lifetime_s", Form::Number),
     ("VERIFIER_GOVERNANCE_REFERENCE_GRACE_S", Some("governance"), "reference_grace_s", Form::Number),
     ("VERIFIER_LOG_ORIGIN", Some("log"), "origin", Form::Text),

@@ -26,8 +26,8 @@ impl Config {
             Admission::Operator => "A node may attest once its TPM is proven and an operator has admitted it.",
         }.to_owned());
         words.push(format!(
-            "A lease lasts {} ms and is renewed with fresh evidence; an authorization ends after {} s.",
-            self.lease.length_ms, self.lease.artifact_lifetime_s
+            "An authorization lasts for its lease of {} ms, renewed with fresh evidence at a third of it.",
+            self.lease.length_ms
         ));
         words.push(format!(
             "A governance state is fresh for {} s; a superseded reference value set matches for {} s more.",
