@@ -48,6 +48,58 @@ pub enum CheckId {
     E9,
     /// Measured register values match the reference values.
     M1,
+    /// SNP report: exact length, known version, reserved bytes zero, POLICY form, signature algorithm and range.
+    S1,
+    /// VMPL: never the host's, and the pinned one.
+    S2,
+    /// ARK pinned, ASK or ASVK and leaf chained to it, in time, not revoked by a fresh CRL.
+    S3,
+    /// VLEK if and only if ASVK, of an allowed CSP; SIGNING_KEY says the leaf's kind.
+    S4,
+    /// Leaf extensions complete: TCB equals REPORTED_TCB, HWID equals CHIP_ID, product equals CPUID's.
+    S5,
+    /// Signature over the report as received.
+    S6,
+    /// TCB versions, firmware build and mitigation vectors at or above their floors; committed equals current.
+    S7,
+    /// POLICY: no debug, no migration agent, and the bits that the reference values demand.
+    S8,
+    /// PLATFORM_INFO: no unknown bit, and the bits that the reference values demand.
+    S9,
+    /// MEASUREMENT, HOST_DATA, ID block, GUEST_SVN, FAMILY_ID, IMAGE_ID match the reference values; no migration agent.
+    S10,
+    /// REPORT_DATA equals the binding, all 64 bytes.
+    S11,
+    /// The chip is on the allow-list.
+    S12,
+    /// REPORT_ID equals its baseline.
+    S13,
+    /// TDX quote: version, TEE type, attestation key type, QE vendor, exact lengths, nothing after it.
+    X1,
+    /// PCK certificate chained to the pinned root, in time, not revoked by fresh CRLs.
+    X2,
+    /// QE report signed by the PCK; its report data binds the attestation key.
+    X3,
+    /// QE identity: signed, in time, and the QE report fits it.
+    X4,
+    /// Signature of the attestation key over header and body.
+    X5,
+    /// TCB info: signed, in time, of this FMSPC and PCEID, evaluation number at or above the floor.
+    X6,
+    /// TDX module identity, and the TCB level of module and platform.
+    X7,
+    /// TCB status merged from platform, module and QE is an allowed one.
+    X8,
+    /// TDATTRIBUTES and XFAM: no debug, nothing reserved, no migration, and as the reference values demand.
+    X9,
+    /// MRTD, RTMRs, MRCONFIGID, MROWNER, MROWNERCONFIG and MRSERVICETD match the reference values.
+    X10,
+    /// REPORTDATA equals the binding, all 64 bytes.
+    X11,
+    /// The platform is on the allow-list.
+    X12,
+    /// TEE_TCB_SVN2 considered: no relaunch is advised.
+    X13,
 }
 
 impl CheckId {
@@ -76,6 +128,32 @@ impl CheckId {
             Self::E8 => 23,
             Self::E9 => 24,
             Self::M1 => 32,
+            Self::S1 => 33,
+            Self::S2 => 34,
+            Self::S3 => 35,
+            Self::S4 => 36,
+            Self::S5 => 37,
+            Self::S6 => 38,
+            Self::S7 => 39,
+            Self::S8 => 40,
+            Self::S9 => 41,
+            Self::S10 => 42,
+            Self::S11 => 43,
+            Self::S12 => 44,
+            Self::S13 => 45,
+            Self::X1 => 46,
+            Self::X2 => 47,
+            Self::X3 => 48,
+            Self::X4 => 49,
+            Self::X5 => 50,
+            Self::X6 => 51,
+            Self::X7 => 52,
+            Self::X8 => 53,
+            Self::X9 => 54,
+            Self::X10 => 55,
+            Self::X11 => 56,
+            Self::X12 => 57,
+            Self::X13 => 58,
         }
     }
 

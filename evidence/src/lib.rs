@@ -32,6 +32,8 @@ pub mod evidence;
 pub mod ima;
 pub mod ledger;
 pub mod names;
+pub mod node_key;
+pub mod tee;
 pub mod threshold;
 pub mod time;
 pub mod tpm;
