@@ -362,6 +362,22 @@ pub enum EvidenceDenial {
         /// Its object identifier.
         oid: String,
     },
+    /// A revocation list is not by the authority that it must be by.
+    #[error("revocation list is not signed by its issuer: {what}")]
+    CertificateListSignature {
+        /// Why.
+        what: &'static str,
+    },
+    /// A revocation list is not the newest at this time.
+    #[error("revocation list is of {this_update} to {next_update}, judged at {now}")]
+    CertificateListValidity {
+        /// When it was issued.
+        this_update: UnixSeconds,
+        /// When the next one is due at the latest.
+        next_update: UnixSeconds,
+        /// When it was judged.
+        now: UnixSeconds,
+    },
     /// The TPM is a software TPM, and this is not a lab.
     #[error("the EK certificate is of a simulated TPM")]
     SimulatedTpm,

@@ -57,6 +57,8 @@ impl EvidenceDenialKind {
             Self::CertificateSignature => "evidence.certificate_signature",
             Self::CertificateConstraint => "evidence.certificate_constraint",
             Self::CertificateExtension => "evidence.certificate_extension",
+            Self::CertificateListSignature => "evidence.certificate_list_signature",
+            Self::CertificateListValidity => "evidence.certificate_list_validity",
             Self::SimulatedTpm => "evidence.simulated_tpm",
             Self::EkKeyMismatch => "evidence.ek_key_mismatch",
             Self::AkKeyMismatch => "evidence.ak_key_mismatch",

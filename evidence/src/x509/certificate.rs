@@ -1,6 +1,5 @@
 //! One certificate, borrowed from its DER (RFC 5280 §4.1).
 
-use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
 use der::{
     Decode as _, Reader as _, SliceReader, Tag, TagNumber,
     asn1::{BitStringRef, ContextSpecific, ObjectIdentifier, UintRef},
@@ -14,16 +13,16 @@ use x509_cert::{
     time::Time,
 };
 
-use super::CERTIFICATE_CAP_BYTES;
+use super::{CERTIFICATE_CAP_BYTES, signed::Signed};
 use crate::{EvidenceDenial, digest::Sha256Digest, time::UnixSeconds};
 
 /// A certificate that reads as one. Nothing of it is verified.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate<'a> {
     der: &'a [u8],
-    to_be_signed: &'a [u8],
-    signature_algorithm: ObjectIdentifier,
-    signature: &'a [u8],
+    signed: Signed<'a>,
+    /// Contents of the serial number's INTEGER. Vendors ship zero, negative and overlong ones.
+    pub(crate) serial: &'a [u8],
     /// Issuer's Name, as it stands.
     pub(crate) issuer: &'a [u8],
     /// Subject's Name, as it stands.
@@ -43,6 +42,9 @@ pub(crate) struct Extensions {
     pub(crate) extended_key_usage: Vec<ObjectIdentifier>,
     /// GeneralNames of subjectAltName.
     pub(crate) subject_alt_name: Option<Vec<u8>>,
+    /// Extensions that are neither critical nor any of the above: what vendors say of their hardware.
+    #[allow(dead_code, reason = "its users come next")]
+    pub(crate) vendor: Vec<(ObjectIdentifier, Vec<u8>)>,
     /// First critical extension that is not processed here.
     pub(crate) unknown_critical: Option<ObjectIdentifier>,
 }
@@ -79,27 +81,18 @@ impl<'a> Certificate<'a> {
     }
 
     fn decode(der: &'a [u8]) -> der::Result<Self> {
-        let mut reader = SliceReader::new(der)?;
-        let (to_be_signed, algorithm, signature) = reader.sequence(|body| {
-            let to_be_signed = body.tlv_bytes()?;
-            let algorithm = body.tlv_bytes()?;
-            let signature = BitStringRef::decode(body)?;
-            Ok::<_, der::Error>((to_be_signed, algorithm, signature))
-        })?;
-        reader.finish()?;
-        let signature = signature.as_bytes().ok_or_else(|| Tag::BitString.value_error())?;
-        let mut reader = SliceReader::new(to_be_signed)?;
+        let signed = Signed::decode(der)?;
+        let mut reader = SliceReader::new(signed.to_be_signed)?;
         let tbs = reader.sequence(Tbs::decode)?;
         reader.finish()?;
         // RFC 5280 §4.1.1.2: the unsigned copy of the algorithm says the same as the signed one
-        if tbs.signature_algorithm != algorithm {
+        if tbs.signature_algorithm != signed.algorithm {
             return Err(Tag::Sequence.value_error().into());
         }
         Ok(Self {
             der,
-            to_be_signed,
-            signature_algorithm: AlgorithmIdentifierRef::from_der(algorithm)?.oid,
-            signature,
+            signed,
+            serial: tbs.serial,
             issuer: tbs.issuer,
             subject: tbs.subject,
             not_before: UnixSeconds(tbs.not_before.to_unix_duration().as_secs()),
@@ -126,47 +119,12 @@ impl<'a> Certificate<'a> {
 
     /// Does `issuer`'s key verify this certificate's signature? Says why not.
     pub(crate) fn is_signed_by(&self, issuer: &Certificate<'_>) -> Result<(), &'static str> {
-        let algorithm = self.verification_algorithm(issuer)?;
-        let key = ParsedPublicKey::new(algorithm, issuer.public_key_info).map_err(|_| "issuer's key is unusable")?;
-        key.verify_sig(self.to_be_signed, self.signature).map_err(|_| "signature does not verify")
-    }
-
-    fn verification_algorithm(
-        &self,
-        issuer: &Certificate<'_>,
-    ) -> Result<&'static dyn VerificationAlgorithm, &'static str> {
-        let oid = self.signature_algorithm;
-        let rsa: &'static dyn VerificationAlgorithm = match oid {
-            SHA256_WITH_RSA => &signature::RSA_PKCS1_2048_8192_SHA256,
-            SHA384_WITH_RSA => &signature::RSA_PKCS1_2048_8192_SHA384,
-            SHA512_WITH_RSA => &signature::RSA_PKCS1_2048_8192_SHA512,
-            SHA1_WITH_RSA | ECDSA_WITH_SHA1 => return Err("SHA-1 is not accepted"),
-            ECDSA_WITH_SHA256 | ECDSA_WITH_SHA384 | ECDSA_WITH_SHA512 => return self.ecdsa_algorithm(issuer),
-            _ => return Err("unknown signature algorithm"),
-        };
-        Ok(rsa)
-    }
-
-    fn ecdsa_algorithm(&self, issuer: &Certificate<'_>) -> Result<&'static dyn VerificationAlgorithm, &'static str> {
-        let Ok(SubjectKey::Ecc { curve, .. }) = issuer.subject_key() else {
-            return Err("ECDSA signature under a key that is not on a curve");
-        };
-        match (curve, self.signature_algorithm) {
-            (CURVE_P256, ECDSA_WITH_SHA256) => Ok(&signature::ECDSA_P256_SHA256_ASN1),
-            (CURVE_P256, ECDSA_WITH_SHA384) => Ok(&signature::ECDSA_P256_SHA384_ASN1),
-            (CURVE_P256, ECDSA_WITH_SHA512) => Ok(&signature::ECDSA_P256_SHA512_ASN1),
-            (CURVE_P384, ECDSA_WITH_SHA256) => Ok(&signature::ECDSA_P384_SHA256_ASN1),
-            (CURVE_P384, ECDSA_WITH_SHA384) => Ok(&signature::ECDSA_P384_SHA384_ASN1),
-            (CURVE_P384, ECDSA_WITH_SHA512) => Ok(&signature::ECDSA_P384_SHA512_ASN1),
-            (CURVE_P521, ECDSA_WITH_SHA256) => Ok(&signature::ECDSA_P521_SHA256_ASN1),
-            (CURVE_P521, ECDSA_WITH_SHA384) => Ok(&signature::ECDSA_P521_SHA384_ASN1),
-            (CURVE_P521, ECDSA_WITH_SHA512) => Ok(&signature::ECDSA_P521_SHA512_ASN1),
-            _ => Err("curve is not accepted"),
-        }
+        self.signed.is_signed_by(issuer)
     }
 }
 
 struct Tbs<'a> {
+    serial: &'a [u8],
     signature_algorithm: &'a [u8],
     issuer: &'a [u8],
     subject: &'a [u8],
@@ -183,8 +141,7 @@ impl<'a> Tbs<'a> {
         if version != Some(2) {
             return Err(Tag::Integer.value_error().into());
         }
-        // serial number: vendors ship zero, negative and overlong ones; nothing is decided by it
-        reader.tlv_bytes()?;
+        let serial = read_serial(reader)?;
         let signature_algorithm = reader.tlv_bytes()?;
         let issuer = reader.tlv_bytes()?;
         let (not_before, not_after) =
@@ -193,8 +150,15 @@ impl<'a> Tbs<'a> {
         let public_key_info = reader.tlv_bytes()?;
         let extensions = ContextSpecific::<Vec<Extension>>::decode_explicit(reader, TagNumber(3))?;
         let extensions = extensions.map(|extensions| extensions.value).unwrap_or_default();
-        Ok(Self { signature_algorithm, issuer, subject, not_before, not_after, public_key_info, extensions })
+        Ok(Self { serial, signature_algorithm, issuer, subject, not_before, not_after, public_key_info, extensions })
     }
+}
+
+/// Contents of an INTEGER that need not be minimal.
+pub(super) fn read_serial<'a>(reader: &mut SliceReader<'a>) -> der::Result<&'a [u8]> {
+    let header = der::Header::decode(reader)?;
+    header.tag().assert_eq(Tag::Integer)?;
+    reader.read_slice(header.length())
 }
 
 impl Extensions {
@@ -215,7 +179,7 @@ impl Extensions {
                 // no policy is required of these chains, so any policy will do (RFC 5280 §6.1.1 (c))
                 CERTIFICATE_POLICIES => {}
                 _ if extension.critical => out.unknown_critical = out.unknown_critical.or(Some(oid)),
-                _ => {}
+                _ => out.vendor.push((oid, value.to_vec())),
             }
         }
         Ok(out)
@@ -248,25 +212,16 @@ impl<'a> SubjectKey<'a> {
     }
 }
 
-fn malformed(error: &der::Error) -> EvidenceDenial {
+pub(super) fn malformed(error: &der::Error) -> EvidenceDenial {
     let offset = error.position().and_then(|at| usize::try_from(u32::from(at)).ok()).unwrap_or(0);
     EvidenceDenial::Malformed { structure: "Certificate", offset, what: "DER of an X.509 v3 certificate" }
 }
 
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const RSAES_OAEP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.7");
-const SHA1_WITH_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.5");
-const SHA256_WITH_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
-const SHA384_WITH_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
-const SHA512_WITH_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const ECDSA_WITH_SHA1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.1");
-const ECDSA_WITH_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
-const ECDSA_WITH_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
-const ECDSA_WITH_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.4");
 pub(crate) const CURVE_P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 pub(crate) const CURVE_P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
-const CURVE_P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");

@@ -23,6 +23,20 @@ pub(crate) fn directory_name_attributes(general_names: &[u8]) -> Result<Vec<Attr
     read(general_names).map_err(|_| EvidenceDenial::Malformed { structure: "Certificate", offset: 0, what })
 }
 
+/// All attributes of a Name (RFC 5280 §4.1.2.4), each at most once.
+#[allow(dead_code, reason = "its users come next")]
+pub(crate) fn name_attributes(name: &[u8]) -> Result<Vec<Attribute>, EvidenceDenial> {
+    let what = "a Name of printable attributes, none twice";
+    let read = || {
+        let mut attributes = Vec::new();
+        let mut reader = SliceReader::new(name)?;
+        read_rdns(&mut reader, &mut attributes)?;
+        reader.finish()?;
+        Ok(attributes)
+    };
+    read().map_err(|_: der::Error| EvidenceDenial::Malformed { structure: "Certificate", offset: 0, what })
+}
+
 fn read(general_names: &[u8]) -> der::Result<Vec<Attribute>> {
     let mut reader = SliceReader::new(general_names)?;
     let mut names = Vec::new();
@@ -41,15 +55,17 @@ fn read(general_names: &[u8]) -> der::Result<Vec<Attribute>> {
     let mut attributes = Vec::new();
     let mut reader = SliceReader::new(name)?;
     let header = der::Header::decode(&mut reader)?;
-    reader.read_nested(header.length(), |body| {
-        body.sequence(|rdns| {
-            while !rdns.is_finished() {
-                read_rdn(rdns, &mut attributes)?;
-            }
-            Ok::<_, der::Error>(())
-        })
-    })?;
+    reader.read_nested(header.length(), |body| read_rdns(body, &mut attributes))?;
     Ok(attributes)
+}
+
+fn read_rdns(reader: &mut SliceReader<'_>, attributes: &mut Vec<Attribute>) -> der::Result<()> {
+    reader.sequence(|rdns| {
+        while !rdns.is_finished() {
+            read_rdn(rdns, attributes)?;
+        }
+        Ok::<_, der::Error>(())
+    })
 }
 
 fn read_rdn(reader: &mut SliceReader<'_>, attributes: &mut Vec<Attribute>) -> der::Result<()> {

@@ -2,8 +2,8 @@
 
 use evidence::denial::{EvidenceDenial, EvidenceDenialKind as Kind};
 
-/// The class of a denial: parse, signature, chain, validity, binding, policy, nonce, replay, event-digest or
-/// profile.
+/// The class of a denial: parse, signature, chain, collateral, validity, binding, policy, nonce, replay,
+/// event-digest or profile.
 #[must_use]
 pub fn class(denial: &EvidenceDenial) -> &'static str {
     match Kind::from(denial) {
@@ -24,7 +24,11 @@ pub fn class(denial: &EvidenceDenial) -> &'static str {
         | Kind::ChainUnanchored
         | Kind::SimulatedTpm
         | Kind::Revoked => "chain",
-        Kind::CertificateValidity | Kind::EnrolmentNotCurrent | Kind::ChallengeExpired => "validity",
+        Kind::CertificateListSignature => "collateral",
+        Kind::CertificateValidity
+        | Kind::CertificateListValidity
+        | Kind::EnrolmentNotCurrent
+        | Kind::ChallengeExpired => "validity",
         Kind::PcrDigestMismatch
         | Kind::EkKeyMismatch
         | Kind::AkKeyMismatch
