@@ -12,8 +12,8 @@ use evidence::tpm::attest::ClockInfo;
 use evidence::tpm::evidence::{EVENT_LOG_CAP_BYTES, IMA_LOG_CAP_BYTES, TpmEvidence, TpmParts};
 use evidence::tpm::pcr::{PcrSelection, PcrSet, PcrValues};
 use tokio::sync::Mutex;
-use wire::bounded::FieldDenial;
 use wire::bounded::verifier::ChallengeTerms;
+use wire::bounded::{FieldDenial, demand as bounded};
 use wire::proto;
 
 use crate::config::{LogsConfig, UNBOUND_PCRS};
@@ -107,8 +107,10 @@ impl Demand {
         if terms.subject != asked.subject {
             return Err(ChallengeDenial::Subject { got: terms.subject, want: asked.subject });
         }
-        let quoted = pcr_set("pcrs", &terms.pcrs)?;
-        let bound = pcr_set("node_key_pcrs", &terms.node_key_pcrs)?;
+        let kinds = FieldDenial { field: "demand", rule: "not of the kind that this node enrolled as" };
+        let bounded::Demands::Tpm(demand) = terms.demands else { return Err(kinds.into()) };
+        let quoted = pcr_set("pcrs", &demand.pcrs)?;
+        let bound = pcr_set("node_key_pcrs", &demand.node_key_pcrs)?;
         if let Some(pcr) = bound.iter().find(|pcr| UNBOUND_PCRS.contains(pcr)) {
             return Err(ChallengeDenial::Unbindable { pcr });
         }
@@ -119,10 +121,10 @@ impl Demand {
             asked,
             nonce: terms.nonce,
             epoch: terms.epoch,
-            quoted: PcrSelection { bank: terms.pcr_bank, pcrs: quoted },
-            node_key_bound_to: PcrSelection { bank: terms.pcr_bank, pcrs: bound },
-            event_log: terms.event_log,
-            ima_log: terms.ima_log,
+            quoted: PcrSelection { bank: demand.pcr_bank, pcrs: quoted },
+            node_key_bound_to: PcrSelection { bank: demand.pcr_bank, pcrs: bound },
+            event_log: demand.event_log,
+            ima_log: demand.ima_log,
         })
     }
 
@@ -365,31 +367,43 @@ mod tests {
             expires_after_ms: 10_000,
             audience: asked().audience,
             epoch: 3,
-            pcr_bank: "sha256".to_owned(),
-            pcrs: vec![0, 1, 2, 3, 4, 7, 10],
-            node_key_pcrs: vec![0, 2, 4, 7],
-            event_log: true,
-            ima_log: false,
             subject: asked().subject.as_bytes().to_vec(),
+            demand: Some(proto::challenge::Demand::Tpm(proto::TpmDemand {
+                pcr_bank: "sha256".to_owned(),
+                pcrs: vec![0, 1, 2, 3, 4, 7, 10],
+                node_key_pcrs: vec![0, 2, 4, 7],
+                event_log: true,
+                ima_log: false,
+            })),
         }
+    }
+
+    fn tpm(challenge: &mut proto::Challenge) -> &mut proto::TpmDemand {
+        let Some(proto::challenge::Demand::Tpm(demand)) = &mut challenge.demand else { panic!("not a TPM's") };
+        demand
     }
 
     #[test]
     fn one_defect_each_is_refused() {
         type Defect = (fn(&mut proto::Challenge), &'static str);
+        let snp = proto::challenge::Demand::SevSnp(proto::SevSnpDemand {});
+        assert_eq!(
+            Demand::accept(&proto::Challenge { demand: Some(snp), ..genuine() }, asked()).unwrap_err().code(),
+            "evidence.challenge_malformed"
+        );
         let defects: [Defect; 12] = [
             (|c| c.nonce.truncate(31), "evidence.challenge_malformed"),
             (|c| c.nonce.clear(), "evidence.challenge_malformed"),
             (|c| c.audience = "spiffe://b.example/verifier".to_owned(), "evidence.challenge_audience"),
             (|c| c.subject[0] ^= 1, "evidence.challenge_subject"),
             (|c| c.subject.clear(), "evidence.challenge_malformed"),
-            (|c| c.pcr_bank = "sha1".to_owned(), "evidence.challenge_malformed"),
-            (|c| c.pcrs.clear(), "evidence.challenge_malformed"),
-            (|c| c.pcrs = vec![4, 0], "evidence.challenge_malformed"),
-            (|c| c.pcrs = vec![0, 24], "evidence.challenge_malformed"),
-            (|c| c.node_key_pcrs.clear(), "evidence.challenge_malformed"),
-            (|c| c.node_key_pcrs = vec![0, 10], "evidence.challenge_node_key_pcrs"),
-            (|c| c.node_key_pcrs = vec![0, 5], "evidence.challenge_node_key_pcrs"),
+            (|c| tpm(c).pcr_bank = "sha1".to_owned(), "evidence.challenge_malformed"),
+            (|c| tpm(c).pcrs.clear(), "evidence.challenge_malformed"),
+            (|c| tpm(c).pcrs = vec![4, 0], "evidence.challenge_malformed"),
+            (|c| tpm(c).pcrs = vec![0, 24], "evidence.challenge_malformed"),
+            (|c| tpm(c).node_key_pcrs.clear(), "evidence.challenge_malformed"),
+            (|c| tpm(c).node_key_pcrs = vec![0, 10], "evidence.challenge_node_key_pcrs"),
+            (|c| tpm(c).node_key_pcrs = vec![0, 5], "evidence.challenge_node_key_pcrs"),
         ];
         Demand::accept(&genuine(), asked()).unwrap();
         for (n, (defect, code)) in defects.into_iter().enumerate() {

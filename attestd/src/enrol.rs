@@ -149,13 +149,16 @@ pub async fn enrol(config: &Config, domain: &DomainConfig, tpm: &Tpm, state: &St
         enrol_reply::Message::Grant(_) => {
             return Err(EnrolError::Unexpected { got: "a grant", want: "a challenge" });
         }
+        enrol_reply::Message::Platform(_) => {
+            return Err(EnrolError::Unexpected { got: "a challenge of a TEE", want: "a challenge of the TPM" });
+        }
         enrol_reply::Message::Refusal(refusal) => return Err(refused(refusal)?),
     };
     let proof = prove(config, tpm, &ak, &record_key, challenge).await?;
     stream.send(enrol_request::Message::Proof(proof)).await?;
     let grant = match stream.answer().await? {
         enrol_reply::Message::Grant(grant) => EnrolGrant::try_from(grant)?,
-        enrol_reply::Message::Challenge(_) => {
+        enrol_reply::Message::Challenge(_) | enrol_reply::Message::Platform(_) => {
             return Err(EnrolError::Unexpected { got: "a challenge", want: "a grant" });
         }
         enrol_reply::Message::Refusal(refusal) => return Err(refused(refusal)?),
@@ -193,6 +196,7 @@ async fn identity(
         ak_public: ak.public().to_vec(),
         record_key: record_key.public().cose_key().to_vec(),
         csr: certificate_request(pkcs8)?,
+        kind: i32::from(proto::Kind::Tpm),
     })
 }
 

@@ -28,7 +28,7 @@ use governance::trust_bundle::VerifiedBundle;
 use serde_bytes::ByteBuf;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::AbortHandle;
-use wire::bounded::verifier::WrappedKey;
+use wire::bounded::verifier::{HpkeSuite, WrappedKey};
 use wire::protocol::{EXECUTION_KEY_INFO, execution_key_aad};
 
 use self::domain::{AcceptDenial, Domain, Seen};
@@ -278,6 +278,12 @@ impl Node {
         wrapped: WrappedKey,
     ) -> Result<ExecutionKey, Refused> {
         let name = wrapped.name.as_str();
+        if wrapped.suite != HpkeSuite::P256 {
+            return Err(Refused::fault(
+                "fault.verifier_protocol",
+                "an execution key is wrapped for another kind of key",
+            ));
+        }
         let message = SealedMessage {
             encapsulated: wrapped.encapsulated,
             sealed: wrapped.sealed,

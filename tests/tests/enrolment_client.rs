@@ -289,12 +289,14 @@ async fn an_enrolled_node_collects_evidence_that_binds() {
         expires_after_ms: 10_000,
         audience: challenge.audience.clone(),
         epoch: 1,
-        pcr_bank: "sha256".to_owned(),
-        pcrs: pcrs.iter().map(|pcr| u32::from(*pcr)).collect(),
-        node_key_pcrs: pcrs.iter().map(|pcr| u32::from(*pcr)).collect(),
-        event_log: true,
-        ima_log: false,
         subject: challenge.subject.as_bytes().to_vec(),
+        demand: Some(proto::challenge::Demand::Tpm(proto::TpmDemand {
+            pcr_bank: "sha256".to_owned(),
+            pcrs: pcrs.iter().map(|pcr| u32::from(*pcr)).collect(),
+            node_key_pcrs: pcrs.iter().map(|pcr| u32::from(*pcr)).collect(),
+            event_log: true,
+            ima_log: false,
+        })),
     };
     let asked = Asked {
         audience: challenge.audience.clone(),

@@ -79,17 +79,20 @@ impl Outstanding {
     /// As the node is asked.
     pub fn to_message(&self) -> wire::proto::Challenge {
         let challenge = &self.challenge;
+        let demand = wire::bounded::demand::Demands::Tpm(wire::bounded::demand::TpmDemands {
+            pcr_bank: challenge.pcr_bank,
+            pcrs: challenge.pcrs.clone(),
+            node_key_pcrs: challenge.node_key_pcrs.clone(),
+            event_log: challenge.event_log,
+            ima_log: challenge.ima_log,
+        });
         wire::proto::Challenge {
             nonce: challenge.nonce.to_vec(),
             expires_after_ms: CHALLENGE_TTL_S.saturating_mul(1000),
             audience: challenge.audience.clone(),
             epoch: challenge.epoch,
-            pcr_bank: challenge.pcr_bank.name().to_owned(),
-            pcrs: challenge.pcrs.iter().copied().map(u32::from).collect(),
-            node_key_pcrs: challenge.node_key_pcrs.iter().copied().map(u32::from).collect(),
-            event_log: challenge.event_log,
-            ima_log: challenge.ima_log,
             subject: challenge.subject.0.to_vec(),
+            demand: Some(wire::bounded::demand::to_message(&demand)),
         }
     }
 
@@ -138,8 +141,10 @@ mod tests {
         assert_ne!(one.challenge.nonce, two.challenge.nonce);
         let message = one.to_message();
         assert_eq!(
-            (message.nonce.as_slice(), message.pcrs.as_slice(), message.expires_after_ms),
-            (&one.challenge.nonce[..], &[0, 4][..], 10_000)
+            (message.nonce.as_slice(), message.subject.as_slice(), message.expires_after_ms),
+            (&one.challenge.nonce[..], &[2; 32][..], 10_000)
         );
+        let Some(wire::proto::challenge::Demand::Tpm(demand)) = message.demand else { panic!("not a TPM's") };
+        assert_eq!((demand.pcrs.as_slice(), demand.event_log), (&[0, 4][..], true));
     }
 }

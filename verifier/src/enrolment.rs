@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{info, warn};
-use wire::bounded::enrolment::{EnrolIdentity, EnrolRequest};
+use wire::bounded::enrolment::{EnrolIdentity, EnrolRequest, TpmKind};
 use wire::proto::{self, enrol_reply};
 use zeroize::Zeroizing;
 
@@ -91,6 +91,9 @@ async fn enrol(
     let EnrolRequest::Identity(claimed) = next(&mut inbound).await? else {
         return Err(ProtocolDenial::Unexpected { got: "proof", wanted: "identity" }.into());
     };
+    if claimed.kind != TpmKind::Tpm {
+        return Err(ProtocolDenial::Field { name: "kind" }.into());
+    }
     let (identity, record_key) = read_identity(claimed)?;
     let trust = desk.trust()?;
     let secret = Zeroizing::new(random::bytes().map_err(Fault::from)?);

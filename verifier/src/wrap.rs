@@ -4,7 +4,7 @@ use evidence::names::ItemName;
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_P256_HKDF_SHA256_AES_256;
 use rustls::crypto::hpke::{Hpke, HpkePublicKey};
 use thiserror::Error;
-use wire::proto::WrappedKey;
+use wire::proto::{HpkeSuite, WrappedKey};
 use wire::protocol::{EXECUTION_KEY_INFO, execution_key_aad};
 
 /// The attested key is no point of the curve, or the system gave no randomness: nothing is released.
@@ -27,7 +27,8 @@ pub fn to_node_key(
     let (encapsulated, sealed) = DH_KEM_P256_HKDF_SHA256_AES_256
         .seal(EXECUTION_KEY_INFO, &aad, key, &recipient)
         .map_err(|source| WrapError { name: name.clone(), source })?;
-    Ok(WrappedKey { name: name.to_string(), encapsulated: encapsulated.0, sealed })
+    let suite = i32::from(HpkeSuite::P256);
+    Ok(WrappedKey { name: name.to_string(), encapsulated: encapsulated.0, sealed, suite })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use evidence::{
     names::{ItemName, NodeId},
 };
 
+pub mod demand;
 pub mod enrolment;
 pub mod local;
 pub mod node;

@@ -13,7 +13,11 @@ pub const CHANNEL_BYTES: usize = 32;
 /// HKDF-SHA256 = 0x0001, AES-256-GCM = 0x0002. The recipient's public key is the uncompressed point, 65 bytes.
 pub const HPKE_P256_SUITE: (u16, u16, u16) = (0x0010, 0x0001, 0x0002);
 
-/// HPKE `info` when an execution key is wrapped.
+/// HPKE (RFC 9180) in base mode wraps execution keys to an X-Wing node key: X-Wing (draft-ietf-hpke-pq) = 0x647a,
+/// HKDF-SHA256 = 0x0001, AES-256-GCM = 0x0002. The recipient's public key is 1,216 bytes, the encapsulation 1,120.
+pub const HPKE_X_WING_SUITE: (u16, u16, u16) = (0x647a, 0x0001, 0x0002);
+
+/// HPKE `info` when an execution key is wrapped, whatever the suite.
 pub const EXECUTION_KEY_INFO: &[u8] = b"attestd/execution-key/1";
 
 /// HPKE `aad` when an execution key is wrapped: the artifact's id (16 bytes, so that what follows cannot be read

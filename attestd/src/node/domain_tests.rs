@@ -15,6 +15,7 @@ use governance::scope::Scope;
 use governance::text::Text;
 use governance::trust_bundle::{BUNDLE_VERSION, KeyRecord, OWN_LIFETIME_CAP_S, TrustBundle};
 use serde_bytes::ByteArray;
+use wire::bounded::verifier::HpkeSuite;
 
 use super::*;
 
@@ -120,7 +121,8 @@ impl Bench {
             attribution: Attribution { requester: Text::new("uid:0").unwrap(), approvers: vec![], parent: None },
         };
         let record = self.record(&terms, seq == 1);
-        let key = WrappedKey { name: ItemName::new("db").unwrap(), encapsulated: vec![1], sealed: vec![1] };
+        let (name, suite) = (ItemName::new("db").unwrap(), HpkeSuite::P256);
+        let key = WrappedKey { name, suite, encapsulated: vec![1], sealed: vec![1] };
         let keys = if seq == 1 { vec![key] } else { vec![] };
         Said { terms, record, result, keys, log_size: 2, index: 0 }
     }

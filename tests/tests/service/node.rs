@@ -84,6 +84,7 @@ impl Node {
             ak_public: identity.ak_public.into_vec(),
             record_key: identity.record_key.into_vec(),
             csr: request.serialize_request(&self.record_key_pair()).unwrap().der().to_vec(),
+            kind: i32::from(proto::Kind::Tpm),
         }
     }
 
@@ -108,6 +109,7 @@ impl Node {
             enrol_reply::Message::Challenge(challenge) => challenge,
             enrol_reply::Message::Refusal(refusal) => return Err(refusal),
             enrol_reply::Message::Grant(_) => panic!("granted without proof"),
+            enrol_reply::Message::Platform(_) => panic!("challenged as another kind"),
         };
         let secret = self.activate(&challenge).expect("made for this TPM");
         stream.say(enrol_request::Message::Proof(self.proof(&secret))).await;
@@ -122,7 +124,7 @@ impl Node {
                 Ok(grant)
             }
             enrol_reply::Message::Refusal(refusal) => Err(refusal),
-            enrol_reply::Message::Challenge(_) => panic!("challenged twice"),
+            enrol_reply::Message::Challenge(_) | enrol_reply::Message::Platform(_) => panic!("challenged twice"),
         }
     }
 
@@ -185,6 +187,7 @@ impl Node {
 
     /// What a challenge on this stream demands, as the node understands it.
     pub(crate) fn understood(&self, channel: [u8; 32], asked: &proto::Challenge) -> Challenge {
+        let Some(proto::challenge::Demand::Tpm(demand)) = &asked.demand else { panic!("not asked of a TPM") };
         let pcrs = |pcrs: &[u32]| pcrs.iter().map(|pcr| u8::try_from(*pcr).unwrap()).collect();
         Challenge {
             nonce: asked.nonce.as_slice().try_into().unwrap(),
@@ -195,11 +198,11 @@ impl Node {
             lineage_head: self.head,
             issued_at: UnixSeconds(0),
             expires_at: UnixSeconds(u64::MAX),
-            pcr_bank: HashAlg::from_name(&asked.pcr_bank).unwrap(),
-            pcrs: pcrs(&asked.pcrs),
-            node_key_pcrs: pcrs(&asked.node_key_pcrs),
-            event_log: asked.event_log,
-            ima_log: asked.ima_log,
+            pcr_bank: HashAlg::from_name(&demand.pcr_bank).unwrap(),
+            pcrs: pcrs(&demand.pcrs),
+            node_key_pcrs: pcrs(&demand.node_key_pcrs),
+            event_log: demand.event_log,
+            ima_log: demand.ima_log,
         }
     }
 

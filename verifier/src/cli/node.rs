@@ -72,7 +72,8 @@ impl NodeArgs {
             Verb::Show { node } => service.ask(Command::NodeShow(Named { name: node.clone() })).await?,
             Verb::Admit { node, ek, reason } => {
                 let ek_digest = ek.map(|digest| digest.0.to_vec()).unwrap_or_default();
-                let admit = NodeAdmit { node_id: node.clone(), ek_digest, reason: reason.clone() };
+                let platform = String::new();
+                let admit = NodeAdmit { node_id: node.clone(), ek_digest, reason: reason.clone(), platform };
                 service.ask(Command::NodeAdmit(admit)).await?
             }
             Verb::Quarantine { node, reason } => {

@@ -94,6 +94,9 @@ async fn admit_node(
         [] => None,
         bytes => Some(Sha256Digest::try_from(bytes).map_err(|_| malformed("an EK digest is 32 bytes"))?),
     };
+    if !admit.platform.is_empty() {
+        return Err(malformed("no TEE can be admitted yet"));
+    }
     let reason = reason(admit.reason)?;
     let entry = parts.governor.admit(&node, ek, &reason, now).await?;
     Ok(json!({ "node": node, "ek": ek, "entry": entry }).into())

@@ -4,7 +4,11 @@ use std::num::NonZeroU8;
 
 use evidence::{digest::Sha256Digest, names::NodeId, threshold::Authority};
 
-use super::{BUNDLE_CAP_BYTES, FieldDenial, SIGNATURES_CAP, bytes, digest, list, node_id, refuse, spiffe_id};
+use super::{
+    BUNDLE_CAP_BYTES, FieldDenial, SIGNATURES_CAP, bytes,
+    demand::{EvidenceKind, kind},
+    digest, list, node_id, refuse, spiffe_id,
+};
 use crate::proto::{self, enrol_request::Message};
 
 /// Longest TPM2B_PUBLIC, TPMS_ATTEST, TPMT_SIGNATURE, TPM2B_ID_OBJECT or encrypted secret, in bytes.
@@ -17,6 +21,8 @@ pub const CERTIFICATE_CAP_BYTES: usize = 16 * 1024;
 pub const COSE_KEY_CAP_BYTES: usize = 256;
 /// Longest certificate request, in bytes of DER.
 pub const CSR_CAP_BYTES: usize = 4096;
+/// Longest Evidence of a stranger, which carries no logs: report or quote with certificates, and a TPM's quote, in bytes.
+pub const ENROL_EVIDENCE_CAP_BYTES: usize = 96 * 1024;
 /// Longest activation secret (TPM2B_DIGEST), in bytes.
 pub const SECRET_CAP_BYTES: usize = 64;
 /// Longest PEM chain of a client certificate, in bytes.
@@ -29,6 +35,33 @@ pub enum EnrolRequest {
     Identity(EnrolIdentity),
     /// What proves it.
     Proof(EnrolProof),
+    /// Which TEE it says it is, without a TPM.
+    Platform(EnrolPlatform),
+    /// What proves that.
+    Evidence {
+        /// CMW collection.
+        cmw: Vec<u8>,
+    },
+}
+
+/// What a machine with a TPM is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TpmKind {
+    /// A TPM and nothing more.
+    Tpm,
+    /// A vTPM in an SEV-SNP guest.
+    OnSevSnp,
+    /// A vTPM in a TDX guest.
+    OnTdx,
+}
+
+/// What a TEE without a TPM is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TeeKind {
+    /// An AMD SEV-SNP guest.
+    SevSnp,
+    /// An Intel TDX guest.
+    Tdx,
 }
 
 /// Who the node says it is.
@@ -36,12 +69,27 @@ pub enum EnrolRequest {
 pub struct EnrolIdentity {
     /// The id it wants.
     pub node_id: NodeId,
+    /// What it is besides a TPM.
+    pub kind: TpmKind,
     /// TPM2B_PUBLIC of the EK.
     pub ek_public: Vec<u8>,
     /// EK certificate first; empty when an operator pinned the EK.
     pub ek_chain: Vec<Vec<u8>>,
     /// TPM2B_PUBLIC of the AK.
     pub ak_public: Vec<u8>,
+    /// COSE_Key of the record key.
+    pub record_key: Vec<u8>,
+    /// PKCS#10 request by the record key.
+    pub csr: Vec<u8>,
+}
+
+/// Who a TEE without a TPM says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnrolPlatform {
+    /// The id it wants.
+    pub node_id: NodeId,
+    /// Which TEE it is.
+    pub kind: TeeKind,
     /// COSE_Key of the record key.
     pub record_key: Vec<u8>,
     /// PKCS#10 request by the record key.
@@ -96,6 +144,7 @@ impl TryFrom<proto::EnrolRequest> for EnrolRequest {
         match given.message.ok_or(refuse("message", "absent"))? {
             Message::Identity(identity) => Ok(Self::Identity(EnrolIdentity {
                 node_id: node_id(identity.node_id)?,
+                kind: tpm_kind(identity.kind)?,
                 ek_public: bytes("ek_public", identity.ek_public, TPM_STRUCTURE_CAP_BYTES)?,
                 ek_chain: list("ek_chain", identity.ek_chain, 0..=CHAIN_CAP, CERTIFICATE_CAP_BYTES)?,
                 ak_public: bytes("ak_public", identity.ak_public, TPM_STRUCTURE_CAP_BYTES)?,
@@ -111,7 +160,33 @@ impl TryFrom<proto::EnrolRequest> for EnrolRequest {
                     TPM_STRUCTURE_CAP_BYTES,
                 )?,
             })),
+            Message::Platform(platform) => Ok(Self::Platform(EnrolPlatform {
+                node_id: node_id(platform.node_id)?,
+                kind: tee_kind(platform.kind)?,
+                record_key: bytes("record_key", platform.record_key, COSE_KEY_CAP_BYTES)?,
+                csr: bytes("csr", platform.csr, CSR_CAP_BYTES)?,
+            })),
+            Message::Evidence(evidence) => {
+                Ok(Self::Evidence { cmw: bytes("cmw", evidence.cmw, ENROL_EVIDENCE_CAP_BYTES)? })
+            }
         }
+    }
+}
+
+fn tpm_kind(given: i32) -> Result<TpmKind, FieldDenial> {
+    match kind(given)? {
+        EvidenceKind::Tpm => Ok(TpmKind::Tpm),
+        EvidenceKind::TpmOnSevSnp => Ok(TpmKind::OnSevSnp),
+        EvidenceKind::TpmOnTdx => Ok(TpmKind::OnTdx),
+        EvidenceKind::SevSnp | EvidenceKind::Tdx => Err(refuse("kind", "has no TPM")),
+    }
+}
+
+fn tee_kind(given: i32) -> Result<TeeKind, FieldDenial> {
+    match kind(given)? {
+        EvidenceKind::SevSnp => Ok(TeeKind::SevSnp),
+        EvidenceKind::Tdx => Ok(TeeKind::Tdx),
+        EvidenceKind::Tpm | EvidenceKind::TpmOnSevSnp | EvidenceKind::TpmOnTdx => Err(refuse("kind", "has a TPM")),
     }
 }
 
@@ -160,6 +235,7 @@ mod tests {
             ak_public: vec![1],
             record_key: vec![1],
             csr: vec![1],
+            kind: i32::from(proto::Kind::Tpm),
         };
         let read =
             |identity| EnrolRequest::try_from(proto::EnrolRequest { message: Some(Message::Identity(identity)) });
@@ -173,9 +249,33 @@ mod tests {
             (proto::EnrolIdentity { ak_public: vec![0; 2049], ..identity() }, "ak_public"),
             (proto::EnrolIdentity { record_key: vec![0; 257], ..identity() }, "record_key"),
             (proto::EnrolIdentity { csr: vec![0; 4097], ..identity() }, "csr"),
+            (proto::EnrolIdentity { kind: 0, ..identity() }, "kind"),
+            (proto::EnrolIdentity { kind: i32::from(proto::Kind::Tdx), ..identity() }, "kind"),
         ] {
             assert_eq!(read(bent).unwrap_err().field, field);
         }
+    }
+
+    #[test]
+    fn every_field_of_a_tee_is_bounded() {
+        let read = |message| EnrolRequest::try_from(proto::EnrolRequest { message: Some(message) });
+        let kind = i32::from(proto::Kind::SevSnp);
+        let platform = || proto::EnrolPlatform { node_id: "n1".into(), kind, record_key: vec![1], csr: vec![1] };
+        read(Message::Platform(platform())).unwrap();
+        for (bent, field) in [
+            (proto::EnrolPlatform { node_id: String::new(), ..platform() }, "node_id"),
+            (proto::EnrolPlatform { kind: 0, ..platform() }, "kind"),
+            (proto::EnrolPlatform { kind: i32::from(proto::Kind::TpmOnTdx), ..platform() }, "kind"),
+            (proto::EnrolPlatform { record_key: vec![], ..platform() }, "record_key"),
+            (proto::EnrolPlatform { record_key: vec![0; 257], ..platform() }, "record_key"),
+            (proto::EnrolPlatform { csr: vec![0; 4097], ..platform() }, "csr"),
+        ] {
+            assert_eq!(read(Message::Platform(bent)).unwrap_err().field, field);
+        }
+        let evidence = |bytes| Message::Evidence(proto::Evidence { cmw: vec![0; bytes] });
+        read(evidence(ENROL_EVIDENCE_CAP_BYTES)).unwrap();
+        assert_eq!(read(evidence(0)).unwrap_err().field, "cmw");
+        assert_eq!(read(evidence(ENROL_EVIDENCE_CAP_BYTES + 1)).unwrap_err().field, "cmw");
     }
 
     #[test]

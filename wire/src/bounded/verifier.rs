@@ -1,15 +1,12 @@
 //! What a verifier says on a node's stream. The node trusts nothing of it beyond what is signed.
 
-use evidence::{
-    challenge::CHALLENGE_TTL_S,
-    digest::{HashAlg, Sha256Digest},
-    names::ItemName,
-};
+use evidence::{challenge::CHALLENGE_TTL_S, digest::Sha256Digest, names::ItemName};
 
 use super::{
     ARTIFACT_CAP_BYTES, CHECKPOINT_CAP_BYTES, FieldDenial, RECEIPT_CAP_BYTES, RESULT_CAP_BYTES, REVOCATION_CAP_BYTES,
-    SIGNATURES_CAP, STATE_CAP_BYTES, STATEMENT_CAP_BYTES, TEXT_CAP_BYTES, bytes, digest, item_name, list, refuse,
-    spiffe_id, text,
+    SIGNATURES_CAP, STATE_CAP_BYTES, STATEMENT_CAP_BYTES, TEXT_CAP_BYTES, bytes,
+    demand::{Demands, demands},
+    digest, item_name, list, refuse, spiffe_id, text,
 };
 use crate::proto::{self, verifier_message::Message};
 
@@ -17,8 +14,6 @@ use crate::proto::{self, verifier_message::Message};
 pub const ENCAPSULATED_CAP_BYTES: usize = 1_536;
 /// Longest wrapped execution key, in bytes.
 pub const SEALED_CAP_BYTES: usize = 8 * 1024;
-/// PCRs that a TPM has at most in our selections.
-pub const PCR_COUNT: u32 = 24;
 
 /// One message of a verifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,18 +59,10 @@ pub struct ChallengeTerms {
     pub audience: String,
     /// Governance epoch.
     pub epoch: u64,
-    /// Bank to quote: SHA-256 or SHA-384.
-    pub pcr_bank: HashAlg,
-    /// PCRs to quote, ascending.
-    pub pcrs: Vec<u8>,
-    /// PCRs of the node key's policy, ascending.
-    pub node_key_pcrs: Vec<u8>,
-    /// Whether the event log must come.
-    pub event_log: bool,
-    /// Whether the IMA log must come.
-    pub ima_log: bool,
     /// What the evidence is about.
     pub subject: Sha256Digest,
+    /// What it must come with, by the kind of machine.
+    pub demands: Demands,
 }
 
 /// Authorizes or renews.
@@ -93,11 +80,22 @@ pub struct Authorization {
     pub lineage_head: Sha256Digest,
 }
 
+/// How an execution key is wrapped: by the kind of the node key (`wire::protocol`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HpkeSuite {
+    /// To a P-256 key in a TPM.
+    P256,
+    /// To an X-Wing key in a TEE's memory.
+    XWing,
+}
+
 /// An execution key for the node key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrappedKey {
     /// Its name.
     pub name: ItemName,
+    /// How it is wrapped.
+    pub suite: HpkeSuite,
     /// HPKE encapsulation.
     pub encapsulated: Vec<u8>,
     /// HPKE ciphertext.
@@ -188,18 +186,13 @@ impl TryFrom<proto::Challenge> for ChallengeTerms {
         if given.expires_after_ms == 0 || given.expires_after_ms > CHALLENGE_TTL_S.saturating_mul(1000) {
             return Err(refuse("expires_after_ms", "not within ten seconds"));
         }
-        let bank = HashAlg::from_name(&given.pcr_bank).filter(|bank| matches!(bank, HashAlg::Sha256 | HashAlg::Sha384));
         Ok(Self {
             nonce: <[u8; 32]>::try_from(given.nonce).map_err(|_| refuse("nonce", "not 32 bytes"))?,
             expires_after_ms: given.expires_after_ms,
             audience: spiffe_id("audience", given.audience)?,
             epoch: given.epoch,
-            pcr_bank: bank.ok_or(refuse("pcr_bank", "neither sha256 nor sha384"))?,
-            pcrs: pcrs("pcrs", &given.pcrs)?,
-            node_key_pcrs: pcrs("node_key_pcrs", &given.node_key_pcrs)?,
-            event_log: given.event_log,
-            ima_log: given.ima_log,
             subject: digest("subject", &given.subject)?,
+            demands: demands(given.demand)?,
         })
     }
 }
@@ -225,8 +218,14 @@ impl TryFrom<proto::WrappedKey> for WrappedKey {
     type Error = FieldDenial;
 
     fn try_from(given: proto::WrappedKey) -> Result<Self, FieldDenial> {
+        let suite = match given.suite() {
+            proto::HpkeSuite::P256 => HpkeSuite::P256,
+            proto::HpkeSuite::XWing => HpkeSuite::XWing,
+            proto::HpkeSuite::Unspecified => return Err(refuse("keys.suite", "not a suite we know")),
+        };
         Ok(Self {
             name: item_name("keys.name", given.name)?,
+            suite,
             encapsulated: bytes("keys.encapsulated", given.encapsulated, ENCAPSULATED_CAP_BYTES)?,
             sealed: bytes("keys.sealed", given.sealed, SEALED_CAP_BYTES)?,
         })
@@ -273,13 +272,6 @@ impl TryFrom<proto::Push> for Push {
 
 fn code(given: String) -> Result<String, FieldDenial> {
     audit::record::Code::new(given).map(String::from).map_err(|_| refuse("code", "not a code"))
-}
-
-/// PCR indices, ascending, each below [`PCR_COUNT`], at least one.
-fn pcrs(field: &'static str, given: &[u32]) -> Result<Vec<u8>, FieldDenial> {
-    let sound = !given.is_empty() && given.iter().all(|pcr| *pcr < PCR_COUNT) && given.is_sorted_by(|a, b| a < b);
-    let pcrs: Option<Vec<u8>> = given.iter().map(|pcr| u8::try_from(*pcr).ok()).collect();
-    pcrs.filter(|_| sound).ok_or(refuse(field, "not ascending PCR indices"))
 }
 
 #[cfg(test)]

@@ -6,19 +6,15 @@ fn challenge() -> proto::Challenge {
         expires_after_ms: 10_000,
         audience: "spiffe://a.example/verifier".into(),
         epoch: 3,
-        pcr_bank: "sha256".into(),
-        pcrs: vec![0, 4, 7],
-        node_key_pcrs: vec![0],
-        event_log: true,
-        ima_log: false,
         subject: vec![2; 32],
+        demand: Some(proto::challenge::Demand::SevSnp(proto::SevSnpDemand {})),
     }
 }
 
 #[test]
 fn a_challenge_is_complete_and_bounded() {
     let read = ChallengeTerms::try_from(challenge()).unwrap();
-    assert_eq!((read.pcrs, read.pcr_bank), (vec![0, 4, 7], HashAlg::Sha256));
+    assert_eq!((read.nonce, read.demands), ([1; 32], Demands::SevSnp));
     let base = challenge;
     for (bent, field) in [
         (proto::Challenge { nonce: vec![1; 31], ..base() }, "nonce"),
@@ -26,14 +22,7 @@ fn a_challenge_is_complete_and_bounded() {
         (proto::Challenge { expires_after_ms: 0, ..base() }, "expires_after_ms"),
         (proto::Challenge { audience: "https://a".into(), ..base() }, "audience"),
         (proto::Challenge { audience: format!("spiffe://{}", "a".repeat(256)), ..base() }, "audience"),
-        (proto::Challenge { pcr_bank: "sha1".into(), ..base() }, "pcr_bank"),
-        (proto::Challenge { pcr_bank: "SHA256".into(), ..base() }, "pcr_bank"),
-        (proto::Challenge { pcrs: vec![], ..base() }, "pcrs"),
-        (proto::Challenge { pcrs: vec![24], ..base() }, "pcrs"),
-        (proto::Challenge { pcrs: vec![256], ..base() }, "pcrs"),
-        (proto::Challenge { pcrs: vec![4, 0], ..base() }, "pcrs"),
-        (proto::Challenge { pcrs: vec![4, 4], ..base() }, "pcrs"),
-        (proto::Challenge { node_key_pcrs: vec![], ..base() }, "node_key_pcrs"),
+        (proto::Challenge { demand: None, ..base() }, "demand"),
         (proto::Challenge { subject: vec![], ..base() }, "subject"),
     ] {
         assert_eq!(ChallengeTerms::try_from(bent).unwrap_err().field, field);
@@ -42,7 +31,8 @@ fn a_challenge_is_complete_and_bounded() {
 
 #[test]
 fn an_authorization_is_complete_and_bounded() {
-    let key = proto::WrappedKey { name: "db".into(), encapsulated: vec![1], sealed: vec![1] };
+    let suite = i32::from(proto::HpkeSuite::XWing);
+    let key = proto::WrappedKey { name: "db".into(), encapsulated: vec![1], sealed: vec![1], suite };
     let base = || proto::Authorization {
         artifact: vec![1],
         result: vec![1],
@@ -62,6 +52,8 @@ fn an_authorization_is_complete_and_bounded() {
         (keyed(proto::WrappedKey { name: "../db".into(), ..key.clone() }), "keys.name"),
         (keyed(proto::WrappedKey { encapsulated: vec![0; 2_000], ..key.clone() }), "keys.encapsulated"),
         (keyed(proto::WrappedKey { sealed: vec![], ..key.clone() }), "keys.sealed"),
+        (keyed(proto::WrappedKey { suite: 0, ..key.clone() }), "keys.suite"),
+        (keyed(proto::WrappedKey { suite: 3, ..key.clone() }), "keys.suite"),
     ] {
         assert_eq!(Authorization::try_from(bent).unwrap_err().field, field);
     }
