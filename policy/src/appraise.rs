@@ -114,7 +114,7 @@ impl PolicySet {
         };
         Ok(Affirmed {
             claims,
-            rules: permitted.rules().to_vec(),
+            rules: permitted.into_rules(),
             complete,
             challenge: bound.challenge().clone(),
             judged_at: now,

@@ -1,9 +1,10 @@
 //! The typed claims that policies judge. Also the form of a `policy test` case:
 //! what is written there is exactly what a policy sees.
 
-use cedar_policy::{Context, RestrictedExpression as Cedar};
 use governance::intent::Intent;
 use serde::{Deserialize, Serialize};
+
+use crate::value::Cedar;
 
 /// Claims about a machine, after its evidence matched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,21 +130,15 @@ pub struct IntentClaims {
 }
 
 fn text(value: &str) -> Cedar {
-    Cedar::new_string(value.to_owned())
+    Cedar::new_string(value)
 }
 
 fn texts(values: &[String]) -> Cedar {
     Cedar::new_set(values.iter().map(|v| text(v)))
 }
 
-/// A record whose field names are distinct by construction; were they not, Cedar refuses it and so do we.
-fn record<'n>(fields: impl IntoIterator<Item = (&'n str, Cedar)>) -> Result<Cedar, String> {
-    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
-    Cedar::new_record(fields).map_err(|e| e.to_string())
-}
-
 impl Claims {
-    fn to_cedar(&self) -> Result<Cedar, String> {
+    fn to_cedar(&self) -> Cedar {
         let fields = [
             ("node", text(&self.node)),
             ("domain", text(&self.domain)),
@@ -152,16 +147,16 @@ impl Claims {
             ("simulated", Cedar::new_bool(self.simulated)),
             ("epoch", Cedar::new_long(self.epoch)),
             ("now", Cedar::new_long(self.now)),
-            ("reference", self.reference.to_cedar()?),
+            ("reference", self.reference.to_cedar()),
         ];
-        let tpm = self.tpm.as_ref().map(TpmFacts::to_cedar).transpose()?;
-        record(fields.into_iter().chain(tpm.map(|tpm| ("tpm", tpm))))
+        let tpm = self.tpm.as_ref().map(TpmFacts::to_cedar);
+        Cedar::new_record(fields.into_iter().chain(tpm.map(|tpm| ("tpm", tpm))))
     }
 }
 
 impl ReferenceClaims {
-    fn to_cedar(&self) -> Result<Cedar, String> {
-        record([
+    fn to_cedar(&self) -> Cedar {
+        Cedar::new_record([
             ("id", text(&self.id)),
             ("version", Cedar::new_long(self.version)),
             ("age_s", Cedar::new_long(self.age_s)),
@@ -171,7 +166,7 @@ impl ReferenceClaims {
 }
 
 impl TpmFacts {
-    fn to_cedar(&self) -> Result<Cedar, String> {
+    fn to_cedar(&self) -> Cedar {
         let fields = [
             ("ek", text(&self.ek)),
             ("ek_pinned", Cedar::new_bool(self.ek_pinned)),
@@ -185,13 +180,13 @@ impl TpmFacts {
             ("reset_count", Cedar::new_long(self.reset_count)),
             ("restart_count", Cedar::new_long(self.restart_count)),
         ];
-        record(fields.into_iter().chain(self.secure_boot.map(|on| ("secure_boot", Cedar::new_bool(on)))))
+        Cedar::new_record(fields.into_iter().chain(self.secure_boot.map(|on| ("secure_boot", Cedar::new_bool(on)))))
     }
 }
 
 impl IntentClaims {
-    fn to_cedar(&self) -> Result<Cedar, String> {
-        record([
+    fn to_cedar(&self) -> Cedar {
+        Cedar::new_record([
             ("requester", text(&self.requester)),
             ("executable", text(&self.executable)),
             ("program", text(&self.program)),
@@ -202,10 +197,6 @@ impl IntentClaims {
             ("child", Cedar::new_bool(self.child)),
         ])
     }
-}
-
-fn context<const N: usize>(fields: [(&str, Cedar); N]) -> Result<Context, String> {
-    Context::from_pairs(fields.map(|(name, value)| (name.to_owned(), value))).map_err(|e| e.to_string())
 }
 
 /// What is asked, with its typed context.
@@ -274,23 +265,25 @@ pub enum Question {
 }
 
 impl Question {
-    pub(crate) fn context(&self) -> Result<Context, String> {
+    pub(crate) fn context(&self) -> Cedar {
         let long = Cedar::new_long;
         match self {
-            Self::Attest { claims } => context([("claims", claims.to_cedar()?)]),
-            Self::Execute { claims, intent, scope: _, renewal } => context([
-                ("claims", claims.to_cedar()?),
-                ("intent", intent.to_cedar()?),
+            Self::Attest { claims } => Cedar::new_record([("claims", claims.to_cedar())]),
+            Self::Execute { claims, intent, scope: _, renewal } => Cedar::new_record([
+                ("claims", claims.to_cedar()),
+                ("intent", intent.to_cedar()),
                 ("renewal", Cedar::new_bool(*renewal)),
             ]),
-            Self::Release { claims, intent, key: _, labels } => {
-                context([("claims", claims.to_cedar()?), ("intent", intent.to_cedar()?), ("labels", texts(labels))])
-            }
+            Self::Release { claims, intent, key: _, labels } => Cedar::new_record([
+                ("claims", claims.to_cedar()),
+                ("intent", intent.to_cedar()),
+                ("labels", texts(labels)),
+            ]),
             Self::Witness { partner: _, domain: _, epoch, now, origin } => {
-                context([("epoch", long(*epoch)), ("now", long(*now)), ("origin", text(origin))])
+                Cedar::new_record([("epoch", long(*epoch)), ("now", long(*now)), ("origin", text(origin))])
             }
             Self::Federate { partner: _, domain: _, epoch, now, kind, subject, result_age_s, state_age_s } => {
-                context([
+                Cedar::new_record([
                     ("epoch", long(*epoch)),
                     ("now", long(*now)),
                     ("kind", text(kind)),

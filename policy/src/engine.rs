@@ -6,12 +6,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use cedar_policy::{Authorizer, Decision, Effect, Entities, Entity, EntityUid, PolicyId, Request};
+use cedar_policy::{Authorizer, Decision, Effect, Entities, Entity, EntityUid, Policy, PolicyId, Request};
 
 use crate::claims::{Claims, Question};
 use crate::denial::PolicyDenial;
 use crate::schema::{Action, uid};
 use crate::set::PolicySet;
+use crate::shape::Shape;
+use crate::value;
 
 /// A policy that determined a decision.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -24,6 +26,14 @@ pub struct Rule {
     /// Its `@hint`: what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+impl Rule {
+    /// What `policy` is told as. Cedar parses an annotation's key on each look at it, so this is done at load.
+    pub(crate) fn of(policy: &Policy) -> Self {
+        let annotation = |key: &str| policy.annotation(key).map(str::to_owned);
+        Self { id: policy.id().to_string(), reason: annotation("reason"), hint: annotation("hint") }
+    }
 }
 
 /// A permission, and the rules that gave it. Only [`PolicySet::ask`] makes one.
@@ -44,6 +54,10 @@ impl Permitted {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    pub(crate) fn into_rules(self) -> Vec<Rule> {
+        self.rules
     }
 }
 
@@ -107,8 +121,14 @@ impl PolicySet {
         let principal = self.principal(question);
         let resource = self.resource(question);
         let action = self.names.action(question.action());
-        // The schema goes with every request: without it a missing attribute would only be a diagnostic.
-        Request::new(principal, action, resource, question.context()?, Some(&self.schema)).map_err(|e| e.to_string())
+        // Without the schema a missing attribute would only be a diagnostic: every shape of context is fitted to it.
+        let shape = Shape::of(question);
+        let schema = (!self.fitting.contains(shape)).then_some(&self.schema);
+        let request = value::request([principal, action, resource], question.context(), schema)?;
+        if schema.is_some() {
+            self.fitting.insert(shape);
+        }
+        Ok(request)
     }
 
     fn principal(&self, question: &Question) -> EntityUid {
@@ -142,12 +162,11 @@ impl PolicySet {
             }
             Question::Witness { .. } | Question::Federate { .. } => Vec::new(),
         };
-        Entities::from_entities(entities, None).map_err(|e| e.to_string())
+        value::entities(&entities)
     }
 
     fn rule(&self, id: &PolicyId) -> Rule {
-        let annotation = |key: &str| self.cedar.annotation(id, key).map(str::to_owned);
-        Rule { id: id.to_string(), reason: annotation("reason"), hint: annotation("hint") }
+        self.rules.get(id).cloned().unwrap_or_else(|| Rule { id: id.to_string(), reason: None, hint: None })
     }
 
     fn invalid(&self, action: Action, what: String) -> PolicyDenial {

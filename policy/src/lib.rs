@@ -24,7 +24,9 @@ pub mod explain;
 pub mod result;
 pub mod schema;
 pub mod set;
+mod shape;
 pub mod trust;
+mod value;
 
 pub use appraise::Affirmed;
 pub use decide::decide;

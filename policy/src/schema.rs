@@ -40,6 +40,18 @@ impl Action {
             Self::Federate => "federate",
         }
     }
+
+    /// Its entry of a table in the order of [`Action::ALL`].
+    pub(crate) const fn of<T>(self, table: &[T; 5]) -> &T {
+        let [attest, execute, release, witness, federate] = table;
+        match self {
+            Self::Attest => attest,
+            Self::Execute => execute,
+            Self::Release => release,
+            Self::Witness => witness,
+            Self::Federate => federate,
+        }
+    }
 }
 
 impl std::fmt::Display for Action {
@@ -73,15 +85,7 @@ impl Names {
     }
 
     pub(crate) fn action(&self, action: Action) -> EntityUid {
-        let [attest, execute, release, witness, federate] = &self.actions;
-        match action {
-            Action::Attest => attest,
-            Action::Execute => execute,
-            Action::Release => release,
-            Action::Witness => witness,
-            Action::Federate => federate,
-        }
-        .clone()
+        action.of(&self.actions).clone()
     }
 }
 

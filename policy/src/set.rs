@@ -1,7 +1,7 @@
 //! A policy set: Cedar text with a name and a version, strictly validated when
 //! it is read. A set that mentions a field the schema does not have never loads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,7 +17,9 @@ use evidence::{
 use firmware_refs::text::{Moment, Text};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Rule;
 use crate::schema::{Action, Names, schema};
+use crate::shape::FittingShapes;
 
 /// Largest policy text.
 pub const SET_CAP_BYTES: usize = 256 * 1024;
@@ -133,7 +135,9 @@ pub struct PolicySet {
     /// Of those, the ones whose scope can concern each action, in the order of [`Action::ALL`]: the rest can
     /// neither be satisfied nor err, and would only cost time on every request.
     concerned: [CedarSet; 5],
+    pub(crate) rules: Arc<HashMap<PolicyId, Rule>>,
     pub(crate) schema: Schema,
+    pub(crate) fitting: FittingShapes,
     pub(crate) names: Names,
 }
 
@@ -177,7 +181,9 @@ impl PolicySet {
         let name = Arc::new(PolicyName { id: document.id.clone(), version: document.version, signers });
         let names = Names::new()?;
         let concerned = Action::ALL.map(|action| concerning(&cedar, &names.action(action), &schema));
-        Ok(Self { document, digest, name, cedar, concerned, schema, names })
+        let rules = Arc::new(cedar.policies().map(|policy| (policy.id().clone(), Rule::of(policy))).collect());
+        let fitting = FittingShapes::default();
+        Ok(Self { document, digest, name, cedar, concerned, rules, schema, fitting, names })
     }
 
     /// One signature over the set.
@@ -190,14 +196,7 @@ impl PolicySet {
 
     /// The policies whose scope can concern `action`.
     pub(crate) fn concerned(&self, action: Action) -> &CedarSet {
-        let [attest, execute, release, witness, federate] = &self.concerned;
-        match action {
-            Action::Attest => attest,
-            Action::Execute => execute,
-            Action::Release => release,
-            Action::Witness => witness,
-            Action::Federate => federate,
-        }
+        action.of(&self.concerned)
     }
 
     /// As written.
