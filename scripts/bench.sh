@@ -16,5 +16,5 @@ for bench in "${benches[@]}"; do
 done
 
 echo
-grep '^ratio: ' "$out" | sed 's/^ratio: //'
+grep '^ratio: ' "$out" | sed 's/^ratio: //' | awk -F': ' '{ printf "%-58s %s\n", $1, $2 }'
 if grep -q '^ratio: .*, ABOVE ' "$out"; then exit 1; fi
