@@ -92,7 +92,11 @@ impl<'a> Binding<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cose::SigningKey, time::UnixSeconds};
+    use crate::{
+        challenge::{Demands, TpmDemands},
+        cose::SigningKey,
+        time::UnixSeconds,
+    };
 
     fn challenge() -> Challenge {
         Challenge {
@@ -104,11 +108,13 @@ mod tests {
             lineage_head: Sha256Digest([4; 32]),
             issued_at: UnixSeconds(100),
             expires_at: UnixSeconds(110),
-            pcr_bank: HashAlg::Sha256,
-            pcrs: vec![0],
-            node_key_pcrs: vec![0],
-            event_log: true,
-            ima_log: false,
+            demands: Demands::Tpm(TpmDemands {
+                pcr_bank: HashAlg::Sha256,
+                pcrs: vec![0],
+                node_key_pcrs: vec![0],
+                event_log: true,
+                ima_log: false,
+            }),
         }
     }
 

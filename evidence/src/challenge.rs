@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::{HashAlg, Sha256Digest},
+    kind::EvidenceKind,
     time::UnixSeconds,
 };
 
@@ -32,6 +33,61 @@ pub struct Challenge {
     pub issued_at: UnixSeconds,
     /// When it ends, at most [`CHALLENGE_TTL_S`] later.
     pub expires_at: UnixSeconds,
+    /// What must come, by the kind of evidence.
+    pub demands: Demands,
+}
+
+/// What evidence must come with. The verifier chooses the kind with it: evidence of another kind is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Demands {
+    /// A TPM quote.
+    Tpm(TpmDemands),
+    /// An SNP report; nothing of it is a choice.
+    SevSnp,
+    /// A TDX quote.
+    Tdx(TdxDemands),
+    /// A vTPM's quote with the SNP report that its AK is bound to.
+    TpmOnSevSnp(TpmDemands),
+    /// A vTPM's quote with the TDX quote that its AK is bound to.
+    TpmOnTdx(TpmOnTdxDemands),
+}
+
+impl Demands {
+    /// The kind of evidence that is demanded.
+    #[must_use]
+    pub const fn kind(&self) -> EvidenceKind {
+        match self {
+            Self::Tpm(_) => EvidenceKind::Tpm,
+            Self::SevSnp => EvidenceKind::SevSnp,
+            Self::Tdx(_) => EvidenceKind::Tdx,
+            Self::TpmOnSevSnp(_) => EvidenceKind::TpmOnSevSnp,
+            Self::TpmOnTdx(_) => EvidenceKind::TpmOnTdx,
+        }
+    }
+
+    /// What is demanded of the TPM, of kinds that have one.
+    #[must_use]
+    pub const fn tpm(&self) -> Option<&TpmDemands> {
+        match self {
+            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm) | Self::TpmOnTdx(TpmOnTdxDemands { tpm, .. }) => Some(tpm),
+            Self::SevSnp | Self::Tdx(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub const fn tpm_mut(&mut self) -> Option<&mut TpmDemands> {
+        match self {
+            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm) | Self::TpmOnTdx(TpmOnTdxDemands { tpm, .. }) => Some(tpm),
+            Self::SevSnp | Self::Tdx(_) => None,
+        }
+    }
+}
+
+/// What is demanded of a TPM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TpmDemands {
     /// Bank that must be quoted.
     pub pcr_bank: HashAlg,
     /// PCRs that must be quoted, ascending, neither more nor fewer.
@@ -42,4 +98,24 @@ pub struct Challenge {
     pub event_log: bool,
     /// Whether the IMA log must come with the quote.
     pub ima_log: bool,
+}
+
+/// What is demanded of a TDX guest without a TPM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TdxDemands {
+    /// Whether the CCEL event log must come with the quote.
+    pub event_log: bool,
+    /// Whether the IMA log must come with the quote.
+    pub ima_log: bool,
+}
+
+/// What is demanded of a vTPM in a TDX guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TpmOnTdxDemands {
+    /// Of the vTPM.
+    pub tpm: TpmDemands,
+    /// Whether the CCEL event log must come with the TDX quote.
+    pub ccel: bool,
 }

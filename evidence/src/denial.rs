@@ -7,6 +7,7 @@ use strum::{EnumDiscriminants, EnumIter};
 use crate::{
     cbor::CborError,
     digest::{Digest, HashAlg, Sha256Digest},
+    kind::EvidenceKind,
     time::UnixSeconds,
     tpm::{ClockState, public::SignatureScheme},
 };
@@ -299,6 +300,14 @@ pub enum EvidenceDenial {
         got: SignatureScheme,
         /// Of the key.
         want: SignatureScheme,
+    },
+    /// Evidence of another kind than the challenge demands.
+    #[error("evidence of kind {got}, the challenge demands {demanded}")]
+    KindUnexpected {
+        /// Kind of the evidence.
+        got: EvidenceKind,
+        /// Kind demanded.
+        demanded: EvidenceKind,
     },
     /// A part came that the challenge did not ask for, so nothing requires its checks.
     #[error("{part} was not asked for")]

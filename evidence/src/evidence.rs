@@ -3,8 +3,9 @@
 use crate::{
     EvidenceDenial,
     anchors::TrustAnchors,
-    challenge::Challenge,
+    challenge::{Challenge, Demands},
     digest::Sha256Digest,
+    kind::EvidenceKind,
     ledger::CheckLedger,
     time::UnixSeconds,
     tpm::{
@@ -30,6 +31,14 @@ impl Evidence {
     /// [`EvidenceDenial`] when it is not deterministic, not a kind we know, or above a cap.
     pub fn decode(bytes: Vec<u8>) -> Result<Self, EvidenceDenial> {
         TpmEvidence::decode(bytes).map(Self::Tpm)
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> EvidenceKind {
+        match self {
+            Self::Tpm(_) => EvidenceKind::Tpm,
+        }
     }
 
     /// The collection as received or assembled.
@@ -93,12 +102,25 @@ impl<'a> Authentic<'a> {
         if now > expires_at || now < challenge.issued_at {
             return Err(EvidenceDenial::ChallengeExpired { expires_at, now });
         }
-        match self.0 {
-            AuthenticKind::Tpm(authentic) => {
-                let (ledger, claims) = authentic.bind(challenge)?;
-                let required = appraisal::required(challenge);
-                Ok(Bound { ledger, required, claims: Claims::Tpm(claims), challenge, judged_at: now })
+        let got = self.kind();
+        let (ledger, required, claims) = match (self.0, &challenge.demands) {
+            (AuthenticKind::Tpm(authentic), Demands::Tpm(demands)) => {
+                let (ledger, claims) = authentic.bind(challenge, demands)?;
+                (ledger, appraisal::required(demands), Claims::Tpm(claims))
             }
+            (
+                AuthenticKind::Tpm(_),
+                Demands::SevSnp | Demands::Tdx(_) | Demands::TpmOnSevSnp(_) | Demands::TpmOnTdx(_),
+            ) => return Err(EvidenceDenial::KindUnexpected { got, demanded: challenge.demands.kind() }),
+        };
+        Ok(Bound { ledger, required, claims, challenge, judged_at: now })
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> EvidenceKind {
+        match &self.0 {
+            AuthenticKind::Tpm(_) => EvidenceKind::Tpm,
         }
     }
 

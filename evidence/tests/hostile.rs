@@ -30,7 +30,8 @@ impl Judge {
     fn new(kind: AkKind) -> Self {
         let machine = Machine::new(kind);
         let mut challenge = machine.challenge();
-        (challenge.event_log, challenge.ima_log) = (false, false);
+        let demands = challenge.demands.tpm_mut().unwrap();
+        (demands.event_log, demands.ima_log) = (false, false);
         let anchors = machine.anchors();
         let (_, enrolled) = machine.enrol().unwrap();
         let endorsements = Endorsements::Tpm(machine.endorsement(enrolled));

@@ -137,7 +137,9 @@ fn a_check_that_never_ran_denies_though_policy_permits() {
     // judged asked for them. Only the ledger can tell.
     let machine = Machine::default();
     let world = World::of(&machine, LAB);
-    let without = Challenge { event_log: false, ima_log: false, ..world.challenge.clone() };
+    let mut without = world.challenge.clone();
+    let demands = without.demands.tpm_mut().unwrap();
+    (demands.event_log, demands.ima_log) = (false, false);
     let evidence = machine.answer(&without).evidence();
     let trust = world::trust_by_values_only(&machine);
     assert!(decide(&evidence, &world.endorsements, &without, &trust, world.now).is_ok());

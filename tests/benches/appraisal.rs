@@ -100,7 +100,9 @@ impl Case {
             let image = format!("image {n}").into_bytes();
             machine.boot.events.push(BootEvent::of_image(4, kind::BOOT_SERVICES_APPLICATION, &[n as u8; 200], &image));
         }
-        let challenge = Challenge { ima_log: false, pcrs: (0..10).collect(), ..machine.challenge() };
+        let mut challenge = machine.challenge();
+        let demands = challenge.demands.tpm_mut().expect("a TPM's challenge");
+        (demands.ima_log, demands.pcrs) = (false, (0..10).collect());
         let answer = machine.answer(&challenge);
         let evidence = answer.evidence();
         let Endorsements::Tpm(cold) = machine.endorsements();

@@ -24,7 +24,8 @@ fn main() {
 fn quote(criterion: &mut Criterion, kind: AkKind, with_event_log: bool) {
     let machine = Machine::new(kind);
     let mut challenge = machine.challenge();
-    (challenge.event_log, challenge.ima_log) = (with_event_log, false);
+    let demands = challenge.demands.tpm_mut().expect("a TPM's challenge");
+    (demands.event_log, demands.ima_log) = (with_event_log, false);
     let answer = machine.answer(&challenge);
     let evidence = answer.evidence();
     let (anchors, now) = (machine.anchors(), machine.now);

@@ -17,7 +17,7 @@ use aws_lc_rs::signature::{self, EcdsaKeyPair, KeyPair as _};
 use evidence::{
     Endorsements, Evidence, EvidenceDenial, TrustAnchors,
     binding::Binding,
-    challenge::Challenge,
+    challenge::{Challenge, Demands, TpmDemands},
     cose::{self, SigningKey},
     digest::{HashAlg, Sha256Digest},
     names::NodeId,
@@ -203,11 +203,13 @@ impl Machine {
             lineage_head: Sha256Digest::ZERO,
             issued_at: self.now,
             expires_at: self.now.plus(10),
-            pcr_bank: HashAlg::Sha256,
-            pcrs: QUOTED_PCRS.to_vec(),
-            node_key_pcrs: NODE_KEY_PCRS.to_vec(),
-            event_log: true,
-            ima_log: true,
+            demands: Demands::Tpm(TpmDemands {
+                pcr_bank: HashAlg::Sha256,
+                pcrs: QUOTED_PCRS.to_vec(),
+                node_key_pcrs: NODE_KEY_PCRS.to_vec(),
+                event_log: true,
+                ima_log: true,
+            }),
         }
     }
 
@@ -234,18 +236,19 @@ impl Machine {
 
     /// Its answer to `challenge`, unsigned.
     pub fn draft(&self, challenge: &Challenge) -> Draft {
-        let node_key = self.node_key(challenge.pcr_bank, &challenge.node_key_pcrs);
+        let demands = challenge.demands.tpm().unwrap();
+        let node_key = self.node_key(demands.pcr_bank, &demands.node_key_pcrs);
         let cose_key = cose::p256_cose_key(&self.node_key_point).unwrap();
         let ak_name = self.ak_public.name().to_bytes();
         let extra_data = Binding::answering(challenge, &cose_key, Some(&ak_name)).qualifying_data().unwrap();
-        let pcrs = self.boot.pcrs(challenge.pcr_bank, &challenge.pcrs);
+        let pcrs = self.boot.pcrs(demands.pcr_bank, &demands.pcrs);
         Draft {
             quote: self.quote_draft(&extra_data, &pcrs, self.clock),
             certification: AttestDraft::certification(&node_key.name(), self.clock, self.firmware_version),
             node_key,
             pcrs,
-            event_log: challenge.event_log.then(|| self.boot.event_log()),
-            ima_log: challenge.ima_log.then(|| self.boot.ima_log()),
+            event_log: demands.event_log.then(|| self.boot.event_log()),
+            ima_log: demands.ima_log.then(|| self.boot.ima_log()),
         }
     }
 

@@ -9,7 +9,7 @@ use attestd::enrol::{EnrolError, enrol};
 use attestd::grants;
 use attestd::tls::{ClientIdentity, Connection};
 use evidence::anchors::AnchorSet;
-use evidence::challenge::Challenge;
+use evidence::challenge::{Challenge, Demands, TpmDemands};
 use evidence::cose::{PublicKey, SigningKey};
 use evidence::digest::{HashAlg, Sha256Digest};
 use evidence::names::{DomainName, NodeId};
@@ -278,11 +278,13 @@ async fn an_enrolled_node_collects_evidence_that_binds() {
         lineage_head: Sha256Digest([4; 32]),
         issued_at: now(),
         expires_at: now().plus(10),
-        pcr_bank: HashAlg::Sha256,
-        pcrs: pcrs.clone(),
-        node_key_pcrs: pcrs.clone(),
-        event_log: true,
-        ima_log: false,
+        demands: Demands::Tpm(TpmDemands {
+            pcr_bank: HashAlg::Sha256,
+            pcrs: pcrs.clone(),
+            node_key_pcrs: pcrs.clone(),
+            event_log: true,
+            ima_log: false,
+        }),
     };
     let wire = proto::Challenge {
         nonce: challenge.nonce.to_vec(),

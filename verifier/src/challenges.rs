@@ -6,26 +6,14 @@
 
 use std::time::{Duration, Instant};
 
-use evidence::challenge::{CHALLENGE_TTL_S, Challenge};
-use evidence::digest::{HashAlg, Sha256Digest};
+use evidence::challenge::{CHALLENGE_TTL_S, Challenge, Demands, TpmDemands};
+use evidence::digest::Sha256Digest;
 use evidence::time::UnixSeconds;
 
 use crate::random::{self, NoRandomness};
 
-/// What this verifier wants in every Evidence: the verifier, never the node, chooses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Demand {
-    /// The bank to quote.
-    pub pcr_bank: HashAlg,
-    /// The PCRs to quote, ascending.
-    pub pcrs: Vec<u8>,
-    /// The node key's PolicyPCR selection, ascending.
-    pub node_key_pcrs: Vec<u8>,
-    /// The TCG event log must come too.
-    pub event_log: bool,
-    /// The IMA log must come too.
-    pub ima_log: bool,
-}
+/// What this verifier wants in every Evidence of a TPM: the verifier, never the node, chooses.
+pub type Demand = TpmDemands;
 
 /// What one challenge is about: this connection, this domain now, this request.
 #[derive(Clone, Copy, Debug)]
@@ -61,11 +49,7 @@ impl Outstanding {
             lineage_head: about.lineage_head,
             issued_at: now,
             expires_at: now.plus(CHALLENGE_TTL_S),
-            pcr_bank: demand.pcr_bank,
-            pcrs: demand.pcrs.clone(),
-            node_key_pcrs: demand.node_key_pcrs.clone(),
-            event_log: demand.event_log,
-            ima_log: demand.ima_log,
+            demands: Demands::Tpm(demand.clone()),
         };
         let ends = started.checked_add(TTL).unwrap_or(started);
         Ok(Self { challenge, ends })
@@ -79,20 +63,13 @@ impl Outstanding {
     /// As the node is asked.
     pub fn to_message(&self) -> wire::proto::Challenge {
         let challenge = &self.challenge;
-        let demand = wire::bounded::demand::Demands::Tpm(wire::bounded::demand::TpmDemands {
-            pcr_bank: challenge.pcr_bank,
-            pcrs: challenge.pcrs.clone(),
-            node_key_pcrs: challenge.node_key_pcrs.clone(),
-            event_log: challenge.event_log,
-            ima_log: challenge.ima_log,
-        });
         wire::proto::Challenge {
             nonce: challenge.nonce.to_vec(),
             expires_after_ms: CHALLENGE_TTL_S.saturating_mul(1000),
             audience: challenge.audience.clone(),
             epoch: challenge.epoch,
             subject: challenge.subject.0.to_vec(),
-            demand: Some(wire::bounded::demand::to_message(&demand)),
+            demand: Some(wire::bounded::demand::to_message(&challenge.demands)),
         }
     }
 
@@ -106,6 +83,8 @@ const TTL: Duration = Duration::from_secs(CHALLENGE_TTL_S);
 
 #[cfg(test)]
 mod tests {
+    use evidence::digest::HashAlg;
+
     use super::*;
 
     fn issue(started: Instant) -> Outstanding {

@@ -49,6 +49,7 @@ impl EvidenceDenialKind {
             Self::ImaSignature => "evidence.ima_signature",
             Self::KeyUnusable => "evidence.key_unusable",
             Self::SchemeMismatch => "evidence.scheme_mismatch",
+            Self::KindUnexpected => "evidence.kind_unexpected",
             Self::UnexpectedPart => "evidence.unexpected_part",
             Self::Revoked => "evidence.revoked",
             Self::EkUnanchored => "evidence.ek_unanchored",

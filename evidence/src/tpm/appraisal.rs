@@ -18,7 +18,7 @@ use crate::{
     EvidenceDenial,
     anchors::TrustAnchors,
     binding::Binding,
-    challenge::Challenge,
+    challenge::{Challenge, TpmDemands},
     cose,
     digest::{Digest, Sha256Digest},
     ledger::{CheckId, CheckLedger},
@@ -96,8 +96,12 @@ fn certified_node_key(
 }
 
 impl<'a> AuthenticTpm<'a> {
-    /// T6, T7, T10 and the presence of the logs that `challenge` asks for.
-    pub(crate) fn bind(self, challenge: &Challenge) -> Result<(CheckLedger, TpmClaims<'a>), EvidenceDenial> {
+    /// T6, T7, T10 and the presence of the logs that `demands` asks for.
+    pub(crate) fn bind(
+        self,
+        challenge: &Challenge,
+        demands: &TpmDemands,
+    ) -> Result<(CheckLedger, TpmClaims<'a>), EvidenceDenial> {
         let Self { mut ledger, claims } = self;
         let ak_name = claims.enrolled.ak_name().to_bytes();
         let binding = Binding::answering(challenge, claims.node_key.cose_key(), Some(&ak_name)).qualifying_data()?;
@@ -107,17 +111,17 @@ impl<'a> AuthenticTpm<'a> {
         }
         ledger.pass(CheckId::T6);
         let got = claims.quoted.selection();
-        let pcrs = PcrSet::of(&challenge.pcrs).unwrap_or(PcrSet::EMPTY);
-        if (got != PcrSelection { bank: challenge.pcr_bank, pcrs }) {
-            let required = format!("{}:{pcrs}", challenge.pcr_bank);
+        let pcrs = PcrSet::of(&demands.pcrs).unwrap_or(PcrSet::EMPTY);
+        if (got != PcrSelection { bank: demands.pcr_bank, pcrs }) {
+            let required = format!("{}:{pcrs}", demands.pcr_bank);
             return Err(EvidenceDenial::PcrSelection { got: format!("{}:{}", got.bank, got.pcrs), required });
         }
         ledger.pass(CheckId::T7);
-        let key_pcrs = PcrSet::of(&challenge.node_key_pcrs).unwrap_or(PcrSet::EMPTY);
+        let key_pcrs = PcrSet::of(&demands.node_key_pcrs).unwrap_or(PcrSet::EMPTY);
         claims.node_key.opens_only_at(claims.quoted.values(), key_pcrs)?;
         ledger.pass(CheckId::T10);
-        asked_for("event log", challenge.event_log, claims.event_log.is_some())?;
-        asked_for("IMA log", challenge.ima_log, claims.ima_log.is_some())?;
+        asked_for("event log", demands.event_log, claims.event_log.is_some())?;
+        asked_for("IMA log", demands.ima_log, claims.ima_log.is_some())?;
         Ok((ledger, claims))
     }
 
@@ -134,8 +138,8 @@ fn asked_for(part: &'static str, asked: bool, came: bool) -> Result<(), Evidence
     }
 }
 
-/// The checks that TPM evidence answering `challenge` must have passed in the end, by all stages together.
-pub(crate) fn required(challenge: &Challenge) -> CheckLedger {
+/// The checks that TPM evidence answering `demands` must have passed in the end, by all stages together.
+pub(crate) fn required(demands: &TpmDemands) -> CheckLedger {
     let always = [
         CheckId::T1,
         CheckId::T2,
@@ -152,10 +156,10 @@ pub(crate) fn required(challenge: &Challenge) -> CheckLedger {
     ];
     let log = [CheckId::E1, CheckId::E2, CheckId::E3, CheckId::E4, CheckId::E5, CheckId::E6, CheckId::E7, CheckId::E9];
     let mut required = CheckLedger::of(&always);
-    if challenge.event_log {
+    if demands.event_log {
         log.into_iter().for_each(|check| required.pass(check));
     }
-    if challenge.ima_log {
+    if demands.ima_log {
         // what IMA measured is compared with reference values as boot events are
         [CheckId::E8, CheckId::E9].into_iter().for_each(|check| required.pass(check));
     }

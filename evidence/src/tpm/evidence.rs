@@ -7,6 +7,7 @@ use crate::{
     EvidenceDenial,
     cmw::{self, Part},
     digest::Sha256Digest,
+    kind::EvidenceKind,
 };
 
 /// Longest evidence apart from its logs.
@@ -18,8 +19,7 @@ pub const IMA_LOG_CAP_BYTES: usize = 8 * 1024 * 1024;
 /// Longest evidence with all its logs: what may be received at all.
 pub const TPM_EVIDENCE_CAP_BYTES: usize = EVIDENCE_CAP_BYTES + EVENT_LOG_CAP_BYTES + IMA_LOG_CAP_BYTES;
 
-/// Type of the collection (RFC 9999 `__cmwc_t`).
-pub(crate) const KIND: &str = "tag:attestd.dev,2026:evidence/tpm/1";
+pub(crate) const KIND: &str = EvidenceKind::Tpm.collection_type();
 
 /// TPM evidence: a quote, the values it covers, the node key with its certification, and logs.
 ///

@@ -9,7 +9,7 @@ use evidence::{
 use super::{
     Defect,
     Place::{Answer, Challenge, Draft, Enrolled},
-    defect, ignore,
+    defect, ignore, tpm,
 };
 use crate::{
     boot::{Boot, BootEvent, kind, signature_list, variable},
@@ -54,8 +54,8 @@ fn quote_without_ima(d: &mut D, m: &M) {
 pub(super) const DEFECTS: &[Defect] = &[
     defect(E1, Kind::Missing, "event log asked for and absent", Answer(|a, _| a.event_log = None)),
     defect(E8, Kind::Missing, "IMA log asked for and absent", Answer(|a, _| a.ima_log = None)),
-    defect(E1, Kind::UnexpectedPart, "event log not asked for", Challenge(|c| c.event_log = false)),
-    defect(E8, Kind::UnexpectedPart, "IMA log not asked for", Challenge(|c| c.ima_log = false)),
+    defect(E1, Kind::UnexpectedPart, "event log not asked for", Challenge(|c| tpm(c).event_log = false)),
+    defect(E8, Kind::UnexpectedPart, "IMA log not asked for", Challenge(|c| tpm(c).ima_log = false)),
     defect(E1, Kind::TooLarge, "event log above its cap", Answer(|a, _| log(a).resize((1 << 20) + 1, 0xff))),
     defect(E8, Kind::TooLarge, "IMA log above its cap", Answer(|a, _| a.ima_log = Some(vec![b'\n'; (8 << 20) + 1]))),
     defect(E1, Kind::Malformed, "event log cut", Answer(|a, _| ignore(log(a).pop()))),

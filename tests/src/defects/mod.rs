@@ -13,7 +13,7 @@ use std::sync::Arc;
 use evidence::{
     Endorsements, EvidenceDenial, TrustAnchors,
     anchors::AnchorSet,
-    challenge::Challenge,
+    challenge::{Challenge, TpmDemands},
     denial::EvidenceDenialKind,
     ledger::{CheckId, CheckLedger},
     time::UnixSeconds,
@@ -64,6 +64,11 @@ pub struct Defect {
 
 const fn defect(check: CheckId, denial: EvidenceDenialKind, name: &'static str, place: Place) -> Defect {
     Defect { check, denial, name, place }
+}
+
+/// What the challenge demands of the TPM.
+fn tpm(challenge: &mut Challenge) -> &mut TpmDemands {
+    challenge.demands.tpm_mut().unwrap()
 }
 
 /// For edits that give back what they took out.

@@ -5,7 +5,7 @@ use evidence::{denial::EvidenceDenialKind as Kind, digest::HashAlg, ledger::Chec
 use super::{
     Defect,
     Place::{Answer, Challenge, Draft},
-    defect, ignore,
+    defect, ignore, tpm,
 };
 use crate::{
     genuine::{Draft as D, Machine as M},
@@ -47,9 +47,9 @@ pub(super) const DEFECTS: &[Defect] = &[
         k.auth_policy = before.node_key(HashAlg::Sha256, &crate::genuine::NODE_KEY_PCRS).auth_policy;
         let _ = m;
     }))),
-    defect(T10, Kind::NodeKeyPolicy, "the verifier asks for another policy", Challenge(|c| ignore(c.node_key_pcrs.pop()))),
-    defect(T10, Kind::NodeKeyPolicy, "the verifier asks for no policy", Challenge(|c| c.node_key_pcrs.clear())),
-    defect(T10, Kind::NodeKeyPolicy, "a PCR of the policy was not quoted", Challenge(|c| c.node_key_pcrs.push(11))),
+    defect(T10, Kind::NodeKeyPolicy, "the verifier asks for another policy", Challenge(|c| ignore(tpm(c).node_key_pcrs.pop()))),
+    defect(T10, Kind::NodeKeyPolicy, "the verifier asks for no policy", Challenge(|c| tpm(c).node_key_pcrs.clear())),
+    defect(T10, Kind::NodeKeyPolicy, "a PCR of the policy was not quoted", Challenge(|c| tpm(c).node_key_pcrs.push(11))),
     defect(T10, Kind::NodeKeyNotCertified, "another object certified", Draft(|d, m| d.certification = AttestDraft::certification(&m.ak_public.name(), m.clock, 0))),
     defect(T10, Kind::NodeKeyNotCertified, "public area altered after certification", Answer(|a, _| *a.node_key.last_mut().unwrap() ^= 1)),
     defect(T10, Kind::SignatureInvalid, "certified by another AK", Answer(|a, _| a.certification_signature = Ak::generate(AkKind::EcdsaP256).sign(&a.certification))),

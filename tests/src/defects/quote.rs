@@ -1,6 +1,7 @@
 //! Quote, binding, registers, clock (T5-T8, T11), and the wrapping.
 
 use evidence::{
+    challenge::Demands,
     denial::EvidenceDenialKind as Kind,
     digest::{HashAlg, Sha256Digest},
     ledger::CheckId::{T5, T6, T7, T8, T11},
@@ -10,7 +11,7 @@ use evidence::{
 use super::{
     Defect,
     Place::{Answer, Challenge, Clock, Demand, Draft, Enrolled, Time, Wire},
-    defect, ignore,
+    defect, ignore, tpm,
 };
 use crate::{
     genuine::{Answer as A, Machine as M},
@@ -81,11 +82,12 @@ pub(super) const DEFECTS: &[Defect] = &[
     defect(T6, Kind::ChallengeExpired, "answered late", Time(|now| now.0 += 11)),
     defect(T6, Kind::ChallengeExpired, "answered before it was asked", Time(|now| now.0 -= 1)),
     // T7: the registers
-    defect(T7, Kind::PcrSelection, "a PCR fewer than required", Challenge(|c| c.pcrs.push(11))),
-    defect(T7, Kind::PcrSelection, "a PCR more than required", Challenge(|c| ignore(c.pcrs.pop()))),
-    defect(T7, Kind::PcrSelection, "another bank than required", Challenge(|c| c.pcr_bank = HashAlg::Sha384)),
-    defect(T7, Kind::PcrSelection, "nothing is required", Challenge(|c| c.pcrs.clear())),
-    defect(T7, Kind::PcrSelection, "no such PCR is required", Challenge(|c| c.pcrs.push(24))),
+    defect(T7, Kind::KindUnexpected, "another kind than required", Challenge(|c| c.demands = Demands::SevSnp)),
+    defect(T7, Kind::PcrSelection, "a PCR fewer than required", Challenge(|c| tpm(c).pcrs.push(11))),
+    defect(T7, Kind::PcrSelection, "a PCR more than required", Challenge(|c| ignore(tpm(c).pcrs.pop()))),
+    defect(T7, Kind::PcrSelection, "another bank than required", Challenge(|c| tpm(c).pcr_bank = HashAlg::Sha384)),
+    defect(T7, Kind::PcrSelection, "nothing is required", Challenge(|c| tpm(c).pcrs.clear())),
+    defect(T7, Kind::PcrSelection, "no such PCR is required", Challenge(|c| tpm(c).pcrs.push(24))),
     defect(T7, Kind::PcrDigestMismatch, "a value altered", Answer(|a, _| a.pcrs = with_value(&a.pcrs, 4, true))),
     defect(T7, Kind::PcrDigestMismatch, "a value missing", Answer(|a, _| a.pcrs = with_value(&a.pcrs, 4, false))),
     defect(T7, Kind::PcrDigestMismatch, "values of another bank", Answer(|a, _| a.pcrs = values(HashAlg::Sha384, &crate::genuine::QUOTED_PCRS))),
@@ -103,8 +105,8 @@ pub(super) const DEFECTS: &[Defect] = &[
         attested.extend(&d.quote.attested[4..]);
         d.quote.attested = attested;
     })),
-    defect(T7, Kind::WeakHash, "SHA-1 bank", Demand(|c| c.pcr_bank = HashAlg::Sha1)),
-    defect(T7, Kind::WeakHash, "SHA-512 bank", Demand(|c| c.pcr_bank = HashAlg::Sha512)),
+    defect(T7, Kind::WeakHash, "SHA-1 bank", Demand(|c| tpm(c).pcr_bank = HashAlg::Sha1)),
+    defect(T7, Kind::WeakHash, "SHA-512 bank", Demand(|c| tpm(c).pcr_bank = HashAlg::Sha512)),
     defect(T7, Kind::AlgorithmRefused, "bank of an unknown hash", Draft(|d, _| d.quote.attested[5] = 0x12)),
     // T8: the clock
     defect(T8, Kind::ClockUnsafe, "clock not safe", Draft(|d, _| d.quote.clock.safe = false)),
@@ -120,7 +122,7 @@ pub(super) const DEFECTS: &[Defect] = &[
     defect(T11, Kind::ResettablePcr, "debug PCR 16", Draft(|d, m| quote_of(d, m, values(HashAlg::Sha256, &[0, 16])))),
     defect(T11, Kind::ResettablePcr, "application PCR 23", Draft(|d, m| quote_of(d, m, values(HashAlg::Sha256, &[0, 23])))),
     defect(T11, Kind::ResettablePcr, "dynamic launch PCR 17", Draft(|d, m| quote_of(d, m, values(HashAlg::Sha256, &[17])))),
-    defect(T11, Kind::ResettablePcr, "the verifier asked for PCR 23", Demand(|c| c.pcrs.push(23))),
+    defect(T11, Kind::ResettablePcr, "the verifier asked for PCR 23", Demand(|c| tpm(c).pcrs.push(23))),
     // the wrapping
     defect(T5, Kind::Cbor, "a byte after the collection", Wire(|wire| wire.push(0))),
     defect(T5, Kind::Cbor, "collection cut", Wire(|wire| ignore(wire.pop()))),

@@ -254,9 +254,10 @@ pub(crate) fn reference_set(machine: &Machine) -> SignedSet {
 
 pub(crate) fn named_reference_set(machine: &Machine, id: &str, version: u64) -> SignedSet {
     let mut challenge = machine.challenge();
-    challenge.pcrs = vec![0, 1, 2, 3, 4, 5, 6, 7];
-    challenge.node_key_pcrs = challenge.pcrs.clone();
-    challenge.ima_log = false;
+    let demands = challenge.demands.tpm_mut().unwrap();
+    demands.pcrs = vec![0, 1, 2, 3, 4, 5, 6, 7];
+    demands.node_key_pcrs = demands.pcrs.clone();
+    demands.ima_log = false;
     let evidence = machine.answer(&challenge).evidence();
     let endorsements = machine.endorsements();
     let bound = verify(&evidence, &endorsements, &machine.anchors(), machine.now).unwrap();

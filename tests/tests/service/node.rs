@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use evidence::{
-    challenge::Challenge,
+    challenge::{Challenge, Demands, TpmDemands},
     cose::SigningKey,
     digest::{HashAlg, Sha256Digest},
     names::{ItemName, NodeId},
@@ -198,11 +198,13 @@ impl Node {
             lineage_head: self.head,
             issued_at: UnixSeconds(0),
             expires_at: UnixSeconds(u64::MAX),
-            pcr_bank: HashAlg::from_name(&demand.pcr_bank).unwrap(),
-            pcrs: pcrs(&demand.pcrs),
-            node_key_pcrs: pcrs(&demand.node_key_pcrs),
-            event_log: demand.event_log,
-            ima_log: demand.ima_log,
+            demands: Demands::Tpm(TpmDemands {
+                pcr_bank: HashAlg::from_name(&demand.pcr_bank).unwrap(),
+                pcrs: pcrs(&demand.pcrs),
+                node_key_pcrs: pcrs(&demand.node_key_pcrs),
+                event_log: demand.event_log,
+                ima_log: demand.ima_log,
+            }),
         }
     }
 

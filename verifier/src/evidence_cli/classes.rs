@@ -13,6 +13,7 @@ pub fn class(denial: &EvidenceDenial) -> &'static str {
         | Kind::TooMany
         | Kind::Cbor
         | Kind::Missing
+        | Kind::KindUnexpected
         | Kind::UnexpectedPart
         | Kind::AlgorithmRefused
         | Kind::KeyUnusable => "parse",

@@ -1,75 +1,16 @@
 //! What a challenge demands, by the kind of machine.
 
 use evidence::digest::HashAlg;
+pub use evidence::{
+    EvidenceKind,
+    challenge::{Demands, TdxDemands, TpmDemands, TpmOnTdxDemands},
+};
 
 use super::{FieldDenial, refuse};
 use crate::proto::{self, challenge::Demand as Given};
 
 /// PCRs that a TPM has at most in our selections.
 pub const PCR_COUNT: u32 = 24;
-
-/// The kind of evidence that a node says it gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EvidenceKind {
-    /// A TPM 2.0 quote.
-    Tpm,
-    /// An AMD SEV-SNP attestation report.
-    SevSnp,
-    /// An Intel TDX quote.
-    Tdx,
-    /// A vTPM's quote and the SNP report that its AK is bound to.
-    TpmOnSevSnp,
-    /// A vTPM's quote and the TDX quote that its AK is bound to.
-    TpmOnTdx,
-}
-
-/// What evidence must come with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Demands {
-    /// A TPM quote.
-    Tpm(TpmDemands),
-    /// An SNP report.
-    SevSnp,
-    /// A TDX quote.
-    Tdx(TdxDemands),
-    /// A vTPM's quote with the SNP report that its AK is bound to.
-    TpmOnSevSnp(TpmDemands),
-    /// A vTPM's quote with the TDX quote that its AK is bound to.
-    TpmOnTdx(TpmOnTdxDemands),
-}
-
-/// What is demanded of a TPM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TpmDemands {
-    /// Bank to quote: SHA-256 or SHA-384.
-    pub pcr_bank: HashAlg,
-    /// PCRs to quote, ascending.
-    pub pcrs: Vec<u8>,
-    /// PCRs of the node key's policy, ascending.
-    pub node_key_pcrs: Vec<u8>,
-    /// Whether the event log must come.
-    pub event_log: bool,
-    /// Whether the IMA log must come.
-    pub ima_log: bool,
-}
-
-/// What is demanded of a TDX guest without a TPM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TdxDemands {
-    /// Whether the CCEL event log must come.
-    pub event_log: bool,
-    /// Whether the IMA log must come.
-    pub ima_log: bool,
-}
-
-/// What is demanded of a vTPM in a TDX guest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TpmOnTdxDemands {
-    /// Of the vTPM.
-    pub tpm: TpmDemands,
-    /// Whether the CCEL event log must come with the TDX quote.
-    pub ccel: bool,
-}
 
 /// As it travels.
 #[must_use]
