@@ -46,6 +46,15 @@ fn a_node_cannot_appraise_itself() {
 }
 
 #[test]
+fn only_tests_reach_the_simulators_and_these_reach_none_of_ours() {
+    for package in PURE.into_iter().chain(["wire", "verifier", "attestd"]) {
+        assert_absent(package, &["simulators", "fuser"]);
+    }
+    let ours: Vec<&str> = PURE.into_iter().chain(["wire", "verifier", "attestd", "tests"]).collect();
+    assert_absent("simulators", &ours);
+}
+
+#[test]
 fn the_verifier_links_no_libtss2_and_no_simulator() {
     assert_absent("verifier", &["tss-esapi", "tss-esapi-sys", "simulators", "attestd", "tests"]);
 }
