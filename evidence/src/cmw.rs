@@ -26,6 +26,51 @@ pub(crate) struct Collection<'a> {
     pub(crate) parts: Vec<(&'a str, &'a str, Range<usize>)>,
 }
 
+/// A part that a kind of evidence has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartName {
+    pub(crate) label: &'static str,
+    pub(crate) media_type: &'static str,
+    pub(crate) cap_bytes: usize,
+}
+
+/// Where a part is, if it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    label: &'static str,
+    pub(crate) range: Option<Range<usize>>,
+}
+
+impl Slot {
+    /// The place of a part that must have come.
+    pub(crate) fn need(&self) -> Result<Range<usize>, EvidenceDenial> {
+        self.range.clone().ok_or(EvidenceDenial::Missing { part: self.label })
+    }
+}
+
+impl Collection<'_> {
+    /// Finds the parts of `names`, in their order, and nothing else.
+    pub(crate) fn find<const N: usize>(&self, kind: &str, names: &[PartName; N]) -> Result<[Slot; N], EvidenceDenial> {
+        if self.kind != kind {
+            return Err(EvidenceDenial::UnexpectedPart { part: "a collection of unknown kind" });
+        }
+        let mut found = names.map(|name| Slot { label: name.label, range: None });
+        for (label, media_type, range) in &self.parts {
+            let named = names.iter().zip(&mut found).find(|(name, _)| name.label == *label);
+            let (name, slot) = named.ok_or(EvidenceDenial::UnexpectedPart { part: "a part of unknown label" })?;
+            if name.media_type != *media_type {
+                return Err(EvidenceDenial::UnexpectedPart { part: "a part of another media type" });
+            }
+            if range.len() > name.cap_bytes {
+                let (got_bytes, cap_bytes) = (range.len(), name.cap_bytes);
+                return Err(EvidenceDenial::TooLarge { part: name.label, got_bytes, cap_bytes });
+            }
+            slot.range = Some(range.clone());
+        }
+        Ok(found)
+    }
+}
+
 /// Writes a collection deterministically.
 pub(crate) fn write(kind: &str, parts: &[Part<'_>]) -> Vec<u8> {
     let mut entries: Vec<(Vec<u8>, Option<&Part<'_>>)> =

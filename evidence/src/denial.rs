@@ -8,6 +8,8 @@ use crate::{
     cbor::CborError,
     digest::{Digest, HashAlg, Sha256Digest},
     kind::EvidenceKind,
+    sev_snp::{Cpuid, Product, SigningKey},
+    tee::PlatformId,
     time::UnixSeconds,
     tpm::{ClockState, public::SignatureScheme},
 };
@@ -454,6 +456,85 @@ pub enum EvidenceDenial {
         got: ClockState,
         /// As last accepted.
         last: ClockState,
+    },
+    /// A report says that another kind of key signed it than the one that did.
+    #[error("the report is signed by a {vek}, it says {report}")]
+    SnpSigningKey {
+        /// SIGNING_KEY in the report.
+        report: SigningKey,
+        /// VCEK or VLEK, by the certificate.
+        vek: &'static str,
+    },
+    /// A report is of another processor than the certificate.
+    #[error("the report is of {report}, its key is certified for {vek}")]
+    SnpProductMismatch {
+        /// CPUID in the report.
+        report: Cpuid,
+        /// productName of the certificate.
+        vek: Product,
+    },
+    /// A report is of another TCB version than the certificate.
+    #[error("the report has {component} at level {report}, its key is certified for {vek}")]
+    SnpTcbMismatch {
+        /// Which patch level.
+        component: &'static str,
+        /// In REPORTED_TCB.
+        report: u8,
+        /// In the certificate.
+        vek: u8,
+    },
+    /// A report under a chip's key does not say of which chip it is.
+    #[error("CHIP_ID is masked")]
+    SnpChipIdMasked,
+    /// A report is of another chip than the certificate.
+    #[error("the report is of chip {report}, its key is certified for {vek}")]
+    SnpChipIdMismatch {
+        /// CHIP_ID, hexadecimal.
+        report: String,
+        /// hwID, hexadecimal.
+        vek: String,
+    },
+    /// A report was asked for by the host, or by a level that does not exist.
+    #[error("the report was asked for at VMPL {got:#x}, guests have 0 to 3")]
+    SnpVmpl {
+        /// VMPL in the report.
+        got: u32,
+    },
+    /// The guest's policy gives the host what no guest may give.
+    #[error("the guest policy allows {allows}")]
+    SnpGuestPolicy {
+        /// What, with its bit in POLICY.
+        allows: &'static str,
+    },
+    /// The platform reports something that is not known here.
+    #[error("PLATFORM_INFO has unknown bits {bits:#x}")]
+    SnpPlatformInfo {
+        /// The unknown ones.
+        bits: u64,
+    },
+    /// Another launch of the guest than the one that holds leases.
+    #[error("REPORT_ID is {got}, the guest with live leases has {baseline}")]
+    SnpReportId {
+        /// In the report, hexadecimal.
+        got: String,
+        /// As last accepted, hexadecimal.
+        baseline: String,
+    },
+    /// The runtime claims are not the ones that the hardware signed for.
+    #[error("runtime claims hash to {got}, the hardware report carries {expected}")]
+    RuntimeClaimsMismatch {
+        /// Digest of the claims, zero-padded to 64 bytes, hexadecimal.
+        got: String,
+        /// Report data of the hardware report, hexadecimal.
+        expected: String,
+    },
+    /// Evidence of another platform than the node enrolled on.
+    #[error("evidence of {got}, the node enrolled on {enrolled}")]
+    PlatformMismatch {
+        /// In the evidence.
+        got: PlatformId,
+        /// In the enrolment.
+        enrolled: PlatformId,
     },
     /// The node key's public area lacks a requirement.
     #[error("node key must have {what}")]

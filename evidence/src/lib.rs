@@ -34,6 +34,7 @@ pub mod kind;
 pub mod ledger;
 pub mod names;
 pub mod node_key;
+pub mod sev_snp;
 pub mod tee;
 pub mod threshold;
 pub mod time;

@@ -53,6 +53,18 @@ fn every_check_has_at_least_three_defects_and_every_denial_at_least_one() {
         // in `x509`: revocation lists
         EvidenceDenialKind::CertificateListSignature,
         EvidenceDenialKind::CertificateListValidity,
+        // in `sev_snp`
+        EvidenceDenialKind::SnpSigningKey,
+        EvidenceDenialKind::SnpProductMismatch,
+        EvidenceDenialKind::SnpTcbMismatch,
+        EvidenceDenialKind::SnpChipIdMasked,
+        EvidenceDenialKind::SnpChipIdMismatch,
+        EvidenceDenialKind::SnpVmpl,
+        EvidenceDenialKind::SnpGuestPolicy,
+        EvidenceDenialKind::SnpPlatformInfo,
+        EvidenceDenialKind::SnpReportId,
+        EvidenceDenialKind::RuntimeClaimsMismatch,
+        EvidenceDenialKind::PlatformMismatch,
     ];
     let unmet: Vec<_> =
         EvidenceDenialKind::all().filter(|kind| !met.contains(kind) && !elsewhere.contains(kind)).collect();

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::pcr::PcrValues;
 use crate::{
     EvidenceDenial,
-    cmw::{self, Part},
+    cmw::{self, Part, PartName},
     digest::Sha256Digest,
     kind::EvidenceKind,
 };
@@ -91,44 +91,25 @@ impl TpmEvidence {
     /// [`EvidenceDenial`] when they are not exactly such a collection, within the caps.
     pub(crate) fn decode(bytes: Vec<u8>) -> Result<Self, EvidenceDenial> {
         let collection = cmw::read(&bytes, TPM_EVIDENCE_CAP_BYTES)?;
-        if collection.kind != KIND {
-            return Err(EvidenceDenial::UnexpectedPart { part: "a collection of unknown kind" });
-        }
-        let mut small_bytes = bytes.len();
-        let mut found: [Option<Range<usize>>; 8] = Default::default();
-        for (label, media_type, range) in collection.parts {
-            let named = PARTS.iter().zip(&mut found).find(|(name, _)| name.label == label);
-            let (name, slot) = named.ok_or(EvidenceDenial::UnexpectedPart { part: "a part of unknown label" })?;
-            if name.media_type != media_type {
-                return Err(EvidenceDenial::UnexpectedPart { part: "a part of another media type" });
-            }
-            if range.len() > name.cap_bytes {
-                let (got_bytes, cap_bytes) = (range.len(), name.cap_bytes);
-                return Err(EvidenceDenial::TooLarge { part: name.label, got_bytes, cap_bytes });
-            }
-            if name.is_log {
-                small_bytes = small_bytes.saturating_sub(range.len());
-            }
-            *slot = Some(range);
-        }
+        let [quote, signature, pcrs, node_key, certification, certification_signature, event_log, ima_log] =
+            collection.find(KIND, &PARTS)?;
+        let log_bytes = [&event_log, &ima_log].into_iter().filter_map(|log| log.range.as_ref().map(Range::len));
+        let small_bytes = log_bytes.fold(bytes.len(), usize::saturating_sub);
         if small_bytes > EVIDENCE_CAP_BYTES {
             let (got_bytes, cap_bytes) = (small_bytes, EVIDENCE_CAP_BYTES);
             return Err(EvidenceDenial::TooLarge { part: "evidence without its logs", got_bytes, cap_bytes });
         }
-        let [quote, signature, pcrs, node_key, certification, certification_signature, event_log, ima_log] = found;
-        let need =
-            |range: Option<Range<usize>>, name: &PartName| range.ok_or(EvidenceDenial::Missing { part: name.label });
-        let pcrs = PcrValues::from_cbor(bytes.get(need(pcrs, &PCRS)?).unwrap_or(&[]))?;
+        let pcrs = PcrValues::from_cbor(bytes.get(pcrs.need()?).unwrap_or(&[]))?;
         Ok(Self {
             digest: Sha256Digest::of(&bytes),
             pcrs,
-            quote: need(quote, &QUOTE)?,
-            signature: need(signature, &SIGNATURE)?,
-            node_key: need(node_key, &NODE_KEY)?,
-            certification: need(certification, &CERTIFICATION)?,
-            certification_signature: need(certification_signature, &CERTIFICATION_SIGNATURE)?,
-            event_log,
-            ima_log,
+            quote: quote.need()?,
+            signature: signature.need()?,
+            node_key: node_key.need()?,
+            certification: certification.need()?,
+            certification_signature: certification_signature.need()?,
+            event_log: event_log.range,
+            ima_log: ima_log.range,
             bytes,
         })
     }
@@ -171,19 +152,12 @@ impl std::fmt::Debug for TpmEvidence {
     }
 }
 
-struct PartName {
-    label: &'static str,
-    media_type: &'static str,
-    cap_bytes: usize,
-    is_log: bool,
-}
-
 const fn small(label: &'static str, media_type: &'static str) -> PartName {
-    PartName { label, media_type, cap_bytes: EVIDENCE_CAP_BYTES, is_log: false }
+    PartName { label, media_type, cap_bytes: EVIDENCE_CAP_BYTES }
 }
 
 const fn log(label: &'static str, media_type: &'static str, cap_bytes: usize) -> PartName {
-    PartName { label, media_type, cap_bytes, is_log: true }
+    PartName { label, media_type, cap_bytes }
 }
 
 const QUOTE: PartName = small("quote", "application/vnd.attestd.tpms-attest");

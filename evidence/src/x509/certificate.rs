@@ -43,7 +43,6 @@ pub(crate) struct Extensions {
     /// GeneralNames of subjectAltName.
     pub(crate) subject_alt_name: Option<Vec<u8>>,
     /// Extensions that are neither critical nor any of the above: what vendors say of their hardware.
-    #[allow(dead_code, reason = "its users come next")]
     pub(crate) vendor: Vec<(ObjectIdentifier, Vec<u8>)>,
     /// First critical extension that is not processed here.
     pub(crate) unknown_critical: Option<ObjectIdentifier>,

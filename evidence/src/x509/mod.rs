@@ -6,7 +6,6 @@
 
 mod certificate;
 mod chain;
-#[allow(dead_code, reason = "its users come next")]
 mod crl;
 mod name;
 mod signed;
@@ -15,10 +14,9 @@ pub use self::crl::CRL_CAP_BYTES;
 pub(crate) use self::{
     certificate::{CURVE_P256, CURVE_P384, Certificate, SubjectKey},
     chain::walk,
-    name::{Attribute, directory_name_attributes},
+    crl::Crl,
+    name::{Attribute, directory_name_attributes, name_attributes},
 };
-#[allow(unused_imports, reason = "its users come next")]
-pub(crate) use self::{crl::Crl, name::name_attributes};
 
 /// Longest certificate.
 pub const CERTIFICATE_CAP_BYTES: usize = 16 * 1024;

@@ -24,7 +24,6 @@ pub(crate) fn directory_name_attributes(general_names: &[u8]) -> Result<Vec<Attr
 }
 
 /// All attributes of a Name (RFC 5280 §4.1.2.4), each at most once.
-#[allow(dead_code, reason = "its users come next")]
 pub(crate) fn name_attributes(name: &[u8]) -> Result<Vec<Attribute>, EvidenceDenial> {
     let what = "a Name of printable attributes, none twice";
     let read = || {

@@ -37,7 +37,14 @@ pub fn class(denial: &EvidenceDenial) -> &'static str {
         | Kind::ActivationSecret
         | Kind::ActivationMismatch
         | Kind::NodeKeyNotCertified
-        | Kind::NodeKeyPolicy => "binding",
+        | Kind::NodeKeyPolicy
+        | Kind::SnpSigningKey
+        | Kind::SnpProductMismatch
+        | Kind::SnpTcbMismatch
+        | Kind::SnpChipIdMasked
+        | Kind::SnpChipIdMismatch
+        | Kind::RuntimeClaimsMismatch
+        | Kind::PlatformMismatch => "binding",
         Kind::BindingMismatch => "nonce",
         Kind::ReplayMismatch
         | Kind::RegisterUnproven
@@ -51,7 +58,11 @@ pub fn class(denial: &EvidenceDenial) -> &'static str {
         | Kind::ResettablePcr
         | Kind::ClockUnsafe
         | Kind::TpmRestarted
-        | Kind::TpmRolledBack => "policy",
+        | Kind::TpmRolledBack
+        | Kind::SnpVmpl
+        | Kind::SnpGuestPolicy
+        | Kind::SnpPlatformInfo
+        | Kind::SnpReportId => "policy",
         Kind::SeparatorMissing
         | Kind::SeparatorRepeated
         | Kind::SeparatorNotZero
