@@ -8,4 +8,3 @@ pub mod boot;
 pub mod defects;
 pub mod genuine;
 pub mod soft_tpm;
-pub mod swtpm;

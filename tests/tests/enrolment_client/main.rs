@@ -2,6 +2,8 @@
 //! then misbehaves in one way at a time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod swtpm;
+
 use std::sync::{Arc, Mutex};
 
 use attestd::collect::{Asked, Demand};
@@ -19,8 +21,8 @@ use evidence::tpm::{ClockState, EnrolledTpm, Enrolment, Identity, PendingActivat
 use evidence::{Endorsements, Evidence, TrustAnchors};
 use governance::trust_bundle::{BUNDLE_VERSION, KeyRecord, TrustBundle};
 use serde_bytes::ByteBuf;
+use swtpm::{SwtpmNode, VerifierAddress, pem};
 use tests::authority::Authority;
-use tests::swtpm::{SwtpmNode, VerifierAddress, pem};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;

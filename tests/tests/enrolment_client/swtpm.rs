@@ -15,48 +15,48 @@ use evidence::digest::HashAlg;
 use evidence::tpm::pcr::{PcrSelection, PcrSet};
 use evidence::tpm::public::Public;
 
-use crate::authority::{Authority, EkCertificateParams};
-use crate::genuine::p256_spki;
+use tests::authority::{Authority, EkCertificateParams};
+use tests::genuine::p256_spki;
 
 /// Banks that a node's boot is measured into.
-pub const BANKS: [HashAlg; 2] = [HashAlg::Sha256, HashAlg::Sha384];
+pub(crate) const BANKS: [HashAlg; 2] = [HashAlg::Sha256, HashAlg::Sha384];
 
 /// A node that booted, before anything was started on it.
-pub struct SwtpmNode {
+pub(crate) struct SwtpmNode {
     /// Its TPM, through the same owner as in the daemon.
-    pub tpm: Tpm,
+    pub(crate) tpm: Tpm,
     /// The software behind it.
-    pub swtpm: Swtpm,
+    pub(crate) swtpm: Swtpm,
     /// What was measured, and can be added to.
-    pub boot: MeasuredBoot,
+    pub(crate) boot: MeasuredBoot,
     /// TPM2B_PUBLIC of its EK.
-    pub ek_public: Vec<u8>,
+    pub(crate) ek_public: Vec<u8>,
     home: PathBuf,
     _dir: tempfile::TempDir,
 }
 
 /// Where a node finds its domain's verifier.
-pub struct VerifierAddress {
+pub(crate) struct VerifierAddress {
     /// Domain name.
-    pub domain: String,
+    pub(crate) domain: String,
     /// `HOST:PORT` for nodes.
-    pub nodes: String,
+    pub(crate) nodes: String,
     /// `HOST:PORT` for enrolment.
-    pub enrolment: String,
+    pub(crate) enrolment: String,
     /// Name in its certificate.
-    pub server_name: String,
+    pub(crate) server_name: String,
     /// PEM of its CA.
-    pub ca_pem: String,
+    pub(crate) ca_pem: String,
 }
 
 impl SwtpmNode {
     /// Boots the demo's machine; its EK certificate is by `manufacturer`, if there is one.
-    pub async fn boot(manufacturer: Option<&Authority>) -> Self {
+    pub(crate) async fn boot(manufacturer: Option<&Authority>) -> Self {
         Self::boot_with(&Boot::DEMO, manufacturer).await
     }
 
     /// Boots another machine.
-    pub async fn boot_with(boot: &Boot<'_>, manufacturer: Option<&Authority>) -> Self {
+    pub(crate) async fn boot_with(boot: &Boot<'_>, manufacturer: Option<&Authority>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().canonicalize().unwrap();
         for sub in ["tpm", "state"] {
@@ -82,39 +82,39 @@ impl SwtpmNode {
     }
 
     /// Starts another program as firmware would: measured into the TPM and written to the log.
-    pub async fn start_application(&mut self, path: &str, image: &[u8]) {
+    pub(crate) async fn start_application(&mut self, path: &str, image: &[u8]) {
         let extension = self.boot.application(path, image);
         self.write_log();
         self.extend(&extension).await;
     }
 
     /// Extends the TPM without the log's knowing.
-    pub async fn extend(&self, extension: &Extension) {
+    pub(crate) async fn extend(&self, extension: &Extension) {
         self.tpm.extend(extension.pcr, extension.digests.clone()).await.unwrap();
     }
 
     /// Its state directory.
-    pub fn state_path(&self) -> PathBuf {
+    pub(crate) fn state_path(&self) -> PathBuf {
         self.home.join("state")
     }
 
     /// Its event log.
-    pub fn event_log_path(&self) -> PathBuf {
+    pub(crate) fn event_log_path(&self) -> PathBuf {
         self.home.join("event.log")
     }
 
     /// Opens its state directory, as its only daemon.
-    pub fn state(&self) -> Arc<StateDir> {
+    pub(crate) fn state(&self) -> Arc<StateDir> {
         Arc::new(StateDir::open(&self.state_path()).unwrap())
     }
 
     /// Writes its configuration for one domain and reads it back.
-    pub fn configure(&self, node_id: &str, verifier: &VerifierAddress) -> Config {
+    pub(crate) fn configure(&self, node_id: &str, verifier: &VerifierAddress) -> Config {
         self.configure_with(node_id, verifier, "watch.interval_ms = 50\n")
     }
 
     /// The same with more TOML, in dotted keys.
-    pub fn configure_with(&self, node_id: &str, verifier: &VerifierAddress, more: &str) -> Config {
+    pub(crate) fn configure_with(&self, node_id: &str, verifier: &VerifierAddress, more: &str) -> Config {
         write(&self.home.join("ca.pem"), verifier.ca_pem.as_bytes());
         let certificate = if self.home.join("ek.der").exists() {
             format!(
@@ -144,7 +144,7 @@ impl SwtpmNode {
     }
 
     /// A collector of its Evidence, with the attestation key in `state`.
-    pub async fn collector(&self, state: &Arc<StateDir>, config: &Config) -> Collector {
+    pub(crate) async fn collector(&self, state: &Arc<StateDir>, config: &Config) -> Collector {
         let ak = AttestationKey::load_or_create(&self.tpm, state).await.unwrap();
         Collector::new(self.tpm.clone(), ak, Arc::clone(state), config.logs.clone())
     }
@@ -155,12 +155,12 @@ impl SwtpmNode {
 }
 
 /// A selection in the SHA-256 bank.
-pub fn sha256(pcrs: &[u8]) -> PcrSelection {
+pub(crate) fn sha256(pcrs: &[u8]) -> PcrSelection {
     PcrSelection { bank: HashAlg::Sha256, pcrs: PcrSet::of(pcrs).unwrap() }
 }
 
 /// PEM of DER.
-pub fn pem(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
