@@ -12,7 +12,6 @@ use attestd::state::StateDir;
 use attestd::tpm::Tpm;
 use attestd::tpm::objects::{AttestationKey, Endorsement};
 use evidence::digest::HashAlg;
-use evidence::tpm::pcr::{PcrSelection, PcrSet};
 use evidence::tpm::public::Public;
 
 use tests::authority::{Authority, EkCertificateParams};
@@ -81,15 +80,7 @@ impl SwtpmNode {
         node
     }
 
-    /// Starts another program as firmware would: measured into the TPM and written to the log.
-    pub(crate) async fn start_application(&mut self, path: &str, image: &[u8]) {
-        let extension = self.boot.application(path, image);
-        self.write_log();
-        self.extend(&extension).await;
-    }
-
-    /// Extends the TPM without the log's knowing.
-    pub(crate) async fn extend(&self, extension: &Extension) {
+    async fn extend(&self, extension: &Extension) {
         self.tpm.extend(extension.pcr, extension.digests.clone()).await.unwrap();
     }
 
@@ -152,11 +143,6 @@ impl SwtpmNode {
     fn write_log(&self) {
         write(&self.event_log_path(), self.boot.bytes());
     }
-}
-
-/// A selection in the SHA-256 bank.
-pub(crate) fn sha256(pcrs: &[u8]) -> PcrSelection {
-    PcrSelection { bank: HashAlg::Sha256, pcrs: PcrSet::of(pcrs).unwrap() }
 }
 
 /// PEM of DER.
