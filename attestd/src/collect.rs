@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use evidence::binding::Binding;
 use evidence::cbor::CborError;
+use evidence::challenge::Demands;
 use evidence::digest::{Digest, HashAlg, Sha256Digest};
 use evidence::tpm::attest::ClockInfo;
 use evidence::tpm::evidence::{EVENT_LOG_CAP_BYTES, IMA_LOG_CAP_BYTES, TpmEvidence, TpmParts};
 use evidence::tpm::pcr::{PcrSelection, PcrSet, PcrValues};
 use tokio::sync::Mutex;
+use wire::bounded::FieldDenial;
 use wire::bounded::verifier::ChallengeTerms;
-use wire::bounded::{FieldDenial, demand as bounded};
 use wire::proto;
 
 use crate::config::{LogsConfig, UNBOUND_PCRS};
@@ -108,7 +109,7 @@ impl Demand {
             return Err(ChallengeDenial::Subject { got: terms.subject, want: asked.subject });
         }
         let kinds = FieldDenial { field: "demand", rule: "not of the kind that this node enrolled as" };
-        let bounded::Demands::Tpm(demand) = terms.demands else { return Err(kinds.into()) };
+        let Demands::Tpm(demand) = terms.demands else { return Err(kinds.into()) };
         let quoted = pcr_set("pcrs", &demand.pcrs)?;
         let bound = pcr_set("node_key_pcrs", &demand.node_key_pcrs)?;
         if let Some(pcr) = bound.iter().find(|pcr| UNBOUND_PCRS.contains(pcr)) {
