@@ -3,17 +3,20 @@
 //! Operational keys (deadlines, intervals) have defaults; they can make the node slower or halt later within a lease,
 //! never make it accept something.
 
+mod identity;
 mod overrides;
+mod tpm;
 mod words;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
 
+use evidence::kind::EvidenceKind;
 use evidence::names::{DomainName, NodeId};
 use serde::Deserialize;
+
+pub use identity::{Identity, ReportsSource, TeeConfig};
+pub use tpm::{EkKind, Tcti, TpmConfig};
 
 /// Largest configuration file.
 pub const CONFIG_CAP_BYTES: u64 = 64 * 1024;
@@ -68,118 +71,41 @@ fn value_error(key: &str, why: impl Into<String>) -> ConfigError {
 }
 
 /// The whole configuration of one node.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Name of this node within its domains.
     pub node_id: NodeId,
-    /// The TPM that is this node's identity.
-    pub tpm: TpmConfig,
+    /// The TPM, the TEE or both that are this node's identity.
+    pub identity: Identity,
     /// Measurement logs that go with a quote.
-    #[serde(default)]
     pub logs: LogsConfig,
     /// Domains whose verifiers authorize executions here.
-    #[serde(rename = "domain")]
     pub domains: Vec<DomainConfig>,
     /// Local watch between renewals.
     pub watch: WatchConfig,
     /// What a halt does to running workloads.
     pub halt: HaltConfig,
     /// How workloads are started.
-    #[serde(default)]
     pub gateway: GatewayConfig,
 }
 
-/// `[tpm]`
-#[derive(Clone, Debug, Deserialize)]
+/// The file as it is written.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TpmConfig {
-    /// How the TPM is reached: `device:PATH`, `swtpm:host=IP,port=N` or `mssim:host=IP,port=N`.
-    pub tcti: Tcti,
-    /// Which endorsement key identifies this TPM.
-    pub ek: EkKind,
-    /// EK certificate (DER or PEM) when it is not in the TPM's NV memory.
-    pub ek_certificate: Option<PathBuf>,
-    /// Issuers of the EK certificate up to, without, the root (PEM, leaf side first).
-    pub ek_intermediates: Option<PathBuf>,
-    /// A command that takes longer means the TPM hangs.
-    #[serde(default = "default_command_deadline_ms")]
-    pub command_deadline_ms: u64,
-    /// The same for commands that make keys, which take long on hardware.
-    #[serde(default = "default_key_deadline_ms")]
-    pub key_deadline_ms: u64,
-}
-
-/// How the TPM is reached.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Tcti {
-    /// A character device; `/dev/tpmrm0` has the kernel's resource manager in front.
-    Device(PathBuf),
-    /// swtpm's TCP socket (control channel on the next port).
-    Swtpm {
-        /// Address; no names, so that reaching the TPM never waits for DNS.
-        host: IpAddr,
-        /// Data port.
-        port: u16,
-    },
-    /// The reference simulator's TCP socket (platform channel on the next port).
-    Mssim {
-        /// Address.
-        host: IpAddr,
-        /// Data port.
-        port: u16,
-    },
-}
-
-impl FromStr for Tcti {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const FORMS: &str = "must be device:PATH, swtpm:host=IP,port=N or mssim:host=IP,port=N";
-        let (kind, rest) = text.split_once(':').ok_or(FORMS)?;
-        match kind {
-            "device" if rest.starts_with('/') => Ok(Self::Device(PathBuf::from(rest))),
-            "swtpm" | "mssim" => {
-                let (host, port) = rest.split_once(',').ok_or(FORMS)?;
-                let host: IpAddr = host.strip_prefix("host=").and_then(|h| h.parse().ok()).ok_or(FORMS)?;
-                let port: u16 = port.strip_prefix("port=").and_then(|p| p.parse().ok()).ok_or(FORMS)?;
-                if port == 0 || port == u16::MAX {
-                    return Err("port must be 1 to 65534 (the next port is the control channel)".to_owned());
-                }
-                Ok(if kind == "swtpm" { Self::Swtpm { host, port } } else { Self::Mssim { host, port } })
-            }
-            _ => Err(FORMS.to_owned()),
-        }
-    }
-}
-
-impl TryFrom<String> for Tcti {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl std::fmt::Display for Tcti {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Device(path) => write!(f, "device:{}", path.display()),
-            Self::Swtpm { host, port } => write!(f, "swtpm:host={host},port={port}"),
-            Self::Mssim { host, port } => write!(f, "mssim:host={host},port={port}"),
-        }
-    }
-}
-
-/// Endorsement key templates of the TCG EK Credential Profile, low range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum EkKind {
-    /// Template L-1.
-    #[serde(rename = "rsa-2048")]
-    Rsa2048,
-    /// Template L-2.
-    #[serde(rename = "ecc-p256")]
-    EccP256,
+struct Written {
+    node_id: NodeId,
+    platform: Option<EvidenceKind>,
+    tpm: Option<TpmConfig>,
+    tee: Option<TeeConfig>,
+    #[serde(default)]
+    logs: LogsConfig,
+    #[serde(rename = "domain")]
+    domains: Vec<DomainConfig>,
+    #[serde(default)]
+    watch: WatchConfig,
+    halt: HaltConfig,
+    #[serde(default)]
+    gateway: GatewayConfig,
 }
 
 /// `[logs]`
@@ -212,11 +138,18 @@ pub struct DomainConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WatchConfig {
-    /// PCRs whose change halts at once (SHA-256 bank).
+    /// PCRs whose change halts at once (SHA-256 bank); none for a TEE without a TPM.
+    #[serde(default)]
     pub pcrs: BTreeSet<u8>,
-    /// How often they are read.
+    /// How often the TPM's PCRs are read, or the TEE is looked for.
     #[serde(default = "default_watch_interval_ms")]
     pub interval_ms: u64,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self { pcrs: BTreeSet::new(), interval_ms: default_watch_interval_ms() }
+    }
 }
 
 /// `[halt]`
@@ -248,12 +181,6 @@ pub struct GatewayConfig {
     pub environment: BTreeSet<String>,
 }
 
-const fn default_command_deadline_ms() -> u64 {
-    5_000
-}
-const fn default_key_deadline_ms() -> u64 {
-    90_000
-}
 const fn default_watch_interval_ms() -> u64 {
     1_000
 }
@@ -277,7 +204,10 @@ impl Config {
         for (name, value) in environment {
             overrides::apply_override(&mut table, &name, &value)?;
         }
-        let mut config: Self = table.try_into().map_err(parse_error)?;
+        let written: Written = table.try_into().map_err(parse_error)?;
+        let identity = Identity::choose(written.platform, written.tpm, written.tee)?;
+        let Written { node_id, logs, domains, watch, halt, gateway, .. } = written;
+        let mut config = Self { node_id, identity, logs, domains, watch, halt, gateway };
         config.anchor_paths(path.parent().unwrap_or(Path::new(".")));
         config.refuse_contradictions()?;
         Ok(config)
@@ -290,13 +220,8 @@ impl Config {
     }
 
     fn anchor_paths(&mut self, base: &Path) {
-        let optional = [
-            &mut self.tpm.ek_certificate,
-            &mut self.tpm.ek_intermediates,
-            &mut self.logs.event_log,
-            &mut self.logs.ima_log,
-            &mut self.halt.cgroup,
-        ];
+        self.identity.anchor_paths(base);
+        let optional = [&mut self.logs.event_log, &mut self.logs.ima_log, &mut self.halt.cgroup];
         for path in optional.into_iter().flatten().chain(self.domains.iter_mut().map(|d| &mut d.ca)) {
             *path = base.join(&*path);
         }
@@ -317,25 +242,18 @@ impl Config {
                 }
             }
         }
-        if self.watch.pcrs.is_empty() {
-            return Err(value_error(
-                "watch.pcrs",
-                "must not be empty: an unwatched node would run on until its lease ends",
-            ));
-        }
+        self.identity.refuse_contradictions(&self.logs, &self.watch)?;
         if let Some(pcr) = self.watch.pcrs.iter().find(|p| **p > 23 || UNBOUND_PCRS.contains(*p)) {
             return Err(value_error(
                 "watch.pcrs",
                 format!("PCR {pcr} does not exist, is resettable or changes at run time"),
             ));
         }
-        let positive = [
-            ("watch.interval_ms", self.watch.interval_ms),
-            ("tpm.command_deadline_ms", self.tpm.command_deadline_ms),
-            ("tpm.key_deadline_ms", self.tpm.key_deadline_ms),
-        ];
-        if let Some((key, _)) = positive.into_iter().find(|(_, ms)| *ms == 0 || *ms > 600_000) {
-            return Err(value_error(key, "must be 1 to 600000"));
+        let deadlines = self.identity.deadlines_ms().chain([("watch.interval_ms", self.watch.interval_ms)]);
+        for (key, ms) in deadlines {
+            if ms == 0 || ms > 600_000 {
+                return Err(value_error(key, "must be 1 to 600000"));
+            }
         }
         if self.halt.action == HaltAction::Freeze && self.halt.cgroup.is_none() {
             return Err(value_error("halt.action", "freeze needs halt.cgroup"));
@@ -344,20 +262,6 @@ impl Config {
             return Err(value_error("gateway.environment", format!("{name} changes what code a program loads")));
         }
         Ok(())
-    }
-}
-
-impl TpmConfig {
-    /// Deadline of an ordinary command.
-    #[must_use]
-    pub const fn command_deadline(&self) -> Duration {
-        Duration::from_millis(self.command_deadline_ms)
-    }
-
-    /// Deadline of a command that makes a key.
-    #[must_use]
-    pub const fn key_deadline(&self) -> Duration {
-        Duration::from_millis(self.key_deadline_ms)
     }
 }
 
@@ -380,82 +284,4 @@ fn is_loader_variable(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GENUINE: &str = r#"
-node_id = "node-1"
-[tpm]
-tcti = "swtpm:host=127.0.0.1,port=2321"
-ek = "ecc-p256"
-[logs]
-event_log = "log.bin"
-[[domain]]
-name = "a.example"
-nodes = "127.0.0.1:7443"
-enrolment = "127.0.0.1:7444"
-server_name = "verifier.a.example"
-ca = "ca.pem"
-[watch]
-pcrs = [0, 1, 2, 3, 4, 7]
-[halt]
-action = "kill"
-"#;
-
-    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("attestd.toml");
-        std::fs::write(&path, text).unwrap();
-        Config::load(&path, environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())))
-    }
-
-    #[test]
-    fn the_genuine_configuration_is_read_and_said_in_words() {
-        let config = load(GENUINE, &[]).unwrap();
-        assert!(config.logs.event_log.as_ref().unwrap().is_absolute());
-        let words = config.in_words();
-        for part in ["node-1", "ECC P-256", "a.example", "0, 1, 2, 3, 4, 7", "1000 ms", "kills"] {
-            assert!(words.contains(part), "{part} in {words}");
-        }
-    }
-
-    #[test]
-    fn one_defect_each_is_refused() {
-        let cases = [
-            ("node_id = \"node-1\"", "node_id = \"node-1\"\ncolour = 1", "unknown field"),
-            ("node_id = \"node-1\"", "", "missing field"),
-            ("node_id = \"node-1\"", "node_id = \"../x\"", "node id"),
-            ("ek = \"ecc-p256\"", "", "missing field"),
-            ("ek = \"ecc-p256\"", "ek = \"any\"", "unknown variant"),
-            ("swtpm:host=127.0.0.1,port=2321", "swtpm:host=localhost,port=2321", "must be device"),
-            ("swtpm:host=127.0.0.1,port=2321", "swtpm:host=127.0.0.1,port=65535", "control channel"),
-            ("swtpm:host=127.0.0.1,port=2321", "device:tpm0", "must be device"),
-            ("pcrs = [0, 1, 2, 3, 4, 7]", "", "missing field"),
-            ("pcrs = [0, 1, 2, 3, 4, 7]", "pcrs = []", "must not be empty"),
-            ("pcrs = [0, 1, 2, 3, 4, 7]", "pcrs = [16]", "resettable"),
-            ("pcrs = [0, 1, 2, 3, 4, 7]", "pcrs = [24]", "does not exist"),
-            ("action = \"kill\"", "", "missing field"),
-            ("action = \"kill\"", "action = \"freeze\"", "halt.cgroup"),
-            ("ca = \"ca.pem\"", "", "missing field"),
-            ("nodes = \"127.0.0.1:7443\"", "nodes = \"nowhere\"", "HOST:PORT"),
-            ("[halt]", "[gateway]\nenvironment = [\"LD_PRELOAD\"]\n[halt]", "what code"),
-        ];
-        for (from, to, expected) in cases {
-            let error = load(&GENUINE.replace(from, to), &[]).unwrap_err().to_string();
-            assert!(error.contains(expected), "{to:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn overrides_replace_and_unknown_ones_are_refused() {
-        let config = load(
-            GENUINE,
-            &[("ATTESTD_WATCH_INTERVAL_MS", "50"), ("ATTESTD_TPM_TCTI", "device:/dev/tpmrm0"), ("PATH", "/bin")],
-        )
-        .unwrap();
-        assert_eq!(config.watch.interval_ms, 50);
-        assert_eq!(config.tpm.tcti, Tcti::Device("/dev/tpmrm0".into()));
-        assert!(matches!(load(GENUINE, &[("ATTESTD_WATCH_PCRS", "0")]), Err(ConfigError::UnknownOverride { .. })));
-        assert!(matches!(load(GENUINE, &[("ATTESTD_WATCH_INTERVAL_MS", "x")]), Err(ConfigError::Value { .. })));
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use evidence::cose::SigningKey;
 use evidence::digest::HashAlg;
+use evidence::kind::EvidenceKind;
 use evidence::tpm::enrolment::enrolment_qualifying_data;
 use evidence::tpm::pcr::{PcrSelection, PcrSet};
 use rustls::pki_types::CertificateDer;
@@ -20,7 +21,7 @@ use wire::proto::{self, enrol_reply, enrol_request};
 use zeroize::Zeroizing;
 
 use crate::clock::unix_now;
-use crate::config::{Config, DomainConfig};
+use crate::config::{Config, DomainConfig, EkKind, TpmConfig};
 use crate::grants::{Grant, GrantDenial, JudgedGrant};
 use crate::record_key;
 use crate::state::{StateDir, StateError};
@@ -88,6 +89,12 @@ pub enum EnrolError {
     /// The grant does not hold.
     #[error(transparent)]
     Grant(#[from] GrantDenial),
+    /// The configured platform has no TPM.
+    #[error("platform \"{platform}\" has no TPM to enrol")]
+    NoTpm {
+        /// As configured.
+        platform: EvidenceKind,
+    },
     /// The certificate request cannot be made; a defect here.
     #[error("certificate request: {0}")]
     Request(String),
@@ -107,6 +114,7 @@ impl EnrolError {
             | Self::Key(_)
             | Self::State(_)
             | Self::EkCertificate { .. }
+            | Self::NoTpm { .. }
             | Self::Stream { .. }
             | Self::Unexpected { .. }
             | Self::Grant(_)
@@ -123,6 +131,7 @@ impl EnrolError {
             Self::Tpm(error) => error.code(),
             Self::State(_) => "fault.state",
             Self::EkCertificate { .. } => "fault.ek_certificate",
+            Self::NoTpm { .. } => "fault.no_tpm",
             Self::Refused { code, .. } => code,
             Self::Stream { .. } | Self::Unexpected { .. } | Self::Malformed(_) => "fault.verifier_protocol",
             Self::Grant(denial) => denial.code(),
@@ -138,11 +147,13 @@ impl EnrolError {
 /// # Errors
 /// [`EnrolError`]; nothing is stored of a grant that does not hold.
 pub async fn enrol(config: &Config, domain: &DomainConfig, tpm: &Tpm, state: &StateDir) -> Result<Grant, EnrolError> {
+    let no_tpm = || EnrolError::NoTpm { platform: config.identity.kind() };
+    let tpm_config = config.identity.tpm().ok_or_else(no_tpm)?;
     let record_key = record_key::load_or_create(state)?;
     let pkcs8 = record_key.to_pkcs8().map_err(|denial| EnrolError::Request(denial.to_string()))?;
     let connection = Connection::for_enrolment(domain).await?;
     let ak = AttestationKey::load_or_create(tpm, state).await?;
-    let identity = identity(config, tpm, &ak, &record_key, &pkcs8).await?;
+    let identity = identity(config, tpm_config, tpm, &ak, &record_key, &pkcs8).await?;
     let mut stream = Conversation::open(connection, identity).await?;
     let challenge = match stream.answer().await? {
         enrol_reply::Message::Challenge(challenge) => EnrolChallenge::try_from(challenge)?,
@@ -154,7 +165,7 @@ pub async fn enrol(config: &Config, domain: &DomainConfig, tpm: &Tpm, state: &St
         }
         enrol_reply::Message::Refusal(refusal) => return Err(refused(refusal)?),
     };
-    let proof = prove(config, tpm, &ak, &record_key, challenge).await?;
+    let proof = prove(tpm_config.ek, tpm, &ak, &record_key, challenge).await?;
     stream.send(enrol_request::Message::Proof(proof)).await?;
     let grant = match stream.answer().await? {
         enrol_reply::Message::Grant(grant) => EnrolGrant::try_from(grant)?,
@@ -172,17 +183,18 @@ pub async fn enrol(config: &Config, domain: &DomainConfig, tpm: &Tpm, state: &St
 
 async fn identity(
     config: &Config,
+    tpm_config: &TpmConfig,
     tpm: &Tpm,
     ak: &AttestationKey,
     record_key: &SigningKey,
     pkcs8: &[u8],
 ) -> Result<proto::EnrolIdentity, EnrolError> {
-    let endorsement = Endorsement::read(tpm, config.tpm.ek).await?;
-    let mut chain = match &config.tpm.ek_certificate {
+    let endorsement = Endorsement::read(tpm, tpm_config.ek).await?;
+    let mut chain = match &tpm_config.ek_certificate {
         Some(path) => certificates(path)?,
         None => endorsement.certificate.into_iter().collect(),
     };
-    if let Some(path) = &config.tpm.ek_intermediates {
+    if let Some(path) = &tpm_config.ek_intermediates {
         chain.extend(certificates(path)?);
     }
     if chain.len() > CHAIN_CAP || chain.iter().any(|der| der.len() > CERTIFICATE_CAP_BYTES) {
@@ -226,13 +238,13 @@ fn certificate_request(pkcs8: &[u8]) -> Result<Vec<u8>, EnrolError> {
 
 /// Opens the activation secret in the TPM and has the AK sign for it together with the record key.
 async fn prove(
-    config: &Config,
+    ek: EkKind,
     tpm: &Tpm,
     ak: &AttestationKey,
     record_key: &SigningKey,
     challenge: EnrolChallenge,
 ) -> Result<proto::EnrolProof, EnrolError> {
-    let (ek, blob) = (config.tpm.ek, ak.blob().clone());
+    let blob = ak.blob().clone();
     let secret: Zeroizing<Vec<u8>> = tpm
         .call(move |device| device.activate(ek, &blob, &challenge.credential_blob, &challenge.encrypted_secret))
         .await?;

@@ -30,6 +30,7 @@ pub mod outbox;
 pub mod record_key;
 pub mod state;
 pub mod supervise;
+pub mod tee;
 pub mod tls;
 pub mod tpm;
 pub mod watch;

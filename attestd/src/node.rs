@@ -36,7 +36,7 @@ use self::execution::Order;
 use self::link::Link;
 use self::refused::Refused;
 use crate::clock::unix_now;
-use crate::collect::{Collected, Collector};
+use crate::collect::{Collected, Collector, HeldKey};
 use crate::config::{Config, DomainConfig, HaltAction};
 use crate::gateway::{ExecutionKey, Gateway, Running};
 use crate::halt_store::HaltStore;
@@ -45,7 +45,6 @@ use crate::outbox::{Outbox, RecordKind, Unsent};
 use crate::state::{StateDir, StateError};
 use crate::tls::{ClientIdentity, Connection};
 use crate::tpm::hpke::SealedMessage;
-use crate::tpm::objects::NodeKey;
 use crate::watch::Watch;
 
 /// What enrolment gave for one domain.
@@ -270,28 +269,31 @@ impl Node {
         lock(&self.captured).insert(domain.clone());
     }
 
-    /// Opens an execution key in the TPM, which refuses unless the PCRs still are what was quoted.
+    /// Opens an execution key where the node key is: in the TPM, which refuses unless the PCRs still are what was quoted.
     async fn open_key(
         &self,
         artifact: &VerifiedArtifact,
-        key: &NodeKey,
+        key: &HeldKey,
         wrapped: WrappedKey,
     ) -> Result<ExecutionKey, Refused> {
         let name = wrapped.name.as_str();
-        if wrapped.suite != HpkeSuite::P256 {
-            return Err(Refused::fault(
-                "fault.verifier_protocol",
-                "an execution key is wrapped for another kind of key",
-            ));
-        }
         let message = SealedMessage {
             encapsulated: wrapped.encapsulated,
             sealed: wrapped.sealed,
             info: EXECUTION_KEY_INFO.to_vec(),
             aad: execution_key_aad(&artifact.terms().id.0, name),
         };
-        let opened = self.collector.tpm().hpke_open(key.blob().clone(), key.point().to_vec(), key.bound_to(), message);
-        Ok(ExecutionKey::new(name.to_owned(), opened.await?))
+        let opened = match (key, wrapped.suite) {
+            (HeldKey::Tpm(key), HpkeSuite::P256) => {
+                let tpm =
+                    self.collector.tpm().ok_or_else(|| Refused::fault("fault.bug", "a TPM's key without a TPM"))?;
+                tpm.tpm().hpke_open(key.blob().clone(), key.point().to_vec(), key.bound_to(), message).await?
+            }
+            (HeldKey::Tpm(_), HpkeSuite::XWing) => {
+                return Err(Refused::fault("fault.verifier_protocol", "wrapped for another kind of node key"));
+            }
+        };
+        Ok(ExecutionKey::new(name.to_owned(), opened))
     }
 
     /// Signs an end record for each domain concerned and waits a little for the first acknowledgement.

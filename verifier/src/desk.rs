@@ -244,8 +244,7 @@ impl Desk {
             subject: request.subject(),
             lineage_head: request.head,
         };
-        let demands = request.trust.demands(request.node.identity.machine.kind());
-        let outstanding = Outstanding::issue(demands, about, self.now()?, started)?;
+        let outstanding = Outstanding::issue(request.trust.demand(), about, self.now()?, started)?;
         self.metrics.challenges.inc();
         Ok(outstanding)
     }

@@ -4,10 +4,8 @@
 use std::sync::Arc;
 
 use evidence::anchors::TrustAnchors;
-use evidence::challenge::{Demands, TdxDemands, TpmDemands, TpmOnTdxDemands};
 use evidence::cose::PublicKey;
 use evidence::digest::{HashAlg, Sha256Digest};
-use evidence::kind::EvidenceKind;
 use evidence::threshold::Authority;
 use evidence::time::UnixSeconds;
 use firmware_refs::ReferenceValues;
@@ -16,6 +14,7 @@ use governance::revocation::RevocationList;
 use policy::set::PolicySet;
 use policy::trust::GovernanceBasis;
 
+use crate::challenges::Demand;
 use crate::decision::{SetInForce, TrustInputs};
 use crate::fault::Fault;
 
@@ -34,8 +33,8 @@ pub struct Trust {
     pub inputs: TrustInputs,
     /// Our keys, as nodes get them.
     pub bundle: OwnBundle,
-    /// What evidence of a TPM must come with.
-    tpm_demands: TpmDemands,
+    /// What evidence must come with.
+    pub demand: Demand,
 }
 
 /// The domain's own trust bundle, as nodes get it at enrolment.
@@ -88,7 +87,7 @@ impl Trust {
             epoch: basis.epoch,
         };
         Self {
-            tpm_demands: tpm_demands(&references),
+            demand: demand(&references),
             judging: policy::Trust::new(anchors, references, policy, basis),
             revocations,
             state,
@@ -127,29 +126,22 @@ impl Trust {
         &self.revocations
     }
 
-    /// What evidence of a kind must come with.
-    pub fn demands(&self, kind: EvidenceKind) -> Demands {
-        let tpm = || self.tpm_demands.clone();
-        match kind {
-            EvidenceKind::Tpm => Demands::Tpm(tpm()),
-            EvidenceKind::SevSnp => Demands::SevSnp,
-            EvidenceKind::Tdx => Demands::Tdx(TdxDemands { event_log: true, ima_log: false }),
-            EvidenceKind::TpmOnSevSnp => Demands::TpmOnSevSnp(tpm()),
-            EvidenceKind::TpmOnTdx => Demands::TpmOnTdx(TpmOnTdxDemands { tpm: tpm(), ccel: true }),
-        }
+    /// What evidence must come with.
+    pub fn demand(&self) -> &Demand {
+        &self.demand
     }
 }
 
-/// What evidence of a TPM must come with, so that every active reference value can judge it.
+/// What evidence must come with, so that every active reference value can judge it.
 ///
 /// Without an active set nothing can match, but evidence can still be captured to make the first one.
-fn tpm_demands(references: &ReferenceValues) -> TpmDemands {
+pub fn demand(references: &ReferenceValues) -> Demand {
     let (pcr_bank, pcrs, event_log, ima_log) = match references.requirements() {
         Some(required) => (required.bank, required.pcrs.clone(), required.event_log, required.ima_log),
         None => (HashAlg::Sha256, CAPTURED_PCRS.to_vec(), true, false),
     };
     let node_key_pcrs = pcrs.iter().copied().filter(|pcr| !NOT_FOR_KEYS.contains(pcr)).collect();
-    TpmDemands { pcr_bank, pcrs, node_key_pcrs, event_log, ima_log }
+    Demand { pcr_bank, pcrs, node_key_pcrs, event_log, ima_log }
 }
 
 /// Firmware, boot loader and kernel (TCG PC Client PFP §3.3.4).

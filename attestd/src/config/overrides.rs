@@ -8,7 +8,7 @@ const OTHER_VARIABLES: [&str; 4] = ["ATTESTD_STATE", "ATTESTD_CONFIG", "ATTESTD_
 
 /// Keys that a variable may override: (variable, section, key, is a number). Domains and watched PCRs are not among
 /// them: lists of trusted things stay in one reviewed place.
-const OVERRIDES: [(&str, Option<&str>, &str, bool); 11] = [
+const OVERRIDES: [(&str, Option<&str>, &str, bool); 14] = [
     ("ATTESTD_NODE_ID", None, "node_id", false),
     ("ATTESTD_TPM_TCTI", Some("tpm"), "tcti", false),
     ("ATTESTD_TPM_EK", Some("tpm"), "ek", false),
@@ -16,6 +16,9 @@ const OVERRIDES: [(&str, Option<&str>, &str, bool); 11] = [
     ("ATTESTD_TPM_EK_INTERMEDIATES", Some("tpm"), "ek_intermediates", false),
     ("ATTESTD_TPM_COMMAND_DEADLINE_MS", Some("tpm"), "command_deadline_ms", true),
     ("ATTESTD_TPM_KEY_DEADLINE_MS", Some("tpm"), "key_deadline_ms", true),
+    ("ATTESTD_TEE_REPORTS", Some("tee"), "reports", false),
+    ("ATTESTD_TEE_CCEL", Some("tee"), "ccel", false),
+    ("ATTESTD_TEE_DEADLINE_MS", Some("tee"), "deadline_ms", true),
     ("ATTESTD_LOGS_EVENT_LOG", Some("logs"), "event_log", false),
     ("ATTESTD_LOGS_IMA_LOG", Some("logs"), "ima_log", false),
     ("ATTESTD_WATCH_INTERVAL_MS", Some("watch"), "interval_ms", true),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Config, EkKind, HaltAction};
+use super::{Config, HaltAction};
 
 impl Config {
     /// What is enforced, in words, one sentence a line (`config check`).
@@ -14,21 +14,14 @@ impl Config {
             let _ = writeln!(words, "{text}");
         };
         line(format_args!("This node is \"{}\".", self.node_id));
-        line(format_args!(
-            "Its identity is the TPM at {} with an {} endorsement key; its certificate comes from {}.",
-            self.tpm.tcti,
-            match self.tpm.ek {
-                EkKind::Rsa2048 => "RSA-2048",
-                EkKind::EccP256 => "ECC P-256",
-            },
-            self.tpm.ek_certificate.as_ref().map_or("the TPM's NV memory".to_owned(), |p| p.display().to_string()),
-        ));
-        line(format_args!(
-            "A TPM command that takes longer than {} ms (key generation: {} ms) is a fault.",
-            self.tpm.command_deadline_ms, self.tpm.key_deadline_ms
-        ));
-        for (what, path) in [("event log", &self.logs.event_log), ("IMA log", &self.logs.ima_log)] {
+        self.identity.in_words(&mut line);
+        let logs = [
+            ("event log", &self.logs.event_log, self.identity.sends_event_log()),
+            ("IMA log", &self.logs.ima_log, self.identity.sends_ima_log()),
+        ];
+        for (what, path, sent) in logs {
             match path {
+                None if !sent => {}
                 Some(path) => line(format_args!("The {what} sent with evidence is {}.", path.display())),
                 None => line(format_args!("No {what} is sent; a verifier that asks for one is told a fault.")),
             }
@@ -43,11 +36,12 @@ impl Config {
                 domain.ca.display()
             ));
         }
-        line(format_args!(
-            "PCRs {} are read every {} ms; a change halts.",
-            self.watch.pcrs.iter().map(u8::to_string).collect::<Vec<_>>().join(", "),
-            self.watch.interval_ms
-        ));
+        if self.identity.tpm().is_some() {
+            let pcrs = self.watch.pcrs.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+            line(format_args!("PCRs {pcrs} are read every {} ms; a change halts.", self.watch.interval_ms));
+        } else {
+            line(format_args!("The TEE is looked for every {} ms; losing it halts.", self.watch.interval_ms));
+        }
         line(format_args!(
             "A halt {} every process of a workload, found by its {}.",
             match self.halt.action {

@@ -20,9 +20,8 @@ use super::domain::{Accepted, Asked, Domain, Seen};
 use super::link::{Ask, LinkStatus, Reply};
 use super::refused::Refused;
 use crate::clock::unix_now;
-use crate::collect::{self, Collected, Demand};
+use crate::collect::{self, Collected, Demand, HeldKey};
 use crate::outbox::{RecordKind, Unsent};
-use crate::tpm::objects as tpm;
 
 /// Why a stream ended without a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +146,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// The outer error ends the stream, the inner one only this request.
-    async fn exchange(&mut self, ask: &Ask) -> Result<Result<(Accepted, Arc<tpm::NodeKey>), Refused>, Refused> {
+    async fn exchange(&mut self, ask: &Ask) -> Result<Result<(Accepted, HeldKey), Refused>, Refused> {
         let lineage_head = self.node.state.lineage_head(&self.domain.name)?;
         let head = lineage_head.as_bytes().to_vec();
         let (request, subject) = match &ask.held {
@@ -191,7 +190,8 @@ impl<'a> Conversation<'a> {
             Heard { answer: other, .. } => return Err(unexpected_instead(&other, "challenge")),
         };
         let audience = self.domain.name.verifier_spiffe_id();
-        let asked = collect::Asked { audience, subject, lineage_head, channel: self.exporter };
+        let kind = self.node.config.identity.kind();
+        let asked = collect::Asked { kind, audience, subject, lineage_head, channel: self.exporter };
         // A challenge that is not about what was asked is no answer: the verifier is not to be spoken with further.
         let demand = Demand::accept(&challenge, asked)?;
         let epoch_seen = self.seen.lock().await.epoch;

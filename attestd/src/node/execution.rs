@@ -24,9 +24,9 @@ use super::narration::Narration;
 use super::refused::Refused;
 use super::{Ending, Node};
 use crate::clock::boottime_ms;
+use crate::collect::HeldKey;
 use crate::gateway::{EndCause, Ended, Running, Workload};
 use crate::journal::Begun;
-use crate::tpm::objects::NodeKey;
 
 /// What the node orders one of its executions.
 pub(crate) enum Order {
@@ -68,8 +68,8 @@ pub(crate) struct Execution {
     frozen: Option<u32>,
     /// Newest accepted authorization by domain.
     accepted: BTreeMap<DomainName, Accepted>,
-    /// The TPM's key that each domain's newest authorization is bound to.
-    node_keys: BTreeMap<DomainName, Arc<NodeKey>>,
+    /// The node key that each domain's newest authorization is bound to.
+    node_keys: BTreeMap<DomainName, HeldKey>,
     keys_held: u32,
     deadline_ms: u64,
     reply_sender: mpsc::UnboundedSender<(DomainName, Reply)>,
@@ -265,7 +265,7 @@ impl Execution {
         }
     }
 
-    /// Phase 5: opens the keys in the TPM and hands everything to the gateway.
+    /// Phase 5: opens the keys and hands everything to the gateway.
     async fn start(&mut self) -> Result<(), Refused> {
         let workload = self.workload.take().ok_or_else(|| Refused::fault("fault.bug", "started twice"))?;
         let mut artifacts: Vec<VerifiedArtifact> = Vec::new();

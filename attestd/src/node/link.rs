@@ -16,7 +16,7 @@ use super::conversation::{Conversation, Parted};
 use super::domain::{Accepted, Domain, Seen};
 use super::execution::SignedIntent;
 use super::refused::Refused;
-use crate::tpm::objects::NodeKey;
+use crate::collect::HeldKey;
 
 /// What an execution wants of a domain: a first authorization, or the renewal of the one it holds.
 pub(crate) struct Ask {
@@ -42,8 +42,8 @@ impl ReplyTo {
 pub(crate) enum Reply {
     /// The governance under which it is asked, and the size of the log.
     Governance(Arc<VerifiedState>, u64),
-    /// Accepted here, offline, and the TPM's key that its execution keys are wrapped to.
-    Accepted(Box<Accepted>, Arc<NodeKey>),
+    /// Accepted here, offline, and the node key that its execution keys are wrapped to.
+    Accepted(Box<Accepted>, HeldKey),
     /// Refused, by the verifier or by this node.
     Refused(Refused),
 }

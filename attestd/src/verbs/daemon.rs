@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use attestd::cli::{Common, Outcome};
 use attestd::clock::unix_now;
-use attestd::collect::Collector;
+use attestd::collect::{Collector, TpmCollector};
 use attestd::config::Config;
 use attestd::gateway::{Gateway, GatewaySettings};
 use attestd::node::{DomainIdentity, Node, Parts};
@@ -59,7 +59,7 @@ fn parts(config: Config, state: StateDir) -> anyhow::Result<Parts> {
             authority: grant.authority,
         });
     }
-    let tpm = Tpm::open(&config.tpm)?;
+    let tpm = Tpm::open(config.identity.tpm().context("this platform has no TPM")?)?;
     // The TPM is not asked here: a node without one can still report the halt that losing it was.
     let ak = AttestationKey::saved(&state)?;
     let pcrs: Vec<u8> = config.watch.pcrs.iter().copied().collect();
@@ -71,7 +71,7 @@ fn parts(config: Config, state: StateDir) -> anyhow::Result<Parts> {
         program: PathBuf::from("/proc/self/exe"),
         cgroup: config.halt.cgroup.clone(),
     })?;
-    let collector = Collector::new(tpm, ak, Arc::clone(&state), config.logs.clone());
+    let collector = Collector::of_tpm(TpmCollector::new(tpm, ak, Arc::clone(&state), config.logs.clone()));
     Ok(Parts { config, state, record_key, collector, gateway, domains, watch })
 }
 

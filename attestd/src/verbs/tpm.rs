@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use attestd::cli::{Common, EnrolArgs, EvidenceArgs, Format, Outcome};
-use attestd::collect::{Collected, Collector, Demand};
+use attestd::collect::{Collected, Collector, Demand, NamedPart, TpmCollector, Wanted, WantedOfTpm};
 use attestd::config::{Config, DomainConfig};
 use attestd::enrol::enrol as enrol_with;
 use attestd::state::{StateDir, StateError};
 use attestd::tpm::Tpm;
 use attestd::tpm::objects::AttestationKey;
 use evidence::digest::HashAlg;
-use evidence::tpm::attest::Attest;
 use evidence::tpm::pcr::{PcrSelection, PcrSet};
 use serde_json::{Value, json};
 
@@ -49,7 +48,9 @@ impl Place {
             | StateError::Malformed { .. }
             | StateError::Io { .. } => fault("fault.state", error.to_string()),
         })?;
-        let tpm = Tpm::open(&config.tpm).map_err(|error| fault(error.code(), error.to_string()))?;
+        let no_tpm = || fault("fault.no_tpm", "this platform has no TPM".to_owned());
+        let tpm = Tpm::open(config.identity.tpm().ok_or_else(no_tpm)?)
+            .map_err(|error| fault(error.code(), error.to_string()))?;
         Ok(Self { config, state: Arc::new(state), tpm })
     }
 }
@@ -123,14 +124,17 @@ pub(crate) async fn evidence(common: &Common, arguments: EvidenceArgs) -> anyhow
         Err(failure) => return failed(common.format, &failure),
     };
     let logs = place.config.logs.clone();
-    let Some(demand) = Demand::for_inspection(nonce, PcrSelection { bank, pcrs }, &logs) else {
+    let wanted = PcrSelection { bank, pcrs };
+    let wanted = WantedOfTpm::for_inspection(wanted, logs.event_log.is_some(), logs.ima_log.is_some());
+    let Some(wanted) = wanted else {
         return failed(common.format, &usage("pcrs", "--pcrs must name a PCR that a node key can be bound to"));
     };
     let ak = match AttestationKey::load_or_create(&place.tpm, &place.state).await {
         Ok(ak) => ak,
         Err(fault) => return failed(common.format, &fault_of(fault.code(), &fault)),
     };
-    let collector = Collector::new(place.tpm, ak, place.state, logs);
+    let demand = Demand::for_inspection(nonce, Wanted::Tpm(wanted));
+    let collector = Collector::of_tpm(TpmCollector::new(place.tpm, ak.clone(), place.state, logs));
     let collected = match collector.collect(&demand).await {
         Ok(collected) => collected,
         Err(fault) => return failed(common.format, &fault_of(fault.code(), &fault)),
@@ -139,9 +143,9 @@ pub(crate) async fn evidence(common: &Common, arguments: EvidenceArgs) -> anyhow
         std::fs::write(path, collected.evidence.bytes()).with_context(|| format!("writing {}", path.display()))?;
     }
     if let Some(directory) = &arguments.parts {
-        write_parts(directory, &collected, collector.ak())?;
+        write_parts(directory, &collected.named_parts(Some(&ak)))?;
     }
-    let document = describe(place.config.node_id.as_str(), &arguments, &collected, collector.ak())?;
+    let document = describe(place.config.node_id.as_str(), &arguments, &collected, Some(&ak))?;
     match common.format {
         Format::Json => writeln!(io::stdout(), "{document}")?,
         Format::Text => print_text(&document)?,
@@ -153,38 +157,26 @@ fn fault_of(code: &str, fault: &dyn std::fmt::Display) -> Failure {
     Failure { class: "fault", code: code.to_owned(), why: fault.to_string() }
 }
 
-fn describe(node: &str, arguments: &EvidenceArgs, collected: &Collected, ak: &AttestationKey) -> anyhow::Result<Value> {
-    let parts = collected.evidence.parts();
-    let attest = Attest::read(parts.quote).context("the quote just made")?;
-    let pcrs: serde_json::Map<String, Value> =
-        collected.values.iter().map(|(pcr, value)| (pcr.to_string(), Value::String(value.hex()))).collect();
-    Ok(json!({
-        "node": node,
-        "nonce": arguments.nonce.to_ascii_lowercase(),
-        "qualifying_data": hex::encode(attest.extra_data),
-        "evidence_digest": collected.evidence.digest().to_string(),
-        "evidence_bytes": collected.evidence.bytes().len(),
-        "evidence_file": arguments.out.as_ref().map(|path| path.display().to_string()),
-        "pcr_bank": collected.values.bank().name(),
-        "pcrs": pcrs,
-        "pcr_digest": collected.pcr_digest.hex(),
-        "clock": {
-            "clock_ms": collected.clock.clock_ms,
-            "reset_count": collected.clock.reset_count,
-            "restart_count": collected.clock.restart_count,
-            "safe": collected.clock.safe,
-        },
-        "firmware_version": format!("{:#x}", attest.firmware_version),
-        "ak_name": ak.name().to_string(),
-        "node_key": hex::encode(collected.node_key.point()),
-        "event_log_bytes": parts.event_log.map(<[u8]>::len),
-        "ima_log_bytes": parts.ima_log.map(<[u8]>::len),
-    }))
+fn describe(
+    node: &str,
+    arguments: &EvidenceArgs,
+    collected: &Collected,
+    ak: Option<&AttestationKey>,
+) -> anyhow::Result<Value> {
+    let mut document = collected.describe(ak).context("the evidence just made")?;
+    if let Some(fields) = document.as_object_mut() {
+        fields.insert("node".to_owned(), json!(node));
+        fields.insert("nonce".to_owned(), json!(arguments.nonce.to_ascii_lowercase()));
+        let file = arguments.out.as_ref().map(|path| path.display().to_string());
+        fields.insert("evidence_file".to_owned(), json!(file));
+    }
+    Ok(document)
 }
 
 fn print_text(document: &Value) -> anyhow::Result<()> {
     let mut out = io::stdout();
-    let fields = ["node", "evidence_digest", "evidence_bytes", "qualifying_data", "pcr_bank", "pcr_digest", "ak_name"];
+    let fields =
+        ["node", "kind", "evidence_digest", "evidence_bytes", "qualifying_data", "pcr_bank", "pcr_digest", "ak_name"];
     for field in fields {
         match document.get(field) {
             Some(Value::String(text)) => writeln!(out, "{field}: {text}")?,
@@ -203,27 +195,8 @@ fn print_text(document: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The parts in the forms that `verifier evidence verify --kind tpm` takes.
-fn write_parts(directory: &Path, collected: &Collected, ak: &AttestationKey) -> anyhow::Result<()> {
-    let parts = collected.evidence.parts();
-    let bank = collected.values.bank().name();
-    // The text of tpm2_pcrread(1).
-    let values =
-        collected.values.iter().map(|(pcr, value)| format!("    {pcr:<2}: 0x{}\n", value.hex().to_uppercase()));
-    let pcrs = format!("  {bank}:\n{}", values.collect::<String>());
-    let files: [(&str, Option<&[u8]>); 9] = [
-        ("quote.bin", Some(parts.quote)),
-        ("quote.sig", Some(parts.signature)),
-        ("ak.pub", Some(ak.public())),
-        ("pcrs.txt", Some(pcrs.as_bytes())),
-        ("node-key.pub", Some(parts.node_key)),
-        ("node-key.certify", Some(parts.certification)),
-        ("node-key.sig", Some(parts.certification_signature)),
-        ("event.log", parts.event_log),
-        ("ima.log", parts.ima_log),
-    ];
-    for (name, bytes) in files {
-        let Some(bytes) = bytes else { continue };
+fn write_parts(directory: &Path, parts: &[NamedPart]) -> anyhow::Result<()> {
+    for (name, bytes) in parts {
         let path = directory.join(name);
         std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
     }

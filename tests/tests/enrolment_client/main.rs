@@ -18,7 +18,7 @@ use evidence::names::{DomainName, NodeId};
 use evidence::threshold::Authority as PolicyAuthority;
 use evidence::time::UnixSeconds;
 use evidence::tpm::{ClockState, EnrolledTpm, Enrolment, Identity, PendingActivation, TpmEndorsement};
-use evidence::{Endorsements, Evidence, TrustAnchors};
+use evidence::{Endorsements, Evidence, EvidenceKind, TrustAnchors};
 use governance::trust_bundle::{BUNDLE_VERSION, KeyRecord, TrustBundle};
 use serde_bytes::ByteBuf;
 use swtpm::{SwtpmNode, VerifierAddress, pem};
@@ -303,6 +303,7 @@ async fn an_enrolled_node_collects_evidence_that_binds() {
         })),
     };
     let asked = Asked {
+        kind: EvidenceKind::Tpm,
         audience: challenge.audience.clone(),
         subject: challenge.subject,
         lineage_head: challenge.lineage_head,
@@ -312,7 +313,7 @@ async fn an_enrolled_node_collects_evidence_that_binds() {
     let demand = Demand::accept(&wire, asked).unwrap();
     let collected = collector.collect(&demand).await.unwrap();
     let again = collector.collect(&demand).await.unwrap();
-    assert_eq!(collected.node_key.public(), again.node_key.public(), "one node key while the PCRs stay");
+    assert_eq!(collected.node_key.cose_key(), again.node_key.cose_key(), "one node key while the PCRs stay");
 
     let clock = ClockState::at(enrolled.baseline());
     let endorsement = TpmEndorsement { enrolled: Arc::new(enrolled), clock, node_key: None };

@@ -4,7 +4,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use attestd::collect::Collector;
+use attestd::collect::{Collector, TpmCollector};
 use attestd::config::{Config, EkKind};
 use attestd::demo::event_log::{Boot, Extension, MeasuredBoot};
 use attestd::demo::swtpm::Swtpm;
@@ -137,7 +137,7 @@ impl SwtpmNode {
     /// A collector of its Evidence, with the attestation key in `state`.
     pub(crate) async fn collector(&self, state: &Arc<StateDir>, config: &Config) -> Collector {
         let ak = AttestationKey::load_or_create(&self.tpm, state).await.unwrap();
-        Collector::new(self.tpm.clone(), ak, Arc::clone(state), config.logs.clone())
+        Collector::of_tpm(TpmCollector::new(self.tpm.clone(), ak, Arc::clone(state), config.logs.clone()))
     }
 
     fn write_log(&self) {
