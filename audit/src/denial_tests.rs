@@ -187,7 +187,7 @@ fn record_cases() -> Vec<Case> {
         ("audit.domain_mismatch", || {
             // Signed for this domain's context, but telling of another.
             let world = World::empty();
-            let body = RecordBody::Admission { ek: digest("ek") };
+            let body = RecordBody::Admission { machine: digest("ek") };
             let other = DomainName::new("b.example").unwrap();
             let record = crate::record::LineageRecord { domain: other, ..world.record(digest("ek"), body) };
             let payload = evidence::cbor::to_vec(&record).unwrap();

@@ -221,8 +221,8 @@ impl World {
 
     pub(crate) fn enrol(&mut self) {
         let record_key = key(NODE).public().clone();
-        let (enrolment, ek) = (digest("enrolment"), digest("ek"));
-        self.add(enrolment, RecordBody::Enrolment { enrolment, ek, record_key });
+        let (enrolment, machine) = (digest("enrolment"), digest("ek"));
+        self.add(enrolment, RecordBody::Enrolment { enrolment, machine, record_key });
     }
 
     pub(crate) fn attach<T: Serialize>(&mut self, kind: AttachmentKind, seed: u8, payload: &T) -> Sha256Digest {

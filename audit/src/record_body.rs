@@ -61,23 +61,41 @@ pub enum Activated {
     Policy,
 }
 
+/// What tells one boot of a machine from another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Boot {
+    /// The counters of its TPM's signed clock.
+    Tpm {
+        /// TPM resets.
+        reset_count: u32,
+        /// TPM restarts since the last reset.
+        restart_count: u32,
+    },
+    /// What its SNP guest drew at launch.
+    SevSnp {
+        /// REPORT_ID of the report.
+        report_id: ByteArray<32>,
+    },
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum RecordBody {
-    /// A node proved its EK and AK. Origin of its lineage; a later one starts a new identity of the same node id.
+    /// A node proved what it is. Origin of its lineage; a later one starts a new identity of the same node id.
     Enrolment {
         /// Digest of the enrolment record.
         enrolment: Sha256Digest,
-        /// Digest of the EK public area.
-        ek: Sha256Digest,
+        /// Digest of the EK public area; of the platform's name for a TEE without a TPM.
+        machine: Sha256Digest,
         /// The node's record key: signs its intents, halt and end records from here on.
         record_key: PublicKey,
     },
-    /// An operator admitted an EK or a pending node.
+    /// An operator admitted an EK, a platform or a pending node.
     Admission {
-        /// Digest of the EK public area.
-        ek: Sha256Digest,
+        /// Digest of the EK public area or of the platform's name.
+        machine: Sha256Digest,
     },
     /// Evidence was kept as a source of reference values; nothing was granted.
     Capture {
@@ -154,14 +172,12 @@ pub enum RecordBody {
         /// Why.
         code: Code,
     },
-    /// A node's TPM was reset or restarted, as its own signed clock shows: whatever it held before is over.
+    /// A node's machine was started anew, as its own signed evidence shows: whatever it held before is over.
     Restart {
         /// Digest of the evidence that showed it.
         evidence: Sha256Digest,
-        /// TPM resets, from here on.
-        reset_count: u32,
-        /// TPM restarts since the last reset, from here on.
-        restart_count: u32,
+        /// The boot, from here on.
+        boot: Boot,
     },
     /// Something that somebody must look at; by itself it takes nothing from the node.
     Alarm {

@@ -7,6 +7,8 @@
 
 pub mod amd;
 pub mod asn1;
+pub mod ccel;
+pub mod intel;
 pub mod keys;
 pub mod layout;
 pub mod x509;
@@ -22,6 +24,9 @@ pub enum SimulatorError {
     /// The cryptographic library did not sign.
     #[error("signing failed")]
     Signing,
+    /// No text.
+    #[error("{0} gives no JSON")]
+    Text(&'static str),
     /// No calendar date.
     #[error("{0} is no Unix time before the year 10000")]
     Time(u64),

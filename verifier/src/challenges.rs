@@ -6,14 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use evidence::challenge::{CHALLENGE_TTL_S, Challenge, Demands, TpmDemands};
+use evidence::challenge::{CHALLENGE_TTL_S, Challenge, Demands};
 use evidence::digest::Sha256Digest;
 use evidence::time::UnixSeconds;
+use wire::bounded::demand;
 
 use crate::random::{self, NoRandomness};
-
-/// What this verifier wants in every Evidence of a TPM: the verifier, never the node, chooses.
-pub type Demand = TpmDemands;
 
 /// What one challenge is about: this connection, this domain now, this request.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +36,9 @@ pub struct Outstanding {
 }
 
 impl Outstanding {
-    /// Draws a nonce; the challenge runs from `now`, on the monotonic clock as well.
-    pub fn issue(demand: &Demand, about: About<'_>, now: UnixSeconds, started: Instant) -> Result<Self, NoRandomness> {
+    /// Draws a nonce; the challenge runs from `now`, on the monotonic clock as well. What is demanded is the verifier's
+    /// choice, never the node's.
+    pub fn issue(demands: Demands, about: About<'_>, now: UnixSeconds, started: Instant) -> Result<Self, NoRandomness> {
         let challenge = Challenge {
             nonce: random::bytes()?,
             channel: about.channel,
@@ -49,7 +48,7 @@ impl Outstanding {
             lineage_head: about.lineage_head,
             issued_at: now,
             expires_at: now.plus(CHALLENGE_TTL_S),
-            demands: Demands::Tpm(demand.clone()),
+            demands,
         };
         let ends = started.checked_add(TTL).unwrap_or(started);
         Ok(Self { challenge, ends })
@@ -69,7 +68,7 @@ impl Outstanding {
             audience: challenge.audience.clone(),
             epoch: challenge.epoch,
             subject: challenge.subject.0.to_vec(),
-            demand: Some(wire::bounded::demand::to_message(&challenge.demands)),
+            demand: Some(demand::to_message(&challenge.demands)),
         }
     }
 
@@ -83,18 +82,19 @@ const TTL: Duration = Duration::from_secs(CHALLENGE_TTL_S);
 
 #[cfg(test)]
 mod tests {
+    use evidence::challenge::TpmDemands;
     use evidence::digest::HashAlg;
 
     use super::*;
 
     fn issue(started: Instant) -> Outstanding {
-        let demand = Demand {
+        let demands = Demands::Tpm(TpmDemands {
             pcr_bank: HashAlg::Sha256,
             pcrs: vec![0, 4],
             node_key_pcrs: vec![0],
             event_log: true,
             ima_log: false,
-        };
+        });
         let about = About {
             channel: [1; 32],
             audience: "spiffe://a.example/verifier",
@@ -102,7 +102,7 @@ mod tests {
             subject: Sha256Digest([2; 32]),
             lineage_head: Sha256Digest([3; 32]),
         };
-        Outstanding::issue(&demand, about, UnixSeconds(100), started).unwrap()
+        Outstanding::issue(demands, about, UnixSeconds(100), started).unwrap()
     }
 
     #[test]

@@ -244,7 +244,8 @@ impl Desk {
             subject: request.subject(),
             lineage_head: request.head,
         };
-        let outstanding = Outstanding::issue(request.trust.demand(), about, self.now()?, started)?;
+        let demands = request.trust.demands(request.node.identity.machine.kind());
+        let outstanding = Outstanding::issue(demands, about, self.now()?, started)?;
         self.metrics.challenges.inc();
         Ok(outstanding)
     }

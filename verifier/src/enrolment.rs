@@ -18,6 +18,7 @@ use wire::bounded::enrolment::{EnrolIdentity, EnrolRequest, TpmKind};
 use wire::proto::{self, enrol_reply};
 use zeroize::Zeroizing;
 
+use crate::admission::Enrolling;
 use crate::ca::request_is_by;
 use crate::desk::Desk;
 use crate::fault::Fault;
@@ -159,7 +160,8 @@ async fn grant(
     record_key: &[u8; 32],
 ) -> Result<proto::EnrolGrant, Refused> {
     let node = enrolment.identity.node_id.clone();
-    let admitted = desk.enrol(&enrolment, enrolled, trust).await?;
+    let admitted = desk.enrol(Enrolling::tpm(&enrolment, &enrolled)?, trust).await?;
+    desk.proven.keep(&node, enrolled);
     let certificate = desk
         .ca()
         .node_certificate(&node, record_key, random::bytes().map_err(Fault::from)?, desk.now()?)

@@ -29,6 +29,7 @@ use governance::trust_bundle::{OWN_LIFETIME_CAP_S, TrustBundle, VerifiedBundle};
 use policy::set::PolicySet;
 use tokio::sync::{Mutex, watch};
 
+pub use node_orders::AdmittedMachine;
 pub use refusal::OrderRefusal;
 
 use crate::anchors::ConfiguredAnchors;

@@ -1,7 +1,7 @@
 //! A grant becoming true: every record, the node's clock and lineage, the lease and the kept inputs in one transaction
 //! that re-reads the epoch. Either all of it is durable, or none of it happened.
 
-use audit::record::RecordBody;
+use audit::record::{Boot, RecordBody};
 use evidence::digest::Sha256Digest;
 use evidence::names::ItemName;
 use evidence::time::UnixSeconds;
@@ -223,7 +223,8 @@ impl Grant {
     ) -> Result<(), NotGranted> {
         let (reset_count, restart_count) = (restarted.reset_count, restarted.restart_count);
         let evidence = self.verdict.evidence;
-        let record = chain.next(evidence, &[], RecordBody::Restart { evidence, reset_count, restart_count })?;
+        let boot = Boot::Tpm { reset_count, restart_count };
+        let record = chain.next(evidence, &[], RecordBody::Restart { evidence, boot })?;
         transaction.append(record.entry(&[node.identity.id.to_string()]))?;
         leases::end_all(transaction, &node.identity.id, LeaseEnd::Halted).await?;
         Ok(())

@@ -29,7 +29,7 @@ use crate::node_records::receipt;
 use crate::nodes;
 use crate::random;
 use crate::refusal::Refused;
-use crate::wrap;
+use crate::wrap::{self, Recipient};
 
 /// A node's clock may lag ours by this much and still take its artifact.
 const CLOCK_LAG_S: u64 = 5;
@@ -129,7 +129,7 @@ impl Desk {
         let mut wrapped = Vec::with_capacity(scope.keys.len());
         for name in &scope.keys {
             let secret = keys::unseal(&self.parts.store, &self.parts.kek, name).await?;
-            wrapped.push(wrap::to_node_key(verdict.node_key.point(), &id.0, name, &secret)?);
+            wrapped.push(wrap::to_node_key(Recipient::Tpm(verdict.node_key.point()), &id.0, name, &secret)?);
         }
         Ok(wrapped)
     }

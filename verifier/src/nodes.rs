@@ -1,12 +1,18 @@
 //! The nodes of this domain: who they are (immutable), whether they may attest,
 //! and where their lineage stands.
 
+mod admitted;
+mod machine;
+
 use evidence::cose::PublicKey;
 use evidence::digest::Sha256Digest;
+use evidence::kind::EvidenceKind;
 use evidence::names::NodeId;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
+pub use self::admitted::{admit_ek, admit_platform, ek_admitted_for, platform_admitted};
+pub use self::machine::{Machine, TpmIdentity, platform_digest};
 use crate::store::{Store, StoreError, Transaction, While, signed, unix_now, unsigned};
 
 /// Whether a node may attest.
@@ -45,18 +51,28 @@ impl NodeStatus {
 pub struct NodeIdentity {
     /// Its id.
     pub id: NodeId,
-    /// SHA-256 of its endorsement key's TPM2B_PUBLIC.
-    pub ek_digest: Sha256Digest,
-    /// TPM name of its attestation key.
-    pub ak_name: Vec<u8>,
+    /// The machine that its evidence must come from.
+    pub machine: Machine,
     /// The key that signs its records and its TLS requests.
     pub record_key: PublicKey,
     /// Digest of the enrolment record in the evidence store.
     pub enrolment: Sha256Digest,
 }
 
+/// REPORT_ID of an SNP report (AMD 56860 Table 23, 0x140): drawn anew at each launch of the guest.
+pub type ReportId = [u8; 32];
+
+/// What was last seen of a machine's boot, which later evidence goes on from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BootSeen {
+    /// TPM clock; zeros for a machine without a TPM.
+    pub clock: ClockSeen,
+    /// REPORT_ID of its SNP guest; nothing for any other machine.
+    pub report_id: Option<ReportId>,
+}
+
 /// TPM clock figures (TPMS_CLOCK_INFO), which never go back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ClockSeen {
     /// TPM resets since the TPM was made.
     pub reset_count: u32,
@@ -85,8 +101,8 @@ pub struct Node {
     pub halt: Sha256Digest,
     /// Digest of the statement that readmitted it last; zero for none.
     pub readmission: Sha256Digest,
-    /// Last TPM clock seen.
-    pub clock: ClockSeen,
+    /// What was last seen of its boot.
+    pub boot: BootSeen,
     /// Governance epoch under which it was admitted last.
     pub epoch: u64,
     /// When it enrolled, Unix seconds.
@@ -101,8 +117,8 @@ pub enum NodeRefusal {
     /// No such node.
     #[error("node {0} is not enrolled")]
     Unknown(NodeId),
-    /// The id belongs to another EK or AK (T4): alarm, never replace.
-    #[error("node {0} is enrolled with another EK or AK")]
+    /// The id belongs to another machine or, of a TEE, another record key (T4): alarm, never replace.
+    #[error("node {0} is enrolled as another machine")]
     OtherIdentity(NodeId),
     /// The EK is enrolled under another id.
     #[error("the EK of node {0} is enrolled under another id")]
@@ -162,11 +178,11 @@ pub async fn read(transaction: &mut Transaction<'_>, id: &NodeId) -> Result<Node
 }
 
 /// Stores a proven enrolment. The same identity again only refreshes its
-/// enrolment record; any other EK or AK under the same id is refused.
+/// enrolment record; any other machine under the same id is refused.
 pub async fn enrol(
     transaction: &mut Transaction<'_>,
     identity: &NodeIdentity,
-    clock: ClockSeen,
+    boot: BootSeen,
     status: NodeStatus,
     head: &Sha256Digest,
     epoch: u64,
@@ -174,30 +190,46 @@ pub async fn enrol(
     let doing = "storing an enrolment";
     let connection = transaction.connection();
     if let Some(known) = find_in(connection, &identity.id).await? {
-        let same = known.identity.ek_digest == identity.ek_digest && known.identity.ak_name == identity.ak_name;
-        if !same {
+        // A TPM vouches for the record key each time; without one, the key is what tells nodes of a platform apart.
+        let same_key = known.identity.record_key == identity.record_key || identity.machine.tpm().is_some();
+        if known.identity.machine != identity.machine || !same_key {
             return Err(NodeRefusal::OtherIdentity(identity.id.clone()));
         }
-        return refresh(connection, identity, head).await;
+        return refresh(connection, identity, boot.report_id, head).await;
     }
-    let taken = sqlx::query("SELECT node_id FROM nodes WHERE ek_digest = $1")
-        .bind(identity.ek_digest.as_bytes().to_vec())
-        .fetch_optional(&mut *connection)
-        .await
-        .doing(doing)?;
-    if taken.is_some() {
-        return Err(NodeRefusal::EkInUse(identity.id.clone()));
+    if let Some(tpm) = identity.machine.tpm() {
+        let taken = sqlx::query("SELECT node_id FROM nodes WHERE ek_digest = $1")
+            .bind(tpm.ek_digest.as_bytes().to_vec())
+            .fetch_optional(&mut *connection)
+            .await
+            .doing(doing)?;
+        if taken.is_some() {
+            return Err(NodeRefusal::EkInUse(identity.id.clone()));
+        }
     }
-    let now = unix_now();
+    insert(connection, identity, boot, status, head, epoch).await
+}
+
+async fn insert(
+    connection: &mut AnyConnection,
+    identity: &NodeIdentity,
+    boot: BootSeen,
+    status: NodeStatus,
+    head: &Sha256Digest,
+    epoch: u64,
+) -> Result<(), NodeRefusal> {
+    let (now, clock) = (unix_now(), boot.clock);
+    let (ek_digest, ak_name, platform) = identity.machine.columns();
     sqlx::query(
-        "INSERT INTO nodes (node_id, ek_digest, ak_name, record_key, enrolment, status, reason, \
+        "INSERT INTO nodes (node_id, ek_digest, ak_name, platform, record_key, enrolment, status, reason, \
          head_current, head_acked, heads_unseen, halt, readmission, reset_count, restart_count, \
-         clock_ms, epoch, enrolled_at, seen_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+         clock_ms, report_id, epoch, enrolled_at, seen_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, '', $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
     )
     .bind(identity.id.as_str())
-    .bind(identity.ek_digest.as_bytes().to_vec())
-    .bind(identity.ak_name.clone())
+    .bind(ek_digest)
+    .bind(ak_name)
+    .bind(platform)
     .bind(identity.record_key.cose_key().to_vec())
     .bind(identity.enrolment.as_bytes().to_vec())
     .bind(status.name())
@@ -209,12 +241,13 @@ pub async fn enrol(
     .bind(i64::from(clock.reset_count))
     .bind(i64::from(clock.restart_count))
     .bind(signed(clock.clock_ms)?)
+    .bind(boot.report_id.map_or_else(Vec::new, |id| id.to_vec()))
     .bind(signed(epoch)?)
     .bind(now)
     .bind(now)
     .execute(connection)
     .await
-    .doing(doing)?;
+    .doing("storing an enrolment")?;
     Ok(())
 }
 
@@ -341,58 +374,36 @@ pub async fn set_status(
     one(done.rows_affected(), id)
 }
 
-/// Lets an EK in that no manufacturer's chain vouches for, for one node id.
-pub async fn admit_ek(
+/// Remembers the boot that an SNP guest runs in. Another REPORT_ID than the one last seen is only taken when the caller
+/// has ended everything that ran before (S13); else it matches no row, as the second lock.
+pub async fn see_report_id(
     transaction: &mut Transaction<'_>,
-    ek_digest: &Sha256Digest,
     id: &NodeId,
-    reason: &str,
+    report_id: ReportId,
+    rebooted: bool,
 ) -> Result<(), NodeRefusal> {
-    let doing = "admitting an EK";
-    if let Some(other) = admitted_for(transaction.connection(), ek_digest).await? {
-        return match other == id.as_str() {
-            true => Ok(()),
-            false => Err(NodeRefusal::AdmittedForAnother(other)),
-        };
+    let doing = "storing a REPORT_ID";
+    let query = match rebooted {
+        true => sqlx::query("UPDATE nodes SET report_id = $1 WHERE node_id = $2 AND report_id <> $3"),
+        false => sqlx::query("UPDATE nodes SET report_id = $1 WHERE node_id = $2 AND report_id = $3"),
+    };
+    let (report_id, id) = (report_id.to_vec(), id.as_str());
+    let done = query.bind(report_id.clone()).bind(id).bind(report_id).execute(transaction.connection()).await;
+    match done.doing(doing)?.rows_affected() {
+        1 => Ok(()),
+        _ => Err(NodeRefusal::Store(StoreError::Conflict { doing })),
     }
-    sqlx::query(
-        "INSERT INTO admitted_eks (ek_digest, node_id, reason, admitted_at) \
-         VALUES ($1, $2, $3, $4)",
-    )
-    .bind(ek_digest.as_bytes().to_vec())
-    .bind(id.as_str())
-    .bind(reason)
-    .bind(unix_now())
-    .execute(transaction.connection())
-    .await
-    .doing(doing)?;
-    Ok(())
-}
-
-/// The node id for which an operator admitted this EK.
-pub async fn ek_admitted_for(store: &Store, ek_digest: &Sha256Digest) -> Result<Option<String>, StoreError> {
-    let mut connection = store.reads().acquire().await.doing("reading admitted EKs")?;
-    admitted_for(&mut connection, ek_digest).await
-}
-
-async fn admitted_for(connection: &mut AnyConnection, ek_digest: &Sha256Digest) -> Result<Option<String>, StoreError> {
-    let doing = "reading admitted EKs";
-    let row = sqlx::query("SELECT node_id FROM admitted_eks WHERE ek_digest = $1")
-        .bind(ek_digest.as_bytes().to_vec())
-        .fetch_optional(connection)
-        .await
-        .doing(doing)?;
-    row.map(|row| row.try_get("node_id").doing(doing)).transpose()
 }
 
 async fn refresh(
     connection: &mut AnyConnection,
     identity: &NodeIdentity,
+    report_id: Option<ReportId>,
     head: &Sha256Digest,
 ) -> Result<(), NodeRefusal> {
     sqlx::query(
         "UPDATE nodes SET record_key = $1, enrolment = $2, head_current = $3, head_acked = $4, \
-         heads_unseen = $5, seen_at = $6 WHERE node_id = $7",
+         heads_unseen = $5, seen_at = $6, report_id = $7 WHERE node_id = $8",
     )
     .bind(identity.record_key.cose_key().to_vec())
     .bind(identity.enrolment.as_bytes().to_vec())
@@ -400,6 +411,7 @@ async fn refresh(
     .bind(head.as_bytes().to_vec())
     .bind(Vec::<u8>::new())
     .bind(unix_now())
+    .bind(report_id.map_or_else(Vec::new, |id| id.to_vec()))
     .bind(identity.id.as_str())
     .execute(connection)
     .await
@@ -422,11 +434,18 @@ fn read_row(row: &AnyRow) -> Result<Node, StoreError> {
     let figure = |name| row.try_get::<i64, _>(name).doing("reading a node").and_then(unsigned);
     let digest = |name| Sha256Digest::try_from(bytes(name)?.as_slice()).map_err(|_| corrupt(name));
     let small = |name| figure(name).and_then(|n| u32::try_from(n).map_err(|_| corrupt(name)));
+    let machine = Machine::read(row)?;
+    let report_id = match (bytes("report_id")?.as_slice(), machine.kind()) {
+        ([], EvidenceKind::Tpm | EvidenceKind::Tdx | EvidenceKind::TpmOnTdx) => None,
+        (id, EvidenceKind::SevSnp | EvidenceKind::TpmOnSevSnp) => {
+            Some(ReportId::try_from(id).map_err(|_| corrupt("report_id"))?)
+        }
+        _ => return Err(corrupt("report_id")),
+    };
     Ok(Node {
         identity: NodeIdentity {
             id: NodeId::new(text("node_id")?).map_err(|_| corrupt("node_id"))?,
-            ek_digest: digest("ek_digest")?,
-            ak_name: bytes("ak_name")?,
+            machine,
             record_key: PublicKey::from_cose_key(&bytes("record_key")?).map_err(|_| corrupt("record_key"))?,
             enrolment: digest("enrolment")?,
         },
@@ -437,10 +456,13 @@ fn read_row(row: &AnyRow) -> Result<Node, StoreError> {
         heads_unseen: bytes("heads_unseen")?.as_chunks::<32>().0.iter().copied().map(Sha256Digest).collect(),
         halt: digest("halt")?,
         readmission: digest("readmission")?,
-        clock: ClockSeen {
-            reset_count: small("reset_count")?,
-            restart_count: small("restart_count")?,
-            clock_ms: figure("clock_ms")?,
+        boot: BootSeen {
+            clock: ClockSeen {
+                reset_count: small("reset_count")?,
+                restart_count: small("restart_count")?,
+                clock_ms: figure("clock_ms")?,
+            },
+            report_id,
         },
         epoch: figure("epoch")?,
         enrolled_at: figure("enrolled_at")?,

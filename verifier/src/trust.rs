@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use evidence::anchors::TrustAnchors;
+use evidence::challenge::{Demands, TdxDemands, TpmDemands, TpmOnTdxDemands};
 use evidence::cose::PublicKey;
 use evidence::digest::{HashAlg, Sha256Digest};
+use evidence::kind::EvidenceKind;
 use evidence::threshold::Authority;
 use evidence::time::UnixSeconds;
 use firmware_refs::ReferenceValues;
@@ -14,7 +16,6 @@ use governance::revocation::RevocationList;
 use policy::set::PolicySet;
 use policy::trust::GovernanceBasis;
 
-use crate::challenges::Demand;
 use crate::decision::{SetInForce, TrustInputs};
 use crate::fault::Fault;
 
@@ -33,8 +34,8 @@ pub struct Trust {
     pub inputs: TrustInputs,
     /// Our keys, as nodes get them.
     pub bundle: OwnBundle,
-    /// What evidence must come with.
-    pub demand: Demand,
+    /// What evidence of a TPM must come with.
+    tpm_demands: TpmDemands,
 }
 
 /// The domain's own trust bundle, as nodes get it at enrolment.
@@ -87,7 +88,7 @@ impl Trust {
             epoch: basis.epoch,
         };
         Self {
-            demand: demand(&references),
+            tpm_demands: tpm_demands(&references),
             judging: policy::Trust::new(anchors, references, policy, basis),
             revocations,
             state,
@@ -126,22 +127,29 @@ impl Trust {
         &self.revocations
     }
 
-    /// What evidence must come with.
-    pub fn demand(&self) -> &Demand {
-        &self.demand
+    /// What evidence of a kind must come with.
+    pub fn demands(&self, kind: EvidenceKind) -> Demands {
+        let tpm = || self.tpm_demands.clone();
+        match kind {
+            EvidenceKind::Tpm => Demands::Tpm(tpm()),
+            EvidenceKind::SevSnp => Demands::SevSnp,
+            EvidenceKind::Tdx => Demands::Tdx(TdxDemands { event_log: true, ima_log: false }),
+            EvidenceKind::TpmOnSevSnp => Demands::TpmOnSevSnp(tpm()),
+            EvidenceKind::TpmOnTdx => Demands::TpmOnTdx(TpmOnTdxDemands { tpm: tpm(), ccel: true }),
+        }
     }
 }
 
-/// What evidence must come with, so that every active reference value can judge it.
+/// What evidence of a TPM must come with, so that every active reference value can judge it.
 ///
 /// Without an active set nothing can match, but evidence can still be captured to make the first one.
-pub fn demand(references: &ReferenceValues) -> Demand {
+fn tpm_demands(references: &ReferenceValues) -> TpmDemands {
     let (pcr_bank, pcrs, event_log, ima_log) = match references.requirements() {
         Some(required) => (required.bank, required.pcrs.clone(), required.event_log, required.ima_log),
         None => (HashAlg::Sha256, CAPTURED_PCRS.to_vec(), true, false),
     };
     let node_key_pcrs = pcrs.iter().copied().filter(|pcr| !NOT_FOR_KEYS.contains(pcr)).collect();
-    Demand { pcr_bank, pcrs, node_key_pcrs, event_log, ima_log }
+    TpmDemands { pcr_bank, pcrs, node_key_pcrs, event_log, ima_log }
 }
 
 /// Firmware, boot loader and kernel (TCG PC Client PFP §3.3.4).

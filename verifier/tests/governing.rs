@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use evidence::cose::SigningKey;
 use evidence::digest::Sha256Digest;
 use evidence::names::{DomainName, ItemName, NodeId};
+use evidence::tee::PlatformId;
 use evidence::time::UnixSeconds;
 use firmware_refs::set::ReferenceValueSet;
 use governance::revocation::Revoked;
 use governance::statement::{Order, STATEMENT_VERSION, Statement};
 use governance::text::Text;
 use verifier::config::{Config, ListenConfig};
-use verifier::governor::{Governor, OrderRefusal};
+use verifier::governor::{AdmittedMachine, Governor, OrderRefusal};
 use verifier::init::{InitError, InitOptions, init};
 use verifier::live::Live;
-use verifier::nodes::{self, ClockSeen, NodeIdentity, NodeStatus};
+use verifier::nodes::{self, BootSeen, ClockSeen, Machine, NodeIdentity, NodeStatus, TpmIdentity};
 use verifier::open::{OpenVerifier, open_store, parts};
 use verifier::state::{StateError, StateFolder, read_signing_key};
 
@@ -196,19 +197,20 @@ async fn a_quarantine_stays_until_a_statement_of_a_later_epoch_ends_it() {
     let unknown = governor.quarantine(&node, "x", NOW).await.unwrap_err();
     assert_eq!(unknown.code(), "order.node");
     let ek = Sha256Digest([1; 32]);
-    governor.admit(&node, Some(ek), "asset 7", NOW).await.unwrap();
+    governor.admit(&node, Some(AdmittedMachine::Ek(ek)), "asset 7", NOW).await.unwrap();
     assert!(governor.current().anchors.as_ref().unwrap().set().pinned_eks.contains(&ek));
     let identity = NodeIdentity {
         id: node.clone(),
-        ek_digest: ek,
-        ak_name: vec![1; 34],
+        machine: Machine::Tpm(TpmIdentity { ek_digest: ek, ak_name: vec![1; 34] }),
         record_key: SigningKey::from_seed(&[9; 32]).unwrap().public().clone(),
         enrolment: Sha256Digest([3; 32]),
     };
     let clock = ClockSeen { reset_count: 1, restart_count: 0, clock_ms: 1 };
-    let enrolled = open.opened.store.write(move |tx| {
-        Box::pin(async move { nodes::enrol(tx, &identity, clock, NodeStatus::Pending, &ek, 1).await })
-    });
+    let boot = BootSeen { clock, report_id: None };
+    let enrolled = open
+        .opened
+        .store
+        .write(move |tx| Box::pin(async move { nodes::enrol(tx, &identity, boot, NodeStatus::Pending, &ek, 1).await }));
     enrolled.await.unwrap();
     governor.admit(&node, None, "seen in rack 4", NOW).await.unwrap();
     let status = async || nodes::find(&open.opened.store, &node).await.unwrap().unwrap();
@@ -231,6 +233,38 @@ async fn a_quarantine_stays_until_a_statement_of_a_later_epoch_ends_it() {
     close(open, governor).await;
     let (open, governor) = domain.open(NOW).await;
     assert!(governor.current().anchors.is_some());
+    close(open, governor).await;
+}
+
+#[tokio::test]
+async fn a_platform_is_admitted_for_a_node_id_and_pins_no_ek() {
+    let domain = Domain::new(true).await;
+    let (open, governor) = domain.open(NOW).await;
+    let node = NodeId::new("n-1").unwrap();
+    let [here, there] = [1, 2].map(|byte| PlatformId::IntelPpid([byte; 16]));
+    let admit = |platform: &PlatformId| Some(AdmittedMachine::Platform(platform.clone()));
+    governor.admit(&node, admit(&here), "rack 4", NOW).await.unwrap();
+    let store = &open.opened.store;
+    assert!(nodes::platform_admitted(store, &here, &node).await.unwrap());
+    assert!(!nodes::platform_admitted(store, &there, &node).await.unwrap());
+    assert!(!nodes::platform_admitted(store, &here, &NodeId::new("n-2").unwrap()).await.unwrap());
+    let head = Sha256Digest([4; 32]);
+    let identity = NodeIdentity {
+        id: node.clone(),
+        machine: Machine::Tee(here.clone()),
+        record_key: SigningKey::from_seed(&[9; 32]).unwrap().public().clone(),
+        enrolment: Sha256Digest([3; 32]),
+    };
+    let enrolled = store.write(move |tx| {
+        let boot = BootSeen::default();
+        Box::pin(async move { nodes::enrol(tx, &identity, boot, NodeStatus::Pending, &head, 1).await })
+    });
+    enrolled.await.unwrap();
+    for other in [admit(&there), Some(AdmittedMachine::Ek(head))] {
+        assert_eq!(governor.admit(&node, other, "x", NOW).await.unwrap_err().code(), "order.node");
+    }
+    governor.admit(&node, admit(&here), "seen", NOW).await.unwrap();
+    assert_eq!(nodes::find(store, &node).await.unwrap().unwrap().status, NodeStatus::Active);
     close(open, governor).await;
 }
 

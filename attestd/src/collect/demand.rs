@@ -1,9 +1,10 @@
 //! A verifier's challenge, found to be about what was asked.
 
+use evidence::EvidenceKind;
+use evidence::challenge::{Demands, TpmDemands};
 use evidence::digest::Sha256Digest;
 use evidence::tpm::pcr::{PcrSelection, PcrSet};
 use wire::bounded::FieldDenial;
-use wire::bounded::demand::{Demands, EvidenceKind, TpmDemands};
 use wire::bounded::verifier::ChallengeTerms;
 use wire::proto;
 

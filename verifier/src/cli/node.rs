@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use evidence::digest::Sha256Digest;
 use evidence::names::NodeId;
+use evidence::tee::PlatformId;
 use governance::statement::Order;
 use wire::proto::{Named, NodeAdmit, NodeList, NodeQuarantine, ServerStatus, operator_command::Command};
 
@@ -30,13 +31,17 @@ enum Verb {
         /// The node.
         node: String,
     },
-    /// Admit a pending node, or pin an EK beforehand.
+    /// Admit a pending node, or pin an EK or a platform for it beforehand.
     Admit {
         /// The node.
         node: String,
         /// SHA-256 of the EK's TPM2B_PUBLIC, when the node has not enrolled yet.
         #[arg(long, value_name = "HEX")]
         ek: Option<Sha256Digest>,
+        /// Platform of its TEE, when the node has not enrolled yet: amd-chip:HEX (CHIP_ID), amd-vlek:CSP_ID or
+        /// intel-ppid:HEX.
+        #[arg(long, value_name = "PLATFORM", conflicts_with = "ek")]
+        platform: Option<PlatformId>,
         /// Why, for the log.
         #[arg(long, value_name = "TEXT", default_value = "none given")]
         reason: String,
@@ -70,9 +75,9 @@ impl NodeArgs {
         let answer = match &self.verb {
             Verb::List => service.ask(Command::NodeList(NodeList {})).await?,
             Verb::Show { node } => service.ask(Command::NodeShow(Named { name: node.clone() })).await?,
-            Verb::Admit { node, ek, reason } => {
+            Verb::Admit { node, ek, platform, reason } => {
                 let ek_digest = ek.map(|digest| digest.0.to_vec()).unwrap_or_default();
-                let platform = String::new();
+                let platform = platform.as_ref().map(PlatformId::to_string).unwrap_or_default();
                 let admit = NodeAdmit { node_id: node.clone(), ek_digest, reason: reason.clone(), platform };
                 service.ask(Command::NodeAdmit(admit)).await?
             }

@@ -56,9 +56,9 @@ impl ProvenNodes {
             None => self.prove(store, node, anchors, now).await?,
         };
         let clock = ClockState {
-            reset_count: node.clock.reset_count,
-            restart_count: node.clock.restart_count,
-            last_clock_ms: node.clock.clock_ms,
+            reset_count: node.boot.clock.reset_count,
+            restart_count: node.boot.clock.restart_count,
+            last_clock_ms: node.boot.clock.clock_ms,
         };
         Ok(Endorsements::Tpm(TpmEndorsement { enrolled, clock, node_key }))
     }
@@ -96,7 +96,8 @@ impl ProvenNodes {
             .ok_or_else(|| unavailable(format!("enrolment {digest} is not in the evidence store")))?;
         let enrolment = Enrolment::from_cbor(&bytes).map_err(|error| unavailable(error.to_string()))?;
         // The row that named this enrolment is not trusted to have named the right one (B4).
-        if enrolment.identity.node_id != node.identity.id || enrolment.ek_digest() != node.identity.ek_digest {
+        let of_its_tpm = node.identity.machine.tpm().is_some_and(|tpm| tpm.ek_digest == enrolment.ek_digest());
+        if enrolment.identity.node_id != node.identity.id || !of_its_tpm {
             return Err(unavailable(format!("enrolment {digest} is of another node")));
         }
         let enrolled = EnrolledTpm::verify(&enrolment, anchors, now).map_err(Unendorsed::Denied)?;

@@ -6,6 +6,7 @@ use audit::record::{Code, LineageRecord, RECORD_VERSION, RecordBody};
 use evidence::cose::{KeyId, SigningKey};
 use evidence::digest::Sha256Digest;
 use evidence::names::{DomainName, ItemName, NodeId};
+use evidence::tee::PlatformId;
 use evidence::time::UnixSeconds;
 use governance::artifact::ArtifactId;
 use sqlx::Row;
@@ -50,6 +51,8 @@ pub(super) enum Effect {
     Readmit { node: NodeId, halt: Sha256Digest, statement: Sha256Digest, epoch: u64 },
     /// An EK admitted for a node id.
     AdmitEk { ek: Sha256Digest, node: NodeId, reason: String },
+    /// A platform admitted for a node id.
+    AdmitPlatform { platform: PlatformId, node: NodeId, reason: String },
     /// A pending node that may attest.
     Admit { node: NodeId, reason: String },
 }
@@ -83,6 +86,9 @@ pub(super) async fn apply(
             readmit(transaction, within, &node, halt, statement, epoch).await?;
         }
         Effect::AdmitEk { ek, node, reason } => nodes::admit_ek(transaction, &ek, &node, &reason).await?,
+        Effect::AdmitPlatform { platform, node, reason } => {
+            nodes::admit_platform(transaction, &platform, &node, &reason).await?;
+        }
         Effect::Admit { node, reason } => {
             let epoch = crate::governance_state::epoch(transaction).await?;
             nodes::set_status(transaction, &node, NodeStatus::Active, &reason, epoch).await?;

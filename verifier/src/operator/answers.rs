@@ -75,13 +75,18 @@ pub(super) async fn node(store: &Store, id: &NodeId) -> Result<Done, OrderRefusa
     let leases: Vec<_> = leases::of_node(store, id).await?.iter().map(lease).collect();
     let mut json = summary(&node);
     if let Value::Object(fields) = &mut json {
-        fields.insert("ek".to_owned(), json!(node.identity.ek_digest));
-        fields.insert("ak_name".to_owned(), json!(hex::encode(&node.identity.ak_name)));
+        if let Some(tpm) = node.identity.machine.tpm() {
+            fields.insert("ek".to_owned(), json!(tpm.ek_digest));
+            fields.insert("ak_name".to_owned(), json!(hex::encode(&tpm.ak_name)));
+            fields.insert("clock".to_owned(), json!(node.boot.clock));
+        }
+        if let Some(report_id) = node.boot.report_id {
+            fields.insert("report_id".to_owned(), json!(hex::encode(report_id)));
+        }
         fields.insert("record_key".to_owned(), json!(node.identity.record_key.kid().to_string()));
         fields.insert("enrolment".to_owned(), json!(node.identity.enrolment));
         fields.insert("halt".to_owned(), json!(node.halt));
         fields.insert("readmission".to_owned(), json!(node.readmission));
-        fields.insert("clock".to_owned(), json!(node.clock));
         fields.insert("leases".to_owned(), Value::Array(leases));
     }
     Ok(json.into())
@@ -90,6 +95,8 @@ pub(super) async fn node(store: &Store, id: &NodeId) -> Result<Done, OrderRefusa
 fn summary(node: &Node) -> Value {
     json!({
         "node": node.identity.id,
+        "kind": node.identity.machine.kind(),
+        "platform": node.identity.machine.platform(),
         "status": node.status,
         "reason": node.reason,
         "epoch": node.epoch,

@@ -2,6 +2,7 @@
 
 use evidence::digest::Sha256Digest;
 use evidence::names::{ItemName, NodeId};
+use evidence::tee::{PlatformId, PlatformIdError};
 use serde_json::json;
 use wire::proto::operator_command::Command;
 use wire::proto::{KeysPut, LogProve, NodeAdmit, NodeQuarantine};
@@ -9,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::answers;
 use super::{Done, OperatorParts, stopped};
-use crate::governor::OrderRefusal;
+use crate::governor::{AdmittedMachine, OrderRefusal};
 use crate::store::Transaction;
 use crate::{keys, nodes, proof};
 
@@ -94,12 +95,19 @@ async fn admit_node(
         [] => None,
         bytes => Some(Sha256Digest::try_from(bytes).map_err(|_| malformed("an EK digest is 32 bytes"))?),
     };
-    if !admit.platform.is_empty() {
-        return Err(malformed("no TEE can be admitted yet"));
-    }
+    let platform: Option<PlatformId> = match admit.platform.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|error: PlatformIdError| malformed(&error.to_string()))?),
+    };
+    let machine = match (ek, platform.clone()) {
+        (None, None) => None,
+        (Some(ek), None) => Some(AdmittedMachine::Ek(ek)),
+        (None, Some(platform)) => Some(AdmittedMachine::Platform(platform)),
+        (Some(_), Some(_)) => return Err(malformed("an EK and a platform are admitted one after the other")),
+    };
     let reason = reason(admit.reason)?;
-    let entry = parts.governor.admit(&node, ek, &reason, now).await?;
-    Ok(json!({ "node": node, "ek": ek, "entry": entry }).into())
+    let entry = parts.governor.admit(&node, machine, &reason, now).await?;
+    Ok(json!({ "node": node, "ek": ek, "platform": platform, "entry": entry }).into())
 }
 
 async fn quarantine(

@@ -47,6 +47,7 @@ scenarios! {
     a_log_cut_short_is_refused,
     a_crash_before_the_signature_is_made_good,
     a_node_is_its_ek_and_ak_for_good,
+    a_tee_is_its_platform_and_record_key_for_good,
     a_lineage_moves_by_one_and_never_forks,
     a_lease_needs_its_epoch_and_its_sequence,
     a_key_opens_only_under_its_kek_and_name,
