@@ -11,6 +11,7 @@ pub mod ccel;
 pub mod intel;
 pub mod keys;
 pub mod layout;
+pub mod process;
 pub mod x509;
 
 use thiserror::Error;

@@ -161,7 +161,7 @@ impl IntelAuthority {
     pub fn issue(&self, pck: &PckFields) -> Result<PckChain, SimulatorError> {
         let key = self.keys.derive(&[b"PCK", &pck.ppid])?;
         let certificate = self.pck_fields(pck, &key).sign(Signer::Ec(self.pck_ca_key(pck.ca)))?;
-        let pem = [&certificate, self.pck_ca(pck.ca), &self.root].map(|der| certificate_pem(der)).concat();
+        let pem = [&certificate, self.pck_ca(pck.ca), &self.root].map(certificate_pem).concat();
         Ok(PckChain { key, certificate, pem })
     }
 
