@@ -148,31 +148,31 @@ pub enum EvidenceDenial {
         alg: HashAlg,
     },
     /// A register that the firmware must close has no separator.
-    #[error("PCR {pcr} has no separator event")]
+    #[error("register {pcr} has no separator event")]
     SeparatorMissing {
-        /// PCR index.
+        /// Register as the log numbers it: a PCR, or 1 for RTMR0.
         pcr: u32,
     },
     /// A second separator in one register.
-    #[error("event {event}: a second separator in PCR {pcr}")]
+    #[error("event {event}: a separator too many in register {pcr}")]
     SeparatorRepeated {
-        /// PCR index.
+        /// Register as the log numbers it: a PCR, or 1 for RTMR0.
         pcr: u32,
         /// Position in the log.
         event: usize,
     },
     /// A separator that reports an error, or is not four zero bytes.
-    #[error("event {event}: the separator of PCR {pcr} is not zero")]
+    #[error("event {event}: the separator of register {pcr} is not zero")]
     SeparatorNotZero {
-        /// PCR index.
+        /// Register as the log numbers it: a PCR, or 1 for RTMR0.
         pcr: u32,
         /// Position in the log.
         event: usize,
     },
     /// Firmware configuration measured after the firmware handed over.
-    #[error("event {event}: {kind} in PCR {pcr} after its separator")]
+    #[error("event {event}: {kind} in register {pcr} after its separator")]
     ConfigurationAfterSeparator {
-        /// PCR index.
+        /// Register as the log numbers it: a PCR, or 1 for RTMR0.
         pcr: u32,
         /// Position in the log.
         event: usize,
@@ -180,11 +180,11 @@ pub enum EvidenceDenial {
         kind: &'static str,
     },
     /// Event data that must hash to the event's digest does not.
-    #[error("event {event} ({kind}, PCR {pcr}): data hashes to {got}, the event says {recorded}")]
+    #[error("event {event} ({kind}, register {pcr}): data hashes to {got}, the event says {recorded}")]
     EventDataMismatch {
         /// Position in the log.
         event: usize,
-        /// PCR index.
+        /// Register as the log numbers it: a PCR, or 1 for RTMR0.
         pcr: u32,
         /// Event type.
         kind: &'static str,
@@ -194,9 +194,9 @@ pub enum EvidenceDenial {
         recorded: Box<Digest>,
     },
     /// A type of event that has no place in a register that decisions are read from.
-    #[error("event {event}: {kind} has no place in PCR {pcr}")]
+    #[error("event {event}: {kind} has no place in register {pcr}")]
     EventTypeRefused {
-        /// PCR index.
+        /// Register as the log numbers it: a PCR, or 1 for RTMR0.
         pcr: u32,
         /// Position in the log.
         event: usize,
@@ -557,5 +557,135 @@ pub enum EvidenceDenial {
         got: String,
         /// PolicyPCR over the quoted values.
         expected: String,
+    },
+    /// A field of a quote is none of those accepted.
+    #[error("quote: {field} is {got:#x}, accepted: {accepted}")]
+    QuoteField {
+        /// Which field.
+        field: &'static str,
+        /// Its value.
+        got: u32,
+        /// What it may be.
+        accepted: &'static str,
+    },
+    /// The quoting enclave vouches for another attestation key.
+    #[error("QE report data is {got}, the attestation key gives {expected}")]
+    AttestationKeyUnbound {
+        /// Report data of the QE report, hexadecimal.
+        got: String,
+        /// SHA-256 of attestation key and authentication data, before 32 zero bytes.
+        expected: String,
+    },
+    /// The quoting enclave is another than Intel's.
+    #[error("{field} of the quoting enclave is {got}, its identity says {want}")]
+    QeIdentityMismatch {
+        /// Which field.
+        field: &'static str,
+        /// In the QE report, hexadecimal.
+        got: String,
+        /// In the QE identity, hexadecimal, where its mask is set.
+        want: String,
+    },
+    /// Intel did not sign this text.
+    #[error("signature over {over} does not verify")]
+    CollateralSignature {
+        /// Which text.
+        over: &'static str,
+    },
+    /// A text of Intel's is not the newest at this time.
+    #[error("{structure} is of {issued_at} to {next_update}, judged at {now}")]
+    CollateralValidity {
+        /// Which text.
+        structure: &'static str,
+        /// When it was issued.
+        issued_at: UnixSeconds,
+        /// When the next one is due at the latest.
+        next_update: UnixSeconds,
+        /// When it was judged.
+        now: UnixSeconds,
+    },
+    /// A field of a text of Intel's is none of those accepted.
+    #[error("{structure}: {field} is {got}, accepted: {accepted}")]
+    CollateralField {
+        /// Which text.
+        structure: &'static str,
+        /// Which field.
+        field: &'static str,
+        /// Its value, escaped.
+        got: String,
+        /// What it may be.
+        accepted: &'static str,
+    },
+    /// The collateral is of another kind of platform than the quote.
+    #[error("{field} of the collateral is {collateral}, of the quote {pck}")]
+    CollateralMismatch {
+        /// In what they differ.
+        field: &'static str,
+        /// In the collateral.
+        collateral: String,
+        /// In the quote or its PCK certificate.
+        pck: String,
+    },
+    /// A TDX module that Intel lists no identity of.
+    #[error("TDX module of version {version} has no identity in the TCB info")]
+    TdxModuleUnknown {
+        /// TEE_TCB_SVN\[1\].
+        version: u8,
+    },
+    /// The TDX module is another than Intel's.
+    #[error("{field} is {got}, the TCB info says {want}")]
+    TdxModuleMismatch {
+        /// Which field.
+        field: &'static str,
+        /// In the TD report, hexadecimal.
+        got: String,
+        /// In the TCB info, hexadecimal.
+        want: String,
+    },
+    /// Security versions below every level that Intel lists.
+    #[error("no TCB level is reached by the {of}")]
+    TcbLevelMissing {
+        /// Of what.
+        of: &'static str,
+    },
+    /// A status that is none of Intel's.
+    #[error("{of}: unknown TCB status {got}")]
+    TcbStatusUnknown {
+        /// Of what.
+        of: &'static str,
+        /// The text, escaped.
+        got: String,
+    },
+    /// Security versions that Intel took back.
+    #[error("TCB level of the {of} is revoked")]
+    TcbRevoked {
+        /// Of what.
+        of: &'static str,
+    },
+    /// The host may read what should be confidential.
+    #[error("debug is enabled in the {what}")]
+    DebugEnabled {
+        /// In what.
+        what: &'static str,
+    },
+    /// A trust domain that was created with weaker protection, or with bits that are not known.
+    #[error("{field} is {got:#018x}, must have {what}")]
+    TdAttributes {
+        /// Which field of the TD report.
+        field: &'static str,
+        /// Its value.
+        got: u64,
+        /// The requirement.
+        what: &'static str,
+    },
+    /// The event log does not lead to the quoted run-time measurement register.
+    #[error("event log replays RTMR{rtmr} to {got}, the quote says {quoted}")]
+    RtmrReplayMismatch {
+        /// Register, 0 to 3.
+        rtmr: u8,
+        /// Value the log leads to.
+        got: Box<Digest>,
+        /// Value in the quote.
+        quoted: Box<Digest>,
     },
 }

@@ -50,6 +50,23 @@ fn every_check_has_at_least_three_defects_and_every_denial_at_least_one() {
         EvidenceDenialKind::ImaSignature,
         EvidenceDenialKind::RegisterUnproven,
         EvidenceDenialKind::AkKeyMismatch,
+        // in `tdx_defects.rs`: quotes and collateral of TDX
+        EvidenceDenialKind::QuoteField,
+        EvidenceDenialKind::AttestationKeyUnbound,
+        EvidenceDenialKind::QeIdentityMismatch,
+        EvidenceDenialKind::CollateralSignature,
+        EvidenceDenialKind::CollateralValidity,
+        EvidenceDenialKind::CollateralField,
+        EvidenceDenialKind::CollateralMismatch,
+        EvidenceDenialKind::TdxModuleUnknown,
+        EvidenceDenialKind::TdxModuleMismatch,
+        EvidenceDenialKind::TcbLevelMissing,
+        EvidenceDenialKind::TcbStatusUnknown,
+        EvidenceDenialKind::TcbRevoked,
+        EvidenceDenialKind::DebugEnabled,
+        EvidenceDenialKind::TdAttributes,
+        // in `event_log`: the registers of trust domains
+        EvidenceDenialKind::RtmrReplayMismatch,
         // in `x509`: revocation lists
         EvidenceDenialKind::CertificateListSignature,
         EvidenceDenialKind::CertificateListValidity,

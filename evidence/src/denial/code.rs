@@ -86,6 +86,21 @@ impl EvidenceDenialKind {
             Self::NodeKeyTemplate => "evidence.node_key_template",
             Self::NodeKeyNotCertified => "evidence.node_key_not_certified",
             Self::NodeKeyPolicy => "evidence.node_key_policy",
+            Self::QuoteField => "evidence.quote_field",
+            Self::AttestationKeyUnbound => "evidence.attestation_key_unbound",
+            Self::QeIdentityMismatch => "evidence.qe_identity_mismatch",
+            Self::CollateralSignature => "evidence.collateral_signature",
+            Self::CollateralValidity => "evidence.collateral_validity",
+            Self::CollateralField => "evidence.collateral_field",
+            Self::CollateralMismatch => "evidence.collateral_mismatch",
+            Self::TdxModuleUnknown => "evidence.tdx_module_unknown",
+            Self::TdxModuleMismatch => "evidence.tdx_module_mismatch",
+            Self::TcbLevelMissing => "evidence.tcb_level_missing",
+            Self::TcbStatusUnknown => "evidence.tcb_status_unknown",
+            Self::TcbRevoked => "evidence.tcb_revoked",
+            Self::DebugEnabled => "evidence.debug_enabled",
+            Self::TdAttributes => "evidence.td_attributes",
+            Self::RtmrReplayMismatch => "evidence.rtmr_replay_mismatch",
         }
     }
 

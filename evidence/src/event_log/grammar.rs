@@ -58,23 +58,14 @@ fn separators(log: &EventLog<'_>) -> Result<(), EvidenceDenial> {
 
 /// E6 and E7: PCR 7 is variables, then the separator, then the authorities that images were loaded by.
 fn secure_boot_policy(log: &EventLog<'_>) -> Result<BootFacts, EvidenceDenial> {
-    let mut variables: Vec<(Guid, &[u8])> = Vec::new();
-    let mut secure_boot = None;
-    let mut signatures = 0usize;
+    let mut policy = SecureBootPolicy::default();
     let mut separated = false;
     for event in log.events().iter().filter(|event| event.is_extended() && event.pcr() == SECURE_BOOT_PCR) {
         let kind = event.kind();
         if kind == EventType::Separator {
             separated = true;
         } else if kind == EventType::EfiVariableDriverConfig {
-            let variable = policy_variable(event, &variables)?;
-            variables.push((variable.guid, variable.name));
-            if variable.guid == Guid::GLOBAL && variable.is_named("SecureBoot") {
-                secure_boot = Some(boolean(event, &variable)?);
-            }
-            if variable.has_signature_lists() {
-                signatures = signatures.saturating_add(signature_lists(variable.data)?);
-            }
+            policy.take(event)?;
         } else if kind == EventType::EfiVariableAuthority && separated {
             Variable::parse(event)?;
         } else if matches!(kind, EventType::EfiAction | EventType::Action) {
@@ -85,8 +76,42 @@ fn secure_boot_policy(log: &EventLog<'_>) -> Result<BootFacts, EvidenceDenial> {
             return Err(EvidenceDenial::EventTypeRefused { pcr: SECURE_BOOT_PCR, event, kind });
         }
     }
-    let secure_boot = secure_boot.ok_or(EvidenceDenial::Missing { part: "SecureBoot variable in PCR 7" })?;
-    Ok(BootFacts { secure_boot, signatures })
+    policy.facts()
+}
+
+/// The variables of the secure boot policy, as they are measured one after the other.
+#[derive(Default)]
+pub(super) struct SecureBootPolicy<'a> {
+    /// A SecureBoot variable without a value says off.
+    absent_is_off: bool,
+    variables: Vec<(Guid, &'a [u8])>,
+    secure_boot: Option<bool>,
+    signatures: usize,
+}
+
+impl<'a> SecureBootPolicy<'a> {
+    /// TDX firmware is often built without secure boot, and then measures its variables as absent (PFP §3.3.4.8).
+    pub(super) fn of_trust_domain() -> Self {
+        Self { absent_is_off: true, ..Self::default() }
+    }
+
+    pub(super) fn take(&mut self, event: &Event<'a>) -> Result<(), EvidenceDenial> {
+        let variable = policy_variable(event, &self.variables)?;
+        self.variables.push((variable.guid, variable.name));
+        if variable.guid == Guid::GLOBAL && variable.is_named("SecureBoot") {
+            let is_absent = self.absent_is_off && variable.data.is_empty();
+            self.secure_boot = Some(!is_absent && boolean(event, &variable)?);
+        }
+        if variable.has_signature_lists() {
+            self.signatures = self.signatures.saturating_add(signature_lists(variable.data)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn facts(self) -> Result<BootFacts, EvidenceDenial> {
+        let missing = EvidenceDenial::Missing { part: "SecureBoot variable in the secure boot policy" };
+        Ok(BootFacts { secure_boot: self.secure_boot.ok_or(missing)?, signatures: self.signatures })
+    }
 }
 
 fn policy_variable<'a>(event: &Event<'a>, earlier: &[(Guid, &[u8])]) -> Result<Variable<'a>, EvidenceDenial> {

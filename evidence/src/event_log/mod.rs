@@ -5,24 +5,27 @@
 //! made on is what was hashed (E5), [`EventLog::verify_boot_grammar`] that firmware followed the rules
 //! (E4, E6, E7). Reference values are compared with digests alone (E9).
 
+mod cc;
 mod data_digest;
 mod describe;
 mod event;
 mod grammar;
 mod parse;
-mod reader;
 mod replay;
+mod tdx_json;
 mod uefi;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::{
+    cc::{CcEventLog, RTMRS},
     data_digest::DataBinding,
     event::{Event, EventType, RawDigests},
     grammar::BootFacts,
     parse::{ALGORITHMS_CAP, EVENT_CAP_BYTES, EVENTS_CAP, LOG_CAP_BYTES},
     replay::Replay,
+    tdx_json::{TDX_JSON_CAP_BYTES, TdxJsonEvent, TdxJsonLog},
 };
 use crate::{
     denial::EvidenceDenial,
@@ -35,6 +38,8 @@ pub struct EventLog<'a> {
     format: LogFormat<'a>,
     events: Vec<Event<'a>>,
     startup_locality: u8,
+    /// Length of the events, without padding.
+    parsed_bytes: usize,
 }
 
 /// The two forms of log.
@@ -53,7 +58,7 @@ impl<'a> EventLog<'a> {
     /// # Errors
     /// The first byte that breaks the grammar or a cap (E1, E2).
     pub fn parse(bytes: &'a [u8]) -> Result<Self, EvidenceDenial> {
-        parse::parse(bytes)
+        parse::parse(bytes, parse::Registers::Pcr)
     }
 
     /// Refuses a SHA-1-only log.

@@ -4,9 +4,8 @@
 use super::{
     EventLog, LogFormat,
     event::{Digests, Event, EventType, digest_bytes},
-    reader::Reader,
 };
-use crate::{denial::EvidenceDenial, digest::HashAlg};
+use crate::{denial::EvidenceDenial, digest::HashAlg, reader::Reader};
 
 /// Largest log.
 pub const LOG_CAP_BYTES: usize = 1 << 20;
@@ -18,6 +17,8 @@ pub const EVENT_CAP_BYTES: usize = 64 * 1024;
 pub const ALGORITHMS_CAP: usize = 16;
 /// Platform registers (PFP §3.3.4).
 pub(super) const PCRS: u32 = 24;
+/// Run-time measurement registers (TDX Module ABI, TD_INFO.RTMR).
+const CC_REGISTERS: u32 = 4;
 /// PCRIndex of informative events that belong to no register.
 const NO_PCR: u32 = u32::MAX;
 
@@ -28,35 +29,73 @@ const SIGNATURE_STARTUP_LOCALITY: &[u8] = b"StartupLocality\0";
 const FIRST_NO_ACTION: [&[u8]; 5] =
     [b"Spec ID Event00\0", b"Spec ID Event02\0", SIGNATURE_STARTUP_LOCALITY, b"SP800-155 Event\0", b"SP800-155 Event3"];
 
-pub(super) fn parse(bytes: &[u8]) -> Result<EventLog<'_>, EvidenceDenial> {
+/// Whose registers a log is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Registers {
+    /// PCRs of a TPM.
+    Pcr,
+    /// Measurement registers of a confidential VM (UEFI §38.4.1): 0 is MRTD, which nothing extends after launch, 1 to 4
+    /// are RTMR0 to RTMR3. The log is a table of fixed size, filled up with 0xff.
+    Cc,
+}
+
+impl Registers {
+    fn has(self, register: u32, kind: EventType) -> bool {
+        let informative = kind == EventType::NoAction && (register == NO_PCR || register == 0);
+        match self {
+            Self::Pcr => register < PCRS || (informative && register == NO_PCR),
+            Self::Cc => (1..=CC_REGISTERS).contains(&register) || informative,
+        }
+    }
+
+    /// Whether what is left is the padding of a table, which must then be nothing else.
+    fn is_padding(self, reader: &Reader<'_>) -> Result<bool, EvidenceDenial> {
+        let mut rest = *reader;
+        let rest = rest.take(rest.left())?;
+        let is_filler = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0xff);
+        // no event can begin so: there is neither such a register nor such a type
+        let head = rest.get(..8).unwrap_or(rest);
+        match (self, is_filler(head)) {
+            (Self::Pcr, _) | (Self::Cc, false) => Ok(false),
+            (Self::Cc, true) if is_filler(rest) => Ok(true),
+            (Self::Cc, true) => Err(reader.malformed("something else in the padding")),
+        }
+    }
+}
+
+pub(super) fn parse(bytes: &[u8], registers: Registers) -> Result<EventLog<'_>, EvidenceDenial> {
     if bytes.len() > LOG_CAP_BYTES {
         return Err(EvidenceDenial::TooLarge { part: "event log", got_bytes: bytes.len(), cap_bytes: LOG_CAP_BYTES });
     }
     let mut reader = Reader::new("event log", bytes);
-    let first = legacy_event(&mut reader, 0)?;
-    let format = format_of(&first)?;
+    let first = legacy_event(&mut reader, 0, registers)?;
+    let format = format_of(&first, registers)?;
     if let LogFormat::CryptoAgile { .. } = format {
         reader.take(vendor_bytes_outside(&first))?;
     }
     let mut events = vec![first];
-    while !reader.is_at_end() {
+    while !reader.is_at_end() && !registers.is_padding(&reader)? {
         if events.len() >= EVENTS_CAP {
             return Err(EvidenceDenial::TooMany { part: "event log events", cap: EVENTS_CAP });
         }
         let index = events.len();
         events.push(match format {
-            LogFormat::Sha1Only => legacy_event(&mut reader, index)?,
-            LogFormat::CryptoAgile { table } => agile_event(&mut reader, index, table)?,
+            LogFormat::Sha1Only => legacy_event(&mut reader, index, registers)?,
+            LogFormat::CryptoAgile { table } => agile_event(&mut reader, index, table, registers)?,
         });
     }
-    let startup_locality = startup_locality(&events)?;
-    Ok(EventLog { format, events, startup_locality })
+    let startup_locality = match registers {
+        Registers::Pcr => startup_locality(&events)?,
+        // run-time measurement registers start at zero, whatever a log says
+        Registers::Cc => 0,
+    };
+    Ok(EventLog { format, events, startup_locality, parsed_bytes: reader.offset() })
 }
 
 /// TCG_PCClientPCREvent: also the form of the first event of a crypto-agile log (PFP §10.2.1).
-fn legacy_event<'a>(reader: &mut Reader<'a>, index: usize) -> Result<Event<'a>, EvidenceDenial> {
+fn legacy_event<'a>(reader: &mut Reader<'a>, index: usize, registers: Registers) -> Result<Event<'a>, EvidenceDenial> {
     let offset = reader.offset();
-    let (pcr, kind) = register_and_type(reader)?;
+    let (pcr, kind) = register_and_type(reader, registers)?;
     let digest = reader.take(HashAlg::Sha1.len())?;
     let data = event_data(reader)?;
     let event = Event { index, offset, pcr, kind, digests: Digests::Sha1(digest), data };
@@ -65,9 +104,14 @@ fn legacy_event<'a>(reader: &mut Reader<'a>, index: usize) -> Result<Event<'a>, 
 }
 
 /// TCG_PCR_EVENT2.
-fn agile_event<'a>(reader: &mut Reader<'a>, index: usize, table: &'a [u8]) -> Result<Event<'a>, EvidenceDenial> {
+fn agile_event<'a>(
+    reader: &mut Reader<'a>,
+    index: usize,
+    table: &'a [u8],
+    registers: Registers,
+) -> Result<Event<'a>, EvidenceDenial> {
     let offset = reader.offset();
-    let (pcr, kind) = register_and_type(reader)?;
+    let (pcr, kind) = register_and_type(reader, registers)?;
     let count = reader.length_u32()?;
     if count == 0 || count > table.len().div_euclid(4) {
         return Err(reader.malformed("digest count is zero or more than the algorithm table has"));
@@ -91,11 +135,10 @@ fn agile_event<'a>(reader: &mut Reader<'a>, index: usize, table: &'a [u8]) -> Re
     Ok(event)
 }
 
-fn register_and_type(reader: &mut Reader<'_>) -> Result<(u32, EventType), EvidenceDenial> {
-    let pcr = reader.u32()?;
+fn register_and_type(reader: &mut Reader<'_>, registers: Registers) -> Result<(u32, EventType), EvidenceDenial> {
+    let register = reader.u32()?;
     let kind = EventType::from_number(reader.u32()?);
-    let informative = kind == EventType::NoAction && pcr == NO_PCR;
-    if pcr < PCRS || informative { Ok((pcr, kind)) } else { Err(reader.malformed("no such PCR")) }
+    if registers.has(register, kind) { Ok((register, kind)) } else { Err(reader.malformed("no such register")) }
 }
 
 fn event_data<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], EvidenceDenial> {
@@ -118,9 +161,15 @@ fn unextended_has_no_digest(reader: &Reader<'_>, event: &Event<'_>) -> Result<()
     }
 }
 
-fn format_of<'a>(first: &Event<'a>) -> Result<LogFormat<'a>, EvidenceDenial> {
+fn format_of<'a>(first: &Event<'a>, registers: Registers) -> Result<LogFormat<'a>, EvidenceDenial> {
+    if registers == Registers::Cc && !first.data.starts_with(SPEC_ID_AGILE) {
+        return Err(Reader::new("Spec ID event", first.data).malformed("unknown signature"));
+    }
     if first.is_extended() {
         return Ok(LogFormat::Sha1Only);
+    }
+    if registers == Registers::Pcr && first.pcr != 0 && first.data.starts_with(SPEC_ID_AGILE) {
+        return Err(Reader::new("Spec ID event", first.data).malformed("PCR is not 0"));
     }
     if first.data.starts_with(SPEC_ID_AGILE) {
         return spec_id(first).map(|table| LogFormat::CryptoAgile { table });
@@ -134,9 +183,6 @@ fn format_of<'a>(first: &Event<'a>) -> Result<LogFormat<'a>, EvidenceDenial> {
 /// TCG_EfiSpecIdEvent (PFP §10.4.5.1): returns its algorithm table once every row of it is consistent.
 fn spec_id<'a>(event: &Event<'a>) -> Result<&'a [u8], EvidenceDenial> {
     let mut reader = Reader::new("Spec ID event", event.data);
-    if event.pcr != 0 {
-        return Err(reader.malformed("PCR is not 0"));
-    }
     reader.take(SPEC_ID_AGILE.len())?;
     let _platform_class = reader.u32()?;
     let _version_minor = reader.u8()?;

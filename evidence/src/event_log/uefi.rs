@@ -1,7 +1,7 @@
 //! The UEFI structures inside events that decisions depend on: variables and signature lists.
 
-use super::{event::Event, reader::Reader};
-use crate::denial::EvidenceDenial;
+use super::event::Event;
+use crate::{denial::EvidenceDenial, reader::Reader};
 
 /// Most bytes of a variable's name.
 const NAME_CAP_BYTES: usize = 512;

@@ -129,7 +129,7 @@ struct Extensions<'c, 'a>(&'c Certificate<'a>);
 
 impl<'c> Extensions<'c, '_> {
     fn find(&self, oid: ObjectIdentifier) -> Option<&'c [u8]> {
-        self.0.extensions.vendor.iter().find(|(other, _)| *other == oid).map(|(_, value)| value.as_slice())
+        self.0.extensions.vendor(oid)
     }
 
     fn value(&self, oid: ObjectIdentifier) -> Result<&'c [u8], EvidenceDenial> {

@@ -43,7 +43,7 @@ pub(crate) struct Extensions {
     /// GeneralNames of subjectAltName.
     pub(crate) subject_alt_name: Option<Vec<u8>>,
     /// Extensions that are neither critical nor any of the above: what vendors say of their hardware.
-    pub(crate) vendor: Vec<(ObjectIdentifier, Vec<u8>)>,
+    vendor: Vec<(ObjectIdentifier, Vec<u8>)>,
     /// First critical extension that is not processed here.
     pub(crate) unknown_critical: Option<ObjectIdentifier>,
 }
@@ -109,6 +109,11 @@ impl<'a> Certificate<'a> {
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub(crate) fn key_digest(&self) -> Sha256Digest {
         Sha256Digest::of(self.public_key_info)
+    }
+
+    /// Serial number without leading zeros.
+    pub(crate) fn serial_digits(&self) -> &'a [u8] {
+        super::crl::without_leading_zeros(self.serial)
     }
 
     /// The subject's key in parts.
@@ -182,6 +187,11 @@ impl Extensions {
             }
         }
         Ok(out)
+    }
+
+    /// Value of an extension that is neither critical nor processed here.
+    pub(crate) fn vendor(&self, wanted: ObjectIdentifier) -> Option<&[u8]> {
+        self.vendor.iter().find(|(oid, _)| *oid == wanted).map(|(_, value)| value.as_slice())
     }
 }
 

@@ -101,6 +101,11 @@ impl<'a> Crl<'a> {
         }
     }
 
+    /// Serial numbers listed, without leading zeros.
+    pub(crate) fn serials(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.revoked.iter().copied()
+    }
+
     /// Refuses a certificate of the same issuer that is listed.
     pub(crate) fn refuse_listed(&self, certificate: &Certificate<'_>) -> Result<(), EvidenceDenial> {
         let serial = without_leading_zeros(certificate.serial);
@@ -129,7 +134,7 @@ fn refuse_critical(extensions: &[Extension]) -> der::Result<()> {
     }
 }
 
-fn without_leading_zeros(serial: &[u8]) -> &[u8] {
+pub(super) fn without_leading_zeros(serial: &[u8]) -> &[u8] {
     let start = serial.iter().position(|byte| *byte != 0).unwrap_or(serial.len());
     serial.get(start..).unwrap_or(&[])
 }

@@ -2,7 +2,7 @@
 
 use evidence::denial::{EvidenceDenial, EvidenceDenialKind as Kind};
 
-/// The class of a denial: parse, signature, chain, collateral, validity, binding, policy, nonce, replay,
+/// The class of a denial: parse, signature, chain, collateral, tcb, validity, binding, policy, nonce, replay,
 /// event-digest or profile.
 #[must_use]
 pub fn class(denial: &EvidenceDenial) -> &'static str {
@@ -16,6 +16,7 @@ pub fn class(denial: &EvidenceDenial) -> &'static str {
         | Kind::KindUnexpected
         | Kind::UnexpectedPart
         | Kind::AlgorithmRefused
+        | Kind::QuoteField
         | Kind::KeyUnusable => "parse",
         Kind::SignatureInvalid | Kind::SchemeMismatch | Kind::ImaSignature => "signature",
         Kind::CertificateSignature
@@ -25,9 +26,19 @@ pub fn class(denial: &EvidenceDenial) -> &'static str {
         | Kind::ChainUnanchored
         | Kind::SimulatedTpm
         | Kind::Revoked => "chain",
-        Kind::CertificateListSignature => "collateral",
+        Kind::CertificateListSignature
+        | Kind::CollateralSignature
+        | Kind::CollateralField
+        | Kind::CollateralMismatch
+        | Kind::QeIdentityMismatch => "collateral",
+        Kind::TdxModuleUnknown
+        | Kind::TdxModuleMismatch
+        | Kind::TcbLevelMissing
+        | Kind::TcbStatusUnknown
+        | Kind::TcbRevoked => "tcb",
         Kind::CertificateValidity
         | Kind::CertificateListValidity
+        | Kind::CollateralValidity
         | Kind::EnrolmentNotCurrent
         | Kind::ChallengeExpired => "validity",
         Kind::PcrDigestMismatch
@@ -44,14 +55,16 @@ pub fn class(denial: &EvidenceDenial) -> &'static str {
         | Kind::SnpChipIdMasked
         | Kind::SnpChipIdMismatch
         | Kind::RuntimeClaimsMismatch
-        | Kind::PlatformMismatch => "binding",
+        | Kind::PlatformMismatch
+        | Kind::AttestationKeyUnbound => "binding",
         Kind::BindingMismatch => "nonce",
         Kind::ReplayMismatch
         | Kind::RegisterUnproven
         | Kind::BankMissing
         | Kind::ImaReplayMismatch
         | Kind::ImaOrder
-        | Kind::ImaRegister => "replay",
+        | Kind::ImaRegister
+        | Kind::RtmrReplayMismatch => "replay",
         Kind::EventDataMismatch | Kind::ImaTemplateMismatch | Kind::ImaViolation => "event-digest",
         Kind::WeakHash
         | Kind::PcrSelection
@@ -62,7 +75,9 @@ pub fn class(denial: &EvidenceDenial) -> &'static str {
         | Kind::SnpVmpl
         | Kind::SnpGuestPolicy
         | Kind::SnpPlatformInfo
-        | Kind::SnpReportId => "policy",
+        | Kind::SnpReportId
+        | Kind::DebugEnabled
+        | Kind::TdAttributes => "policy",
         Kind::SeparatorMissing
         | Kind::SeparatorRepeated
         | Kind::SeparatorNotZero

@@ -1,5 +1,6 @@
 //! One defect at a time: a log of genuine form, one thing changed, exactly one denial.
 
+mod cc;
 mod hostile;
 mod parse;
 mod policy;

@@ -2,37 +2,37 @@
 
 use crate::denial::EvidenceDenial;
 
-/// A position in one structure of a log.
+/// A position in one structure.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     structure: &'static str,
     bytes: &'a [u8],
     offset: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(structure: &'static str, bytes: &'a [u8]) -> Self {
+    pub(crate) const fn new(structure: &'static str, bytes: &'a [u8]) -> Self {
         Self { structure, bytes, offset: 0 }
     }
 
-    pub(super) const fn offset(&self) -> usize {
+    pub(crate) const fn offset(&self) -> usize {
         self.offset
     }
 
-    pub(super) const fn left(&self) -> usize {
+    pub(crate) const fn left(&self) -> usize {
         self.bytes.len().saturating_sub(self.offset)
     }
 
-    pub(super) const fn is_at_end(&self) -> bool {
+    pub(crate) const fn is_at_end(&self) -> bool {
         self.left() == 0
     }
 
     /// The denial that this structure is malformed here.
-    pub(super) const fn malformed(&self, what: &'static str) -> EvidenceDenial {
+    pub(crate) const fn malformed(&self, what: &'static str) -> EvidenceDenial {
         EvidenceDenial::Malformed { structure: self.structure, offset: self.offset, what }
     }
 
-    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], EvidenceDenial> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], EvidenceDenial> {
         let end = self.offset.checked_add(count).ok_or_else(|| self.malformed("length overflows"))?;
         let taken = self.bytes.get(self.offset..end).ok_or_else(|| self.malformed("ends early"))?;
         self.offset = end;
@@ -40,31 +40,40 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], EvidenceDenial> {
-        let taken = self.take(N)?;
-        <[u8; N]>::try_from(taken).map_err(|_| self.malformed("ends early"))
+        self.field().copied()
     }
 
-    pub(super) fn u8(&mut self) -> Result<u8, EvidenceDenial> {
+    /// The next `N` bytes where they stand.
+    pub(crate) fn field<const N: usize>(&mut self) -> Result<&'a [u8; N], EvidenceDenial> {
+        let early = self.malformed("ends early");
+        self.take(N)?.first_chunk().ok_or(early)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, EvidenceDenial> {
         self.array().map(|[byte]| byte)
     }
 
-    pub(super) fn u16(&mut self) -> Result<u16, EvidenceDenial> {
+    pub(crate) fn u16(&mut self) -> Result<u16, EvidenceDenial> {
         self.array().map(u16::from_le_bytes)
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, EvidenceDenial> {
+    pub(crate) fn u32(&mut self) -> Result<u32, EvidenceDenial> {
         self.array().map(u32::from_le_bytes)
     }
 
     /// A 32-bit length, as a size of this machine.
-    pub(super) fn length_u32(&mut self) -> Result<usize, EvidenceDenial> {
+    pub(crate) fn length_u32(&mut self) -> Result<usize, EvidenceDenial> {
         let length = self.u32()?;
         usize::try_from(length).map_err(|_| self.malformed("length overflows"))
     }
 
+    pub(crate) fn u64(&mut self) -> Result<u64, EvidenceDenial> {
+        self.array().map(u64::from_le_bytes)
+    }
+
     /// A 64-bit length (UINT64 or UINTN of a 64-bit firmware), as a size of this machine.
-    pub(super) fn length_u64(&mut self) -> Result<usize, EvidenceDenial> {
-        let length = self.array().map(u64::from_le_bytes)?;
+    pub(crate) fn length_u64(&mut self) -> Result<usize, EvidenceDenial> {
+        let length = self.u64()?;
         usize::try_from(length).map_err(|_| self.malformed("length overflows"))
     }
 }
