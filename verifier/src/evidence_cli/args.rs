@@ -21,7 +21,7 @@ pub enum EvidenceCommand {
     /// Show everything that evidence says, believing none of it.
     Inspect(InspectArgs),
     /// Judge whether evidence is genuinely signed and consistent.
-    Verify(VerifyArgs),
+    Verify(Box<VerifyArgs>),
 }
 
 /// How to print.
@@ -45,6 +45,10 @@ pub enum KindArg {
     Ima,
     /// An EK certificate and its chain.
     EkChain,
+    /// A DCAP quote of a TDX trust domain (or an SGX enclave).
+    Tdx,
+    /// The event log of a confidential VM (CCEL).
+    Ccel,
 }
 
 /// Files and expectations, by what they are.
@@ -53,9 +57,15 @@ pub struct Files {
     /// Kind of evidence.
     #[arg(long, required_unless_present = "batch")]
     pub kind: Option<KindArg>,
-    /// Quote: TPMS_ATTEST or TPM2B_ATTEST.
+    /// Quote: TPMS_ATTEST, TPM2B_ATTEST or DCAP quote.
     #[arg(long, value_name = "FILE")]
     pub quote: Option<PathBuf>,
+    /// Intel's collateral in JSON: TCB info, QE identity, revocation lists and their issuer chains.
+    #[arg(long, value_name = "FILE")]
+    pub collateral: Option<PathBuf>,
+    /// Report data that the report or quote of a TEE must carry.
+    #[arg(long, value_name = "HEX")]
+    pub report_data: Option<String>,
     /// Signature over the quote: TPMT_SIGNATURE or raw.
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
@@ -156,8 +166,10 @@ impl VerifyArgs {
         let mut case = Case::new(kind);
         case.at = files.at.as_deref().map(parse_time).transpose()?;
         case.expect_nonce = files.nonce.as_deref().map(parse_hex).transpose()?;
+        case.expect_report_data = files.report_data.as_deref().map(parse_hex).transpose()?;
         let single = [
-            ("message", "--quote", files.quote),
+            (quote_role(kind), "--quote", files.quote),
+            ("collateral", "--collateral", files.collateral),
             ("signature", "--signature", files.signature),
             ("ak", "--ak", files.ak),
             ("ak_cert", "--ak-cert", files.ak_cert),
@@ -182,9 +194,10 @@ impl InspectArgs {
     /// What the command line asks to see; what is wrong with it otherwise.
     pub(super) fn into_case(self) -> Result<(Case, Format), String> {
         let files = self.files;
-        let mut case = Case::new(kind_of(files.kind));
+        let kind = kind_of(files.kind);
+        let mut case = Case::new(kind);
         let single = [
-            ("message", "--quote", files.quote),
+            (quote_role(kind), "--quote", files.quote),
             ("ak", "--ak", files.ak),
             ("pcrs", "--pcrs", files.pcrs),
             ("event_log", "--event-log", files.event_log),
@@ -204,6 +217,16 @@ const fn kind_of(kind: KindArg) -> Kind {
         KindArg::EventLog => Kind::TcgEventLog,
         KindArg::Ima => Kind::ImaLog,
         KindArg::EkChain => Kind::TpmEkChain,
+        KindArg::Tdx => Kind::DcapQuote,
+        KindArg::Ccel => Kind::CcelLog,
+    }
+}
+
+/// What the file of `--quote` is to a kind.
+const fn quote_role(kind: Kind) -> &'static str {
+    match kind {
+        Kind::TpmQuote | Kind::TcgEventLog | Kind::ImaLog | Kind::TpmEkChain => "message",
+        Kind::DcapQuote | Kind::CcelLog => "quote",
     }
 }
 

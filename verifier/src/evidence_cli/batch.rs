@@ -33,6 +33,8 @@ struct Request {
     at: Option<String>,
     #[serde(default)]
     expect_nonce: Option<String>,
+    #[serde(default)]
+    expect_report_data: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -137,6 +139,8 @@ fn case_of(document: Value) -> Result<Case, Fault> {
     case.require_roles().map_err(malformed)?;
     case.at = request.at.as_deref().map(parse_time).transpose().map_err(malformed)?;
     case.expect_nonce = request.expect_nonce.as_deref().map(parse_hex).transpose().map_err(malformed)?;
+    let report_data = request.expect_report_data.as_deref().map(parse_hex).transpose();
+    case.expect_report_data = report_data.map_err(malformed)?;
     Ok(case)
 }
 
@@ -180,7 +184,7 @@ mod tests {
         assert_eq!(code("not json"), "fault.request_malformed");
         assert_eq!(code("[]"), "fault.request_malformed");
         assert_eq!(code(r#"{"id":1}"#), "fault.request_malformed");
-        assert_eq!(code(r#"{"id":"a","kind":"dcap-quote","files":{}}"#), "fault.kind_unsupported");
+        assert_eq!(code(r#"{"id":"a","kind":"arm-cca","files":{}}"#), "fault.kind_unsupported");
         assert_eq!(code(r#"{"id":"a","kind":"ima-log","files":{}}"#), "fault.request_malformed");
         assert_eq!(code(r#"{"id":"a","kind":"ima-log","files":{"vcek":"/x"}}"#), "fault.request_malformed");
         assert_eq!(code(r#"{"id":"a","kind":"ima-log","files":{"log":"/nonexistent"}}"#), "fault.file_unreadable");

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use evidence::time::UnixSeconds;
 
 use super::{
-    ek_chain, event_log, ima,
+    ccel, dcap_quote, ek_chain, event_log, ima,
     outcome::{Fault, Outcome, Refusal},
     tpm_quote,
 };
@@ -21,6 +21,10 @@ pub enum Kind {
     ImaLog,
     /// An EK certificate with its chain.
     TpmEkChain,
+    /// A DCAP quote of a TDX trust domain or an SGX enclave.
+    DcapQuote,
+    /// The event log of a confidential VM, against registers or a quote if they are given.
+    CcelLog,
 }
 
 /// Role of a file in a case, whether the kind needs it, and what else it is called.
@@ -40,7 +44,8 @@ const fn optional(name: &'static str, also: &'static [&'static str]) -> Role {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::TpmQuote, Self::TcgEventLog, Self::ImaLog, Self::TpmEkChain];
+    pub const ALL: [Self; 6] =
+        [Self::TpmQuote, Self::TcgEventLog, Self::ImaLog, Self::TpmEkChain, Self::DcapQuote, Self::CcelLog];
 
     /// Its name in batches.
     #[must_use]
@@ -50,6 +55,8 @@ impl Kind {
             Self::TcgEventLog => "tcg-event-log",
             Self::ImaLog => "ima-log",
             Self::TpmEkChain => "tpm-ek-chain",
+            Self::DcapQuote => "dcap-quote",
+            Self::CcelLog => "ccel-log",
         }
     }
 
@@ -85,6 +92,15 @@ impl Kind {
                 ];
                 &ROLES
             }
+            Self::DcapQuote => {
+                const ROLES: [Role; 3] = [required("quote", &[]), optional("collateral", &[]), optional("root", &[])];
+                &ROLES
+            }
+            Self::CcelLog => {
+                const ROLES: [Role; 3] =
+                    [required("event_log", &["log"]), optional("pcrs", &[]), optional("quote", &[])];
+                &ROLES
+            }
         }
     }
 
@@ -103,6 +119,8 @@ pub struct Case {
     pub at: Option<UnixSeconds>,
     /// Qualifying data that a quote must carry.
     pub expect_nonce: Option<Vec<u8>>,
+    /// Report data that a TEE's report must carry.
+    pub expect_report_data: Option<Vec<u8>>,
     files: BTreeMap<&'static str, Vec<PathBuf>>,
 }
 
@@ -110,7 +128,7 @@ impl Case {
     /// A case of `kind` without files.
     #[must_use]
     pub const fn new(kind: Kind) -> Self {
-        Self { kind, at: None, expect_nonce: None, files: BTreeMap::new() }
+        Self { kind, at: None, expect_nonce: None, expect_report_data: None, files: BTreeMap::new() }
     }
 
     /// Adds files in a role that is given by `flag`.
@@ -174,6 +192,8 @@ impl Case {
             Kind::TcgEventLog => event_log::judge(self),
             Kind::ImaLog => ima::judge(self),
             Kind::TpmEkChain => ek_chain::judge(self),
+            Kind::DcapQuote => dcap_quote::judge(self),
+            Kind::CcelLog => ccel::judge(self),
         };
         match judged {
             Ok(report) => Outcome::Authentic(report),

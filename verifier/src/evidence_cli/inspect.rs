@@ -4,8 +4,9 @@ use std::{io::Write, process::ExitCode};
 
 use comfy_table::{ContentArrangement, presets};
 use evidence::{
-    event_log::{Event, EventLog, LOG_CAP_BYTES},
+    event_log::{CcEventLog, Event, EventLog, LOG_CAP_BYTES},
     ima::{IMA_CAP_BYTES, ImaLog},
+    tdx::{Quote, quote::QUOTE_CAP_BYTES},
     tpm::attest::{ATTEST_CAP_BYTES, Attest, Attested},
 };
 use serde_json::{Map, Value, json};
@@ -13,9 +14,9 @@ use serde_json::{Map, Value, json};
 use super::{
     EXIT_DENIED, EXIT_FAULT,
     args::Format,
-    case::Case,
+    case::{Case, Kind},
     classes::class,
-    ek_chain,
+    dcap_quote, ek_chain,
     event_log::bank_name,
     files,
     outcome::{Fault, Refusal},
@@ -68,6 +69,13 @@ struct Part {
 fn read_all(case: &Case) -> Result<Vec<Part>, Refusal> {
     let mut parts = Vec::new();
     let mut selection = None;
+    if let Some(path) = case.file("quote")? {
+        let bytes = files::read(path, "quote", QUOTE_CAP_BYTES)?;
+        let (quote, rest) = Quote::parse_prefix(&bytes)?;
+        let mut claims = dcap_quote::claims(&quote);
+        claims.insert("trailing_bytes".to_owned(), rest.len().into());
+        parts.push(Part { name: "DCAP quote", table: Table::of_claims(&claims), json: Value::Object(claims) });
+    }
     if let Some(path) = case.file("message")? {
         let bytes = files::read(path, "quote", ATTEST_CAP_BYTES)?;
         let attest = Attest::read(attest_of(&bytes))?;
@@ -78,7 +86,13 @@ fn read_all(case: &Case) -> Result<Vec<Part>, Refusal> {
         parts.push(pcrs(&Banks::read(path, selection)?));
     }
     if let Some(path) = case.file("event_log")? {
-        parts.push(event_log(&EventLog::parse(&files::read(path, "event log", LOG_CAP_BYTES)?)?));
+        let bytes = files::read(path, "event log", LOG_CAP_BYTES)?;
+        parts.push(match case.kind {
+            Kind::CcelLog => event_log(CcEventLog::parse(&bytes)?.log()),
+            Kind::TpmQuote | Kind::TcgEventLog | Kind::ImaLog | Kind::TpmEkChain | Kind::DcapQuote => {
+                event_log(&EventLog::parse(&bytes)?)
+            }
+        });
     }
     if let Some(path) = case.file("ima_log")? {
         parts.push(ima_log(&ImaLog::parse(&files::read(path, "IMA log", IMA_CAP_BYTES)?)?));
