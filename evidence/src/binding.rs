@@ -1,7 +1,5 @@
 //! The binding: what evidence must carry to answer one challenge on one connection with one key.
 
-use ciborium::Value;
-
 use crate::{
     cbor,
     cbor::CborError,
@@ -55,18 +53,31 @@ impl<'a> Binding<'a> {
     /// # Errors
     /// [`CborError`] when the node key is not deterministic CBOR.
     pub fn preimage(&self) -> Result<Vec<u8>, CborError> {
-        let node_key: Value = cbor::from_slice(self.node_key, cbor::Caps::bytes(2048))?;
-        cbor::to_vec(&Value::Array(vec![
-            Value::from(LABEL),
-            Value::Bytes(self.nonce.to_vec()),
-            node_key,
-            Value::Bytes(self.channel.to_vec()),
-            Value::from(self.audience),
-            Value::from(self.epoch),
-            Value::Bytes(self.subject.0.to_vec()),
-            Value::Bytes(self.lineage_head.0.to_vec()),
-            self.ak_name.map_or(Value::Null, |name| Value::Bytes(name.to_vec())),
-        ]))
+        cbor::inspect(self.node_key, cbor::Caps::bytes(2048))?;
+        let sizes = [LABEL.len(), self.node_key.len(), self.audience.len(), self.ak_name.map_or(0, <[u8]>::len)];
+        let mut out = Vec::with_capacity(sizes.iter().fold(192, |all, size| all.saturating_add(*size)));
+        let bytes = |value: &[u8], out: &mut Vec<u8>| {
+            cbor::write_length(cbor::BYTES, value.len(), out);
+            out.extend_from_slice(value);
+        };
+        let text = |value: &str, out: &mut Vec<u8>| {
+            cbor::write_length(cbor::TEXT, value.len(), out);
+            out.extend_from_slice(value.as_bytes());
+        };
+        cbor::write_length(cbor::ARRAY, 9, &mut out);
+        text(LABEL, &mut out);
+        bytes(self.nonce, &mut out);
+        out.extend_from_slice(self.node_key);
+        bytes(self.channel, &mut out);
+        text(self.audience, &mut out);
+        cbor::write_head(cbor::UNSIGNED, self.epoch, &mut out);
+        bytes(&self.subject.0, &mut out);
+        bytes(&self.lineage_head.0, &mut out);
+        match self.ak_name {
+            Some(name) => bytes(name, &mut out),
+            None => out.push(cbor::NULL),
+        }
+        Ok(out)
     }
 
     /// The qualifying data of a TPM quote: SHA-256 of the preimage.
@@ -91,6 +102,8 @@ impl<'a> Binding<'a> {
 
 #[cfg(test)]
 mod tests {
+    use ciborium::Value;
+
     use super::*;
     use crate::{
         challenge::{Demands, TpmDemands},
@@ -115,6 +128,31 @@ mod tests {
                 event_log: true,
                 ima_log: false,
             }),
+        }
+    }
+
+    #[test]
+    fn the_preimage_is_the_array_that_it_says_it_is() {
+        let key = SigningKey::from_seed(&[9; 32]).unwrap().public().cose_key().to_vec();
+        let challenge = Challenge { epoch: 70_000, ..challenge() };
+        for ak_name in [None, Some(&b"name"[..])] {
+            let node_key: Value = cbor::from_slice(&key, cbor::Caps::bytes(2048)).unwrap();
+            let array = Value::Array(vec![
+                Value::from(LABEL),
+                Value::Bytes(vec![1; 32]),
+                node_key,
+                Value::Bytes(vec![2; 32]),
+                Value::from("spiffe://a.example/verifier"),
+                Value::from(70_000),
+                Value::Bytes(vec![3; 32]),
+                Value::Bytes(vec![4; 32]),
+                ak_name.map_or(Value::Null, |name| Value::Bytes(name.to_vec())),
+            ]);
+            let preimage = Binding::answering(&challenge, &key, ak_name).preimage().unwrap();
+            assert_eq!(preimage, cbor::to_vec(&array).unwrap());
+        }
+        for key in [&b""[..], &[0x01, 0x02], &[0xa2, 0x02, 0x01, 0x01, 0x01], &[0x18, 0x01]] {
+            assert!(Binding::answering(&challenge, key, None).preimage().is_err(), "{key:?}");
         }
     }
 

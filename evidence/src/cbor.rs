@@ -5,8 +5,21 @@
 //! longer-than-needed integers, unsorted or repeated keys, floats, `undefined`, trailing bytes, and anything
 //! deeper or larger than its [`Caps`]. Only then are values built.
 
+mod items;
+
 use ciborium::Value;
 use serde::{Serialize, de::DeserializeOwned};
+
+pub(crate) use self::items::Items;
+
+/// Major types (RFC 8949 §3.1).
+pub(crate) const UNSIGNED: u8 = 0;
+pub(crate) const BYTES: u8 = 2;
+pub(crate) const TEXT: u8 = 3;
+pub(crate) const ARRAY: u8 = 4;
+pub(crate) const MAP: u8 = 5;
+/// null (RFC 8949 §3.3).
+pub(crate) const NULL: u8 = 0xf6;
 
 /// Limits of one document, all checked before any value is built.
 #[derive(Clone, Copy, Debug)]
@@ -211,7 +224,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn write_head(major: u8, argument: u64, out: &mut Vec<u8>) {
+pub(crate) fn write_head(major: u8, argument: u64, out: &mut Vec<u8>) {
     let major = major << 5;
     let bytes = argument.to_be_bytes();
     let (info, width) = match argument {
@@ -237,15 +250,15 @@ fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), CborError> {
             write_head(major, u64::try_from(argument).map_err(|e| CborError::Unwritable(e.to_string()))?, out);
         }
         Value::Bytes(bytes) => {
-            write_length(2, bytes.len(), out);
+            write_length(BYTES, bytes.len(), out);
             out.extend_from_slice(bytes);
         }
         Value::Text(text) => {
-            write_length(3, text.len(), out);
+            write_length(TEXT, text.len(), out);
             out.extend_from_slice(text.as_bytes());
         }
         Value::Array(items) => {
-            write_length(4, items.len(), out);
+            write_length(ARRAY, items.len(), out);
             items.iter().try_for_each(|item| write(item, out))?;
         }
         Value::Map(pairs) => write_map(pairs, out)?,
@@ -254,7 +267,7 @@ fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), CborError> {
             write(inner, out)?;
         }
         Value::Bool(b) => out.push(if *b { 0xf5 } else { 0xf4 }),
-        Value::Null => out.push(0xf6),
+        Value::Null => out.push(NULL),
         other @ (Value::Float(_) | _) => return Err(CborError::Unwritable(format!("{other:?}"))),
     }
     Ok(())
@@ -271,7 +284,7 @@ fn write_map(pairs: &[(Value, Value)], out: &mut Vec<u8>) -> Result<(), CborErro
     if encoded.windows(2).any(|pair| matches!(pair, [a, b] if a.0 == b.0)) {
         return Err(CborError::Unwritable("a map key stands twice".into()));
     }
-    write_length(5, encoded.len(), out);
+    write_length(MAP, encoded.len(), out);
     for (key, value) in encoded {
         out.extend_from_slice(&key);
         write(value, out)?;

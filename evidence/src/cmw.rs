@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::{
     EvidenceDenial,
-    cbor::{self, Caps},
+    cbor::{self, ARRAY, BYTES, Caps, Items, MAP, TEXT},
 };
 
 /// Key of the collection's type.
@@ -98,7 +98,7 @@ pub(crate) fn write(kind: &str, parts: &[Part<'_>]) -> Vec<u8> {
 /// Reads a collection that must be deterministic CBOR of at most `cap_bytes`.
 pub(crate) fn read(bytes: &[u8], cap_bytes: usize) -> Result<Collection<'_>, EvidenceDenial> {
     cbor::inspect(bytes, Caps { cap_bytes, cap_depth: 2, cap_items: 128 })?;
-    let mut walk = Walk { bytes, offset: 0 };
+    let mut walk = Items::new("CMW collection", bytes);
     let mut kind = None;
     let mut parts = Vec::new();
     for _ in 0..walk.expect(MAP, "a map")? {
@@ -118,54 +118,6 @@ pub(crate) fn read(bytes: &[u8], cap_bytes: usize) -> Result<Collection<'_>, Evi
     Ok(Collection { kind, parts })
 }
 
-/// A walk over bytes that [`cbor::inspect`] found well-formed, so only shapes can be wrong.
-struct Walk<'a> {
-    bytes: &'a [u8],
-    offset: usize,
-}
-
-impl<'a> Walk<'a> {
-    const fn malformed(&self, what: &'static str) -> EvidenceDenial {
-        EvidenceDenial::Malformed { structure: "CMW collection", offset: self.offset, what }
-    }
-
-    fn span(&mut self, len: usize) -> Result<Range<usize>, EvidenceDenial> {
-        let end = self.offset.checked_add(len).filter(|end| *end <= self.bytes.len());
-        let span = self.offset..end.ok_or_else(|| self.malformed("a shorter item"))?;
-        self.offset = span.end;
-        Ok(span)
-    }
-
-    fn take(&mut self, len: usize) -> Result<&'a [u8], EvidenceDenial> {
-        let span = self.span(len)?;
-        Ok(self.bytes.get(span).unwrap_or(&[]))
-    }
-
-    /// Length of the next item, which must be of this major type.
-    fn expect(&mut self, major: u8, what: &'static str) -> Result<usize, EvidenceDenial> {
-        let wrong = self.malformed(what);
-        let initial = self.take(1)?.first().copied().unwrap_or_default();
-        if initial >> 5 != major {
-            return Err(wrong);
-        }
-        let width = match initial & 0x1f {
-            info @ 0..=23 => return Ok(usize::from(info)),
-            24 => 1,
-            25 => 2,
-            26 => 4,
-            _ => 8,
-        };
-        let value = self.take(width)?.iter().fold(0u64, |acc, b| acc << 8 | u64::from(*b));
-        usize::try_from(value).map_err(|_| wrong)
-    }
-
-    fn text(&mut self, what: &'static str) -> Result<&'a str, EvidenceDenial> {
-        let len = self.expect(TEXT, what)?;
-        let wrong = self.malformed(what);
-        std::str::from_utf8(self.take(len)?).map_err(|_| wrong)
-    }
-}
-
 fn text(value: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len().saturating_add(3));
     head(TEXT, value.len(), &mut out);
@@ -176,11 +128,6 @@ fn text(value: &str) -> Vec<u8> {
 fn head(major: u8, length: usize, out: &mut Vec<u8>) {
     cbor::write_length(major, length, out);
 }
-
-const BYTES: u8 = 2;
-const TEXT: u8 = 3;
-const ARRAY: u8 = 4;
-const MAP: u8 = 5;
 
 #[cfg(test)]
 mod tests {

@@ -103,7 +103,7 @@ impl std::fmt::Display for HashAlg {
 }
 
 /// A digest with its algorithm; text form `sha256:<hex>`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest {
     alg: HashAlg,
     /// Zero beyond `alg.len()`.
@@ -152,6 +152,14 @@ impl Digest {
     #[must_use]
     pub fn hex(&self) -> String {
         hex::encode(self.as_bytes())
+    }
+}
+
+impl std::hash::Hash for Digest {
+    /// Not over the zeros beyond its length.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        std::hash::Hash::hash(&self.alg, state);
+        state.write(self.as_bytes());
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::wire::{Reader, put_u16, put_u32};
 use crate::{
     EvidenceDenial,
-    cbor::{self, CborError},
+    cbor::{self, BYTES, CborError, Items, MAP, UNSIGNED},
     digest::{Digest, HashAlg},
 };
 
@@ -265,17 +265,22 @@ impl PcrValues {
     /// # Errors
     /// [`EvidenceDenial::Cbor`], and [`EvidenceDenial::Malformed`] for other banks, indices or lengths.
     pub fn from_cbor(bytes: &[u8]) -> Result<Self, EvidenceDenial> {
-        let malformed = |what| EvidenceDenial::Malformed { structure: "PCR values", offset: 0, what };
-        let banks: BTreeMap<HashAlg, BTreeMap<u8, serde_bytes::ByteBuf>> =
-            cbor::from_slice(bytes, cbor::Caps::bytes(CAP_VALUES_BYTES).items(64))?;
-        let mut banks = banks.into_iter();
-        let (Some((bank, values)), None) = (banks.next(), banks.next()) else {
-            return Err(malformed("one bank"));
-        };
-        let values = values.iter().map(|(index, value)| Digest::from_bytes(bank, value).map(|digest| (*index, digest)));
-        let values =
-            values.collect::<Option<Vec<_>>>().ok_or_else(|| malformed("values as long as the bank's hash"))?;
-        Self::new(bank, values).ok_or_else(|| malformed("PCR indices 0 to 23"))
+        cbor::inspect(bytes, cbor::Caps::bytes(CAP_VALUES_BYTES).items(64))?;
+        let mut items = Items::new("PCR values", bytes);
+        if items.expect(MAP, "one bank")? != 1 {
+            return Err(items.malformed("one bank"));
+        }
+        let bank = HashAlg::from_name(items.text("a bank's name")?).ok_or_else(|| items.malformed("a known bank"))?;
+        let count = items.expect(MAP, "values of the bank")?;
+        let mut values = Vec::with_capacity(count.min(usize::from(PCR_COUNT)));
+        for _ in 0..count {
+            let index = u8::try_from(items.expect(UNSIGNED, "a PCR index")?);
+            let index = index.map_err(|_| items.malformed("PCR indices 0 to 23"))?;
+            let len = items.expect(BYTES, "a value")?;
+            let value = Digest::from_bytes(bank, items.take(len)?);
+            values.push((index, value.ok_or_else(|| items.malformed("values as long as the bank's hash"))?));
+        }
+        Self::new(bank, values).ok_or_else(|| items.malformed("PCR indices 0 to 23"))
     }
 }
 
