@@ -4,7 +4,8 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    clippy::as_conversions
+    clippy::as_conversions,
+    clippy::disallowed_methods
 )]
 
 mod intel;
@@ -144,7 +145,7 @@ const DEFECTS: &[(CheckId, Kind, &str, Place)] = &[
     ),
     (CheckId::X2, Kind::CertificateConstraint, "root of another name", I(|i| i.root = authority("Another Root", 1, 1))),
     (CheckId::X2, Kind::CertificateConstraint, "PCK CA is no authority", I(|i| i.pck_ca.is_ca = IsCa::ExplicitNoCa)),
-    (CheckId::X2, Kind::CertificateConstraint, "PCK is an authority", I(|i| i.pck.is_ca = i.pck_ca.is_ca.clone())),
+    (CheckId::X2, Kind::CertificateConstraint, "PCK is an authority", I(|i| i.pck.is_ca = i.pck_ca.is_ca)),
     (
         CheckId::X2,
         Kind::CertificateConstraint,
