@@ -49,6 +49,8 @@ pub enum Purpose {
     HaltRecord,
     /// End record, by a node's record key.
     EndRecord,
+    /// Bundle of hardware vendors' certificates and collateral, by whoever exported it.
+    EndorsementBundle,
 }
 
 impl Purpose {
@@ -70,6 +72,7 @@ impl Purpose {
             Self::Intent => "application/attestd-intent+cbor",
             Self::HaltRecord => "application/attestd-halt-record+cbor",
             Self::EndRecord => "application/attestd-end-record+cbor",
+            Self::EndorsementBundle => "application/attestd-endorsement-bundle+cbor",
         }
     }
 }
