@@ -90,7 +90,7 @@ fn pin(
 }
 
 /// The certificates in a PEM file, or the one in a DER file.
-fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, AnchorsFault> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<Vec<u8>>, AnchorsFault> {
     let read_fault = |source| AnchorsFault::Read { path: path.to_owned(), source };
     let malformed = |why: String| AnchorsFault::Malformed { path: path.to_owned(), why };
     let length = std::fs::metadata(path).map_err(read_fault)?.len();

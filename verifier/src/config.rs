@@ -13,8 +13,11 @@ use evidence::names::DomainName;
 use evidence::threshold::Authority;
 use serde::{Deserialize, Serialize};
 
+mod endorsements;
 mod overrides;
 mod words;
+
+pub use endorsements::{CacheUrl, EndorsementsConfig};
 
 /// Largest configuration file.
 pub const CONFIG_CAP_BYTES: u64 = 256 * 1024;
@@ -89,6 +92,9 @@ pub struct Config {
     /// Caps against overload.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// Vendors' certificates and collateral.
+    #[serde(default)]
+    pub endorsements: EndorsementsConfig,
 }
 
 /// `[listen]`
@@ -222,7 +228,7 @@ impl Config {
 
     fn anchor_paths(&mut self, base: &Path) {
         let lists = [&mut self.tpm.roots, &mut self.tpm.simulated_roots, &mut self.tpm.intermediates];
-        for path in lists.into_iter().flatten() {
+        for path in lists.into_iter().flatten().chain(&mut self.endorsements.cache_roots) {
             *path = base.join(&*path);
         }
     }
@@ -262,7 +268,7 @@ impl Config {
         if let Some((key, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(value_error(key, "must not be 0"));
         }
-        Ok(())
+        self.endorsements.refuse_contradictions()
     }
 }
 

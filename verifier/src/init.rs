@@ -14,8 +14,8 @@ use serde_bytes::ByteBuf;
 
 use crate::ca::{CaError, CertificateAuthority};
 use crate::config::{
-    Admission, AuthorityConfig, Config, GovernanceConfig, LeaseConfig, LimitsConfig, ListenConfig, LogConfig,
-    NodesConfig, TpmConfig,
+    Admission, AuthorityConfig, Config, EndorsementsConfig, GovernanceConfig, LeaseConfig, LimitsConfig, ListenConfig,
+    LogConfig, NodesConfig, TpmConfig,
 };
 use crate::governor::OrderRefusal;
 use crate::open::OpenError;
@@ -235,6 +235,7 @@ fn config(options: &InitOptions, state: &StateFolder, authority: &AuthorityKeys)
         governance: GovernanceConfig { state_lifetime_s: 3_600, reference_grace_s: 0 },
         log: LogConfig { origin: format!("{}/log", options.domain) },
         limits: LimitsConfig::default(),
+        endorsements: EndorsementsConfig::default(),
     }
 }
 

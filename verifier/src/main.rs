@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use verifier::cli::{
-    ConfigArgs, ExplainArgs, InitArgs, KeysArgs, LogArgs, NodeArgs, PolicyArgs, ProofArgs, RefsArgs, RevokeArgs,
-    ServeArgs,
+    ConfigArgs, EndorsementsArgs, ExplainArgs, InitArgs, KeysArgs, LogArgs, NodeArgs, PolicyArgs, ProofArgs, RefsArgs,
+    RevokeArgs, ServeArgs,
 };
 use verifier::evidence_cli::{self, EvidenceArgs};
 
@@ -35,6 +35,8 @@ enum Command {
     Policy(PolicyArgs),
     /// Execution keys.
     Keys(KeysArgs),
+    /// Hardware vendors' certificates, revocation lists and collateral.
+    Endorsements(EndorsementsArgs),
     /// Nodes: identity, state, quarantine.
     Node(NodeArgs),
     /// Revoke something, by the policy authority's signatures.
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Refs(args) => args.run(),
         Command::Policy(args) => args.run(),
         Command::Keys(args) => args.run(),
+        Command::Endorsements(args) => args.run(),
         Command::Node(args) => args.run(),
         Command::Revoke(args) => args.run(),
         Command::Log(args) => args.run(),

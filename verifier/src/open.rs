@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use crate::anchors::{AnchorsFault, ConfiguredAnchors};
+use crate::anchors::{AnchorsFault, ConfiguredAnchors, certificates};
 use crate::config::{Config, ConfigError};
+use crate::endorsements::EndorsementStore;
 use crate::governor::GovernorParts;
 use crate::live::Live;
 use crate::log::{CheckpointSigner, OpenOptions, Opened, open};
 use crate::state::{KeyFile, StateError, StateFolder, fresh_secret};
-use crate::store::{Database, StateLock, StoreError};
+use crate::store::{Database, StateLock, Store, StoreError};
 
 /// Why a verifier does not open.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum OpenError {
     /// The trust anchors.
     #[error(transparent)]
     Anchors(#[from] AnchorsFault),
+    /// The certificates that endorsement caches are known by.
+    #[error("endorsements.cache_roots: {0}")]
+    CacheRoots(String),
     /// The store belongs to another domain.
     #[error("the store is of domain {store}, the configuration says {config}")]
     OtherDomain {
@@ -62,6 +66,13 @@ pub async fn open_store(state: &StateFolder, config: &Config) -> Result<OpenVeri
         return Err(OpenError::OtherDomain { store, config });
     }
     Ok(OpenVerifier { lock, opened })
+}
+
+/// The endorsement store over open tables.
+pub fn endorsement_store(config: &Config, store: &Store) -> Result<EndorsementStore, OpenError> {
+    let roots = config.endorsements.cache_roots.iter().map(|path| certificates(path));
+    let roots = roots.collect::<Result<Vec<_>, _>>()?.concat();
+    EndorsementStore::new(store.clone(), &config.endorsements, &roots).map_err(OpenError::CacheRoots)
 }
 
 /// The log key, with its origin line.

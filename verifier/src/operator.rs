@@ -3,6 +3,7 @@
 
 mod answers;
 mod commands;
+mod endorsements;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -19,6 +20,7 @@ use wire::proto::operator_server::{Operator, OperatorServer};
 use wire::proto::{OperatorAnswer, OperatorCommand, Refusal};
 
 use crate::clock::ClockWentBack;
+use crate::endorsements::EndorsementStore;
 use crate::governor::{Governor, OrderRefusal};
 use crate::keys::KeyEncryptionKey;
 use crate::log::Log;
@@ -50,6 +52,8 @@ pub struct OperatorParts {
     pub governor: Governor,
     /// Seals execution keys.
     pub kek: KeyEncryptionKey,
+    /// Vendors' certificates and collateral.
+    pub endorsements: EndorsementStore,
     /// Time to judge by.
     pub now: Arc<dyn Fn() -> Result<UnixSeconds, ClockWentBack> + Send + Sync>,
     /// Decisions and captures.

@@ -154,7 +154,7 @@ async fn append_until_it_fails(opened: &Opened) -> (Vec<(u64, Sha256Digest)>, St
 async fn a_full_database_acknowledges_nothing_and_says_so() {
     let bed = Bed::sqlite().await;
     let mut options = bed.options("instance-1");
-    options.database = options.database.with_max_pages(120);
+    options.database = options.database.with_max_pages(123);
     let opened = verifier::log::open(options).await.unwrap();
     let (mut acknowledged, fault) = append_until_it_fails(&opened).await;
     assert_eq!(fault.code(), "fault.disk_full", "{fault}");

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 mod config;
+mod endorsements;
 mod explain;
 mod init;
 mod keys;
@@ -22,8 +23,9 @@ mod service;
 mod signing;
 
 pub use self::{
-    config::ConfigArgs, explain::ExplainArgs, init::InitArgs, keys::KeysArgs, log::LogArgs, node::NodeArgs,
-    policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs, revoke::RevokeArgs, serve::ServeArgs,
+    config::ConfigArgs, endorsements::EndorsementsArgs, explain::ExplainArgs, init::InitArgs, keys::KeysArgs,
+    log::LogArgs, node::NodeArgs, policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs, revoke::RevokeArgs,
+    serve::ServeArgs,
 };
 
 /// Exit codes, the same for every verb (0 is done or affirmed).

@@ -16,12 +16,13 @@ use crate::ca::CertificateAuthority;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::desk::{Desk, DeskParts, LeaseLengths};
+use crate::endorsements::EndorsementStore;
 use crate::fault::Fault;
 use crate::governor::{Governor, Snapshot};
 use crate::judgements::DeskJudgements;
 use crate::listen::ConnectionCaps;
 use crate::live::Live;
-use crate::open::{OpenVerifier, open_store, parts};
+use crate::open::{OpenVerifier, endorsement_store, open_store, parts};
 use crate::operator::{self, OperatorParts};
 use crate::serve::{Bound, Listeners, stop_signal};
 use crate::state::{KeyFile, StateFolder};
@@ -83,7 +84,8 @@ impl ServeArgs {
         let desk = desk(&state, &config, &opened.store, &opened.log, &governor, live).await?;
         let bound = Bound::bind(listeners(&config, &state)).await.map_err(|error| refused(&error))?;
         let (stopping, stopped) = watch::channel(false);
-        let side = side_tasks(&state, &config, &desk, &governor, stopped)?;
+        let endorsements = endorsement_store(&config, &opened.store).map_err(|error| refused(&error))?;
+        let side = side_tasks(&state, &config, &desk, &governor, endorsements, stopped)?;
         let outcome = bound
             .serve(
                 desk,
@@ -116,6 +118,7 @@ fn side_tasks(
     config: &Config,
     desk: &Arc<Desk>,
     governor: &Governor,
+    endorsements: EndorsementStore,
     stopped: watch::Receiver<bool>,
 ) -> Result<[tokio::task::JoinHandle<()>; 2], CommandError> {
     let clock = desk.clone();
@@ -125,6 +128,7 @@ fn side_tasks(
         log: desk.parts.log.clone(),
         governor: governor.clone(),
         kek: state.key_encryption_key().map_err(|error| CommandError::fault("fault.start", error))?,
+        endorsements,
         now: Arc::new(move || clock.clock().now()),
         judgements: Arc::new(DeskJudgements::new(desk.clone(), governor.clone())),
     };

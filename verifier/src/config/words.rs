@@ -33,6 +33,7 @@ impl Config {
             "A governance state is fresh for {} s; a superseded reference value set matches for {} s more.",
             self.governance.state_lifetime_s, self.governance.reference_grace_s
         ));
+        words.extend(self.endorsements.in_words());
         words.push(format!("Every decision is logged in {} before anything is released.", self.log.origin));
         words.push(format!(
             "Enrolment is served on {}, enrolled nodes on {} (client certificate demanded), as {}; TLS 1.3 only.",

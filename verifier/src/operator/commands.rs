@@ -9,6 +9,7 @@ use wire::proto::{KeysPut, LogProve, NodeAdmit, NodeQuarantine};
 use zeroize::Zeroizing;
 
 use super::answers;
+use super::endorsements;
 use super::{Done, OperatorParts, stopped};
 use crate::governor::{AdmittedMachine, OrderRefusal};
 use crate::store::Transaction;
@@ -35,6 +36,9 @@ pub(super) fn name(command: &Command) -> &'static str {
         Command::Explain(_) => "explain",
         Command::ProofExport(_) => "proof export",
         Command::ServerStatus(_) => "status",
+        Command::EndorsementsImport(_) => "endorsements import",
+        Command::EndorsementsList(_) => "endorsements list",
+        Command::EndorsementsExport(_) => "endorsements export",
     }
 }
 
@@ -67,6 +71,9 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
             Ok(Done { json, attachment: bundle })
         }
         Command::ServerStatus(_) => answers::status(parts).await,
+        Command::EndorsementsImport(import) => endorsements::import(parts, import).await,
+        Command::EndorsementsList(list) => endorsements::page(parts, &list.after, false).await,
+        Command::EndorsementsExport(export) => endorsements::page(parts, &export.after, true).await,
     }
 }
 

@@ -221,8 +221,11 @@ fn count(migrations: &[&str]) -> i64 {
 }
 
 /// Every schema change, oldest first; version = position, counted from 1.
-pub(crate) const MIGRATIONS: &[&str] =
-    &[include_str!("../../migrations/0001_first.sql"), include_str!("../../migrations/0002_platforms.sql")];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001_first.sql"),
+    include_str!("../../migrations/0002_platforms.sql"),
+    include_str!("../../migrations/0003_endorsements.sql"),
+];
 
 const READ_CONNECTIONS: u32 = 4;
 const READ_TIMEOUT: Duration = Duration::from_secs(5);

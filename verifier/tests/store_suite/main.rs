@@ -9,6 +9,7 @@
 )]
 
 mod bed;
+mod endorsing;
 mod scenarios;
 
 use bed::{Bed, Postgres};
@@ -51,4 +52,7 @@ scenarios! {
     a_lineage_moves_by_one_and_never_forks,
     a_lease_needs_its_epoch_and_its_sequence,
     a_key_opens_only_under_its_kek_and_name,
+    endorsements_are_found_by_key_newest_first_and_their_history_is_bounded,
+    a_changed_endorsement_row_is_as_good_as_absent,
+    all_endorsements_are_paged_through_once,
 }

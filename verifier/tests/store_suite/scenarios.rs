@@ -19,6 +19,7 @@ use verifier::nodes::{
 use verifier::store::{NewEntry, StoreError};
 
 use crate::bed::Bed;
+pub(crate) use crate::endorsing::*;
 
 fn entry(n: u64) -> NewEntry {
     NewEntry::new(format!("entry {n}").into_bytes()).about(format!("subject {}", n % 2))
