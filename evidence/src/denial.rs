@@ -528,6 +528,22 @@ pub enum EvidenceDenial {
         /// Report data of the hardware report, hexadecimal.
         expected: String,
     },
+    /// A TDREPORT is not the one that was quoted.
+    #[error("TDREPORT with TDINFO {got}, quoted was {quoted}")]
+    TdReportMismatch {
+        /// SHA-256 of TDINFO from ATTRIBUTES to RTMR3, in the TDREPORT.
+        got: Sha256Digest,
+        /// The same of the quote.
+        quoted: Sha256Digest,
+    },
+    /// The measurement is another than the one expected.
+    #[error("measurement is {got}, expected {expected}")]
+    MeasurementUnexpected {
+        /// In the evidence, hexadecimal.
+        got: String,
+        /// By whoever asks, hexadecimal.
+        expected: String,
+    },
     /// Evidence of another platform than the node enrolled on.
     #[error("evidence of {got}, the node enrolled on {enrolled}")]
     PlatformMismatch {

@@ -29,6 +29,7 @@ pub mod denial;
 pub mod digest;
 pub mod event_log;
 pub mod evidence;
+pub mod hcl;
 pub mod ima;
 pub mod kind;
 pub mod ledger;

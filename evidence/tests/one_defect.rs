@@ -81,6 +81,7 @@ fn every_check_has_at_least_three_defects_and_every_denial_at_least_one() {
         EvidenceDenialKind::SnpPlatformInfo,
         EvidenceDenialKind::SnpReportId,
         EvidenceDenialKind::RuntimeClaimsMismatch,
+        EvidenceDenialKind::MeasurementUnexpected,
         EvidenceDenialKind::PlatformMismatch,
     ];
     let unmet: Vec<_> =

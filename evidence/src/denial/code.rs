@@ -82,6 +82,8 @@ impl EvidenceDenialKind {
             Self::SnpPlatformInfo => "evidence.snp_platform_info",
             Self::SnpReportId => "evidence.snp_report_id",
             Self::RuntimeClaimsMismatch => "evidence.runtime_claims_mismatch",
+            Self::TdReportMismatch => "evidence.td_report_mismatch",
+            Self::MeasurementUnexpected => "evidence.measurement_unexpected",
             Self::PlatformMismatch => "evidence.platform_mismatch",
             Self::NodeKeyTemplate => "evidence.node_key_template",
             Self::NodeKeyNotCertified => "evidence.node_key_not_certified",

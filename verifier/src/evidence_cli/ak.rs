@@ -7,7 +7,7 @@ use evidence::{
     digest::HashAlg,
     tpm::{
         Public, VerifyingKey,
-        public::{Scheme, SignatureScheme},
+        public::{PublicKey, Scheme, SignatureScheme},
         signature::Signature,
     },
 };
@@ -50,6 +50,15 @@ impl AttestationKey {
             }
             _ if SubjectPublicKeyInfoRef::from_der(&bytes).is_ok() => Ok(Self::Spki(bytes)),
             _ => Ok(Self::Spki(spki_of_certificate(&bytes)?)),
+        }
+    }
+
+    /// Is it the key of this SubjectPublicKeyInfo?
+    pub(super) fn is_spki(&self, spki: &[u8]) -> bool {
+        match self {
+            Self::Spki(own) => own == spki,
+            // a public area of the AK says more than the key; comparing it needs the key alone
+            Self::Tpm(area) => Public::read_area(area).is_ok_and(|public| modulus_of(&public, spki)),
         }
     }
 
@@ -107,6 +116,16 @@ fn spki_of_certificate(der: &[u8]) -> Result<Vec<u8>, EvidenceDenial> {
     let certificate = x509_cert::Certificate::from_der(der).map_err(|_| malformed("no form of key that is known"))?;
     let spki = certificate.tbs_certificate().subject_public_key_info();
     spki.to_der().map_err(|_| malformed("key cannot be encoded"))
+}
+
+/// Is the RSA key of this public area the one in `spki`? Its modulus stands there as it stands here.
+fn modulus_of(public: &Public<'_>, spki: &[u8]) -> bool {
+    let PublicKey::Rsa { modulus, .. } = &public.key else { return false };
+    SubjectPublicKeyInfoRef::from_der(spki)
+        .ok()
+        .and_then(|info| info.subject_public_key.as_bytes())
+        .and_then(|key| Vec::<Uint>::from_der(key).ok())
+        .is_some_and(|numbers| numbers.first().is_some_and(|own| own.as_bytes() == *modulus))
 }
 
 /// TPMT_SIGNATURE (TPM2 Library Part 2 §11.3.4) around a raw value; `None` when that is not one of the scheme.

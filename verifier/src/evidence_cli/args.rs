@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use evidence::time::UnixSeconds;
 
-use super::case::{Case, Kind};
+use super::{
+    case::{Case, Kind},
+    snp,
+};
 
 /// Arguments of `verifier evidence`.
 #[derive(Args, Debug)]
@@ -49,6 +52,12 @@ pub enum KindArg {
     Tdx,
     /// The event log of a confidential VM (CCEL).
     Ccel,
+    /// An SEV-SNP report with the certificates of its key.
+    Snp,
+    /// A table of AMD's certificates, as a host hands it to its guests.
+    SnpCertTable,
+    /// A quote of Azure's vTPM with the hardware report that its key is bound to.
+    AzureVtpm,
 }
 
 /// Files and expectations, by what they are.
@@ -102,6 +111,27 @@ pub struct Files {
     /// Manufacturer's root to trust; repeatable.
     #[arg(long, value_name = "FILE")]
     pub root: Vec<PathBuf>,
+    /// SNP report, 1184 bytes.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Certificate of the key that signed the report, VCEK or VLEK.
+    #[arg(long, value_name = "FILE", visible_alias = "vlek")]
+    pub vcek: Option<PathBuf>,
+    /// Folder of AMD's certificates: vcek or vlek, ask or asvk, ark, and crl, as .der, .pem, .crt or .cer.
+    #[arg(long, value_name = "DIR", conflicts_with = "vcek")]
+    pub certs: Option<PathBuf>,
+    /// Revocation list of AMD's root.
+    #[arg(long, value_name = "FILE")]
+    pub crl: Option<PathBuf>,
+    /// Table of certificates that came with the report.
+    #[arg(long, value_name = "FILE")]
+    pub cert_table: Option<PathBuf>,
+    /// Report of Azure's paravisor.
+    #[arg(long, value_name = "FILE")]
+    pub hcl_report: Option<PathBuf>,
+    /// Measurement that the hardware report must carry.
+    #[arg(long, value_name = "HEX")]
+    pub measurement: Option<String>,
     /// Time to judge at (RFC 3339); now if absent.
     #[arg(long, value_name = "RFC3339")]
     pub at: Option<String>,
@@ -150,6 +180,15 @@ pub struct InspectFiles {
     /// IMA measurement list, ascii or binary.
     #[arg(long, value_name = "FILE")]
     pub ima_log: Option<PathBuf>,
+    /// SNP report, 1184 bytes.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Table of AMD's certificates.
+    #[arg(long, value_name = "FILE")]
+    pub cert_table: Option<PathBuf>,
+    /// Report of Azure's paravisor.
+    #[arg(long, value_name = "FILE")]
+    pub hcl_report: Option<PathBuf>,
     /// Certificates to show.
     #[arg(long, value_name = "FILE")]
     pub ek_cert: Option<PathBuf>,
@@ -167,6 +206,7 @@ impl VerifyArgs {
         case.at = files.at.as_deref().map(parse_time).transpose()?;
         case.expect_nonce = files.nonce.as_deref().map(parse_hex).transpose()?;
         case.expect_report_data = files.report_data.as_deref().map(parse_hex).transpose()?;
+        case.expect_measurement = files.measurement.as_deref().map(parse_hex).transpose()?;
         let single = [
             (quote_role(kind), "--quote", files.quote),
             ("collateral", "--collateral", files.collateral),
@@ -177,9 +217,17 @@ impl VerifyArgs {
             ("event_log", "--event-log", files.event_log),
             ("ima_log", "--ima-log", files.ima_log),
             ("ek_cert", "--ek-cert", files.ek_cert),
+            ("report", "--report", files.report),
+            ("vek", "--vcek", files.vcek),
+            ("crl", "--crl", files.crl),
+            ("cert_table", "--cert-table", files.cert_table),
+            ("hcl_report", "--hcl-report", files.hcl_report),
         ];
         for (role, flag, path) in single {
             case.add(role, flag, path.into_iter().collect())?;
+        }
+        if let Some(folder) = files.certs {
+            snp::add_folder(&mut case, &folder)?;
         }
         case.add("ak_roots", "--ak-root", files.ak_root)?;
         case.add("keys", "--ima-key", files.ima_key)?;
@@ -203,6 +251,9 @@ impl InspectArgs {
             ("event_log", "--event-log", files.event_log),
             ("ima_log", "--ima-log", files.ima_log),
             ("ek_cert", "--ek-cert", files.ek_cert),
+            ("report", "--report", files.report),
+            ("cert_table", "--cert-table", files.cert_table),
+            ("hcl_report", "--hcl-report", files.hcl_report),
         ];
         for (role, flag, path) in single {
             case.add(role, flag, path.into_iter().collect())?;
@@ -219,13 +270,22 @@ const fn kind_of(kind: KindArg) -> Kind {
         KindArg::EkChain => Kind::TpmEkChain,
         KindArg::Tdx => Kind::DcapQuote,
         KindArg::Ccel => Kind::CcelLog,
+        KindArg::Snp => Kind::SnpReport,
+        KindArg::SnpCertTable => Kind::SnpCertTable,
+        KindArg::AzureVtpm => Kind::AzureVtpm,
     }
 }
 
 /// What the file of `--quote` is to a kind.
 const fn quote_role(kind: Kind) -> &'static str {
     match kind {
-        Kind::TpmQuote | Kind::TcgEventLog | Kind::ImaLog | Kind::TpmEkChain => "message",
+        Kind::TpmQuote
+        | Kind::TcgEventLog
+        | Kind::ImaLog
+        | Kind::TpmEkChain
+        | Kind::SnpReport
+        | Kind::SnpCertTable
+        | Kind::AzureVtpm => "message",
         Kind::DcapQuote | Kind::CcelLog => "quote",
     }
 }

@@ -35,6 +35,8 @@ struct Request {
     expect_nonce: Option<String>,
     #[serde(default)]
     expect_report_data: Option<String>,
+    #[serde(default)]
+    expect_measurement: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -138,9 +140,10 @@ fn case_of(document: Value) -> Result<Case, Fault> {
     }
     case.require_roles().map_err(malformed)?;
     case.at = request.at.as_deref().map(parse_time).transpose().map_err(malformed)?;
-    case.expect_nonce = request.expect_nonce.as_deref().map(parse_hex).transpose().map_err(malformed)?;
-    let report_data = request.expect_report_data.as_deref().map(parse_hex).transpose();
-    case.expect_report_data = report_data.map_err(malformed)?;
+    let expected = |hexed: Option<String>| hexed.as_deref().map(parse_hex).transpose().map_err(malformed);
+    case.expect_nonce = expected(request.expect_nonce)?;
+    case.expect_report_data = expected(request.expect_report_data)?;
+    case.expect_measurement = expected(request.expect_measurement)?;
     Ok(case)
 }
 

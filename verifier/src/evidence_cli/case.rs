@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 use evidence::time::UnixSeconds;
 
 use super::{
-    ccel, dcap_quote, ek_chain, event_log, ima,
+    azure, ccel, dcap_quote, ek_chain, event_log, ima,
     outcome::{Fault, Outcome, Refusal},
-    tpm_quote,
+    snp, tpm_quote,
 };
 
 /// Kinds of case.
@@ -25,6 +25,12 @@ pub enum Kind {
     DcapQuote,
     /// The event log of a confidential VM, against registers or a quote if they are given.
     CcelLog,
+    /// An SEV-SNP report with the certificates of its key.
+    SnpReport,
+    /// A table of AMD's certificates, as a host hands it to its guests.
+    SnpCertTable,
+    /// A quote of Azure's vTPM with the hardware report that its key is bound to.
+    AzureVtpm,
 }
 
 /// Role of a file in a case, whether the kind needs it, and what else it is called.
@@ -44,8 +50,17 @@ const fn optional(name: &'static str, also: &'static [&'static str]) -> Role {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::TpmQuote, Self::TcgEventLog, Self::ImaLog, Self::TpmEkChain, Self::DcapQuote, Self::CcelLog];
+    pub const ALL: [Self; 9] = [
+        Self::TpmQuote,
+        Self::TcgEventLog,
+        Self::ImaLog,
+        Self::TpmEkChain,
+        Self::DcapQuote,
+        Self::CcelLog,
+        Self::SnpReport,
+        Self::SnpCertTable,
+        Self::AzureVtpm,
+    ];
 
     /// Its name in batches.
     #[must_use]
@@ -57,6 +72,9 @@ impl Kind {
             Self::TpmEkChain => "tpm-ek-chain",
             Self::DcapQuote => "dcap-quote",
             Self::CcelLog => "ccel-log",
+            Self::SnpReport => "snp-report",
+            Self::SnpCertTable => "snp-cert-table",
+            Self::AzureVtpm => "azure-vtpm",
         }
     }
 
@@ -101,6 +119,46 @@ impl Kind {
                     [required("event_log", &["log"]), optional("pcrs", &[]), optional("quote", &[])];
                 &ROLES
             }
+            Self::SnpReport => {
+                const ROLES: [Role; 8] = [
+                    required("report", &[]),
+                    optional("vek", &["vcek", "vlek"]),
+                    optional("intermediate", &["ask", "asvk"]),
+                    optional("root", &["ark"]),
+                    optional("crl", &[]),
+                    optional("cert_table", &[]),
+                    optional("tsm_json", &[]),
+                    optional("tsm_cbor", &[]),
+                ];
+                &ROLES
+            }
+            Self::SnpCertTable => {
+                const ROLES: [Role; 6] = [
+                    required("cert_table", &[]),
+                    optional("report", &[]),
+                    optional("vek", &["vcek", "vlek"]),
+                    optional("intermediate", &["ask", "asvk"]),
+                    optional("root", &["ark"]),
+                    optional("crl", &[]),
+                ];
+                &ROLES
+            }
+            Self::AzureVtpm => {
+                const ROLES: [Role; 11] = [
+                    required("hcl_report", &[]),
+                    required("message", &["quote"]),
+                    required("signature", &[]),
+                    optional("pcrs", &[]),
+                    optional("ak", &[]),
+                    optional("vek", &["vcek", "vlek"]),
+                    optional("intermediate", &["ask", "asvk"]),
+                    optional("root", &["ark"]),
+                    optional("crl", &[]),
+                    optional("td_quote", &[]),
+                    optional("collateral", &[]),
+                ];
+                &ROLES
+            }
         }
     }
 
@@ -119,8 +177,10 @@ pub struct Case {
     pub at: Option<UnixSeconds>,
     /// Qualifying data that a quote must carry.
     pub expect_nonce: Option<Vec<u8>>,
-    /// Report data that a TEE's report must carry.
+    /// Report data that a hardware report must carry.
     pub expect_report_data: Option<Vec<u8>>,
+    /// Measurement that a hardware report must carry.
+    pub expect_measurement: Option<Vec<u8>>,
     files: BTreeMap<&'static str, Vec<PathBuf>>,
 }
 
@@ -128,7 +188,8 @@ impl Case {
     /// A case of `kind` without files.
     #[must_use]
     pub const fn new(kind: Kind) -> Self {
-        Self { kind, at: None, expect_nonce: None, expect_report_data: None, files: BTreeMap::new() }
+        let (expect_nonce, expect_report_data, expect_measurement) = (None, None, None);
+        Self { kind, at: None, expect_nonce, expect_report_data, expect_measurement, files: BTreeMap::new() }
     }
 
     /// Adds files in a role that is given by `flag`.
@@ -194,6 +255,9 @@ impl Case {
             Kind::TpmEkChain => ek_chain::judge(self),
             Kind::DcapQuote => dcap_quote::judge(self),
             Kind::CcelLog => ccel::judge(self),
+            Kind::SnpReport => snp::judge(self),
+            Kind::SnpCertTable => snp::judge_table(self),
+            Kind::AzureVtpm => azure::judge(self),
         };
         match judged {
             Ok(report) => Outcome::Authentic(report),

@@ -55,6 +55,7 @@ pub fn class(denial: &EvidenceDenial) -> &'static str {
         | Kind::SnpChipIdMasked
         | Kind::SnpChipIdMismatch
         | Kind::RuntimeClaimsMismatch
+        | Kind::TdReportMismatch
         | Kind::PlatformMismatch
         | Kind::AttestationKeyUnbound => "binding",
         Kind::BindingMismatch => "nonce",
@@ -72,6 +73,7 @@ pub fn class(denial: &EvidenceDenial) -> &'static str {
         | Kind::ClockUnsafe
         | Kind::TpmRestarted
         | Kind::TpmRolledBack
+        | Kind::MeasurementUnexpected
         | Kind::SnpVmpl
         | Kind::SnpGuestPolicy
         | Kind::SnpPlatformInfo

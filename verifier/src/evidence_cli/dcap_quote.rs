@@ -23,8 +23,17 @@ use super::{
 const ROOT_CAP_BYTES: usize = 16 * 1024;
 
 pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
+    judge_role(case, "quote", |_| Ok(()))
+}
+
+/// Judges the quote in a role, which must also satisfy `fits` once it is verified.
+pub(super) fn judge_role(
+    case: &Case,
+    role: &'static str,
+    fits: impl FnOnce(&Quote<'_>) -> Result<(), EvidenceDenial>,
+) -> Result<Report, Refusal> {
     let now = case.now()?;
-    let bytes = files::read(case.required_file("quote")?, "quote", QUOTE_CAP_BYTES)?;
+    let bytes = files::read(case.required_file(role)?, "quote", QUOTE_CAP_BYTES)?;
     let (quote, rest) = Quote::parse_prefix(&bytes)?;
     let roots = TdxRoots::genuine();
     if let Some(path) = case.file("root")? {
@@ -45,6 +54,7 @@ pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
         }
         None => report.note("no collateral given: revocation and TCB level were not judged"),
     }
+    fits(&quote)?;
     verify_report_data(case, &quote)?;
     if !rest.is_empty() {
         let what = if rest.iter().all(|byte| *byte == 0) { "zero bytes" } else { "bytes that nothing signed" };

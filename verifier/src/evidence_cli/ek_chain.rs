@@ -62,7 +62,7 @@ pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
     Ok(report)
 }
 
-fn rfc3339(at: UnixSeconds) -> String {
+pub(super) fn rfc3339(at: UnixSeconds) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(at.0));
     // Beyond the year 9999 RFC 3339 has no form.
     let end = UNIX_EPOCH.checked_add(Duration::from_secs(253_402_300_800));
@@ -129,7 +129,7 @@ fn read_certificates(case: &Case, role: &str) -> Result<Vec<Vec<u8>>, Refusal> {
 }
 
 /// DER of a certificate in DER or PEM.
-fn read_certificate(path: &Path) -> Result<Vec<u8>, Refusal> {
+pub(super) fn read_certificate(path: &Path) -> Result<Vec<u8>, Refusal> {
     // PEM is longer by a third and its lines.
     let bytes = files::read(path, "certificate", CERTIFICATE_CAP_BYTES.saturating_mul(2))?;
     Ok(files::pem_block(&bytes, &["CERTIFICATE"]).map_or(bytes, |(_, der)| der))

@@ -5,7 +5,9 @@ use std::{io::Write, process::ExitCode};
 use comfy_table::{ContentArrangement, presets};
 use evidence::{
     event_log::{CcEventLog, Event, EventLog, LOG_CAP_BYTES},
+    hcl::{HCL_REPORT_CAP_BYTES, HardwareReport, HclReport},
     ima::{IMA_CAP_BYTES, ImaLog},
+    sev_snp::{CertificateTable, SnpReport, cert_table::CERT_TABLE_CAP_BYTES, report::REPORT_BYTES},
     tdx::{Quote, quote::QUOTE_CAP_BYTES},
     tpm::attest::{ATTEST_CAP_BYTES, Attest, Attested},
 };
@@ -21,6 +23,7 @@ use super::{
     files,
     outcome::{Fault, Refusal},
     pcr_file::Banks,
+    snp,
     tpm_quote::attest_of,
 };
 
@@ -66,6 +69,12 @@ struct Part {
     table: Table,
 }
 
+impl Part {
+    fn of_claims(name: &'static str, claims: Map<String, Value>) -> Self {
+        Self { name, table: Table::of_claims(&claims), json: Value::Object(claims) }
+    }
+}
+
 fn read_all(case: &Case) -> Result<Vec<Part>, Refusal> {
     let mut parts = Vec::new();
     let mut selection = None;
@@ -97,9 +106,23 @@ fn read_all(case: &Case) -> Result<Vec<Part>, Refusal> {
     if let Some(path) = case.file("ima_log")? {
         parts.push(ima_log(&ImaLog::parse(&files::read(path, "IMA log", IMA_CAP_BYTES)?)?));
     }
+    if let Some(path) = case.file("report")? {
+        let bytes = files::read(path, "SNP report", REPORT_BYTES)?;
+        parts.push(Part::of_claims("SNP report", snp::describe(&SnpReport::parse(&bytes)?)));
+    }
+    if let Some(path) = case.file("cert_table")? {
+        let bytes = files::read(path, "certificate table", CERT_TABLE_CAP_BYTES)?;
+        parts.push(Part::of_claims("certificate table", snp::describe_table(&CertificateTable::parse(&bytes)?)));
+    }
+    if let Some(path) = case.file("hcl_report")? {
+        let bytes = files::read(path, "HCL report", HCL_REPORT_CAP_BYTES)?;
+        if let HardwareReport::Snp(report) = HclReport::parse(&bytes)?.hardware {
+            parts.push(Part::of_claims("SNP report", snp::describe(&SnpReport::parse(report)?)));
+        }
+    }
     if let Some(path) = case.file("ek_cert")? {
         let claims = ek_chain::describe_certificate(path)?;
-        parts.push(Part { name: "certificate", table: Table::of_claims(&claims), json: Value::Object(claims) });
+        parts.push(Part::of_claims("certificate", claims));
     }
     if parts.is_empty() {
         return Err(Fault::Request { what: "no file to show".into() }.into());

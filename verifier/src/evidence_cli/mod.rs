@@ -6,6 +6,7 @@
 
 mod ak;
 mod args;
+mod azure;
 mod batch;
 mod case;
 mod ccel;
@@ -18,7 +19,9 @@ mod ima;
 mod inspect;
 mod outcome;
 mod pcr_file;
+mod snp;
 mod tpm_quote;
+mod tsm;
 
 use std::{io::Write, process::ExitCode};
 

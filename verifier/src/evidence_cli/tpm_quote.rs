@@ -21,7 +21,7 @@ use super::{
     pcr_file::Banks,
 };
 
-const SIGNATURE_CAP_BYTES: usize = 4096;
+pub(super) const SIGNATURE_CAP_BYTES: usize = 4096;
 
 pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
     let message = files::read(case.required_file("message")?, "quote", ATTEST_CAP_BYTES)?;
@@ -71,12 +71,12 @@ fn read_banks(case: &Case, quote: &QuoteInfo<'_>) -> Result<Option<Banks>, Refus
 }
 
 /// No value of the quoted bank is beside the quote.
-fn no_values(quote: &QuoteInfo<'_>) -> EvidenceDenial {
+pub(super) fn no_values(quote: &QuoteInfo<'_>) -> EvidenceDenial {
     let got = format!("nothing: no values of bank {}", quote.selection.bank);
     EvidenceDenial::PcrDigestMismatch { got, quoted: hex::encode(quote.pcr_digest) }
 }
 
-fn verify_nonce(case: &Case, attest: &Attest<'_>) -> Result<(), EvidenceDenial> {
+pub(super) fn verify_nonce(case: &Case, attest: &Attest<'_>) -> Result<(), EvidenceDenial> {
     match &case.expect_nonce {
         Some(expected) if expected != attest.extra_data => Err(EvidenceDenial::BindingMismatch {
             got: hex::encode(attest.extra_data),
@@ -107,7 +107,7 @@ fn verify_logs(case: &Case, registers: &[(u8, Digest)], report: &mut Report) -> 
     Ok(())
 }
 
-fn describe(attest: &Attest<'_>, quote: &QuoteInfo<'_>, scheme: SignatureScheme, report: &mut Report) {
+pub(super) fn describe(attest: &Attest<'_>, quote: &QuoteInfo<'_>, scheme: SignatureScheme, report: &mut Report) {
     if attest.extra_data.is_empty() {
         report.note("the quote carries no qualifying data: it proves no freshness");
     }

@@ -1,0 +1,120 @@
+//! Quotes of Azure's vTPM: by the key that the hardware report under them names, over the values beside them.
+
+use evidence::{
+    EvidenceDenial,
+    digest::Sha256Digest,
+    hcl::{HCL_REPORT_CAP_BYTES, HardwareReport, HclReport, RuntimeClaims, TdReportStruct},
+    sev_snp::SnpReport,
+    tdx::body::TdReport,
+    tpm::{
+        Quoted,
+        attest::{ATTEST_CAP_BYTES, Attest},
+    },
+};
+
+use super::{
+    ak::AttestationKey,
+    case::Case,
+    dcap_quote, files,
+    outcome::{Refusal, Report},
+    pcr_file::Banks,
+    snp,
+    tpm_quote::{self, SIGNATURE_CAP_BYTES, attest_of},
+};
+
+pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
+    let bytes = files::read(case.required_file("hcl_report")?, "HCL report", HCL_REPORT_CAP_BYTES)?;
+    let hcl = HclReport::parse(&bytes)?;
+    let mut said = Report::default();
+    match hcl.hardware {
+        HardwareReport::Snp(report) => {
+            let report = SnpReport::parse(report)?;
+            let claims = hcl.runtime_claims(report.report_data)?;
+            judge_quote(case, &claims, &mut said)?;
+            // its fields come under their own names beside the quote's
+            let mut hardware = Report::default();
+            snp::judge_report(case, &report, &mut hardware)?;
+            said.notes.append(&mut hardware.notes);
+            said.claim("snp", hardware.claims);
+            said.claim("report_type", "SNP");
+            describe(&hcl, &claims, &mut said);
+        }
+        HardwareReport::Tdx(td_report) => {
+            let claims = hcl.runtime_claims(td_report.report_data)?;
+            judge_quote(case, &claims, &mut said)?;
+            let mut hardware = dcap_quote::judge_role(case, "td_quote", |quote| {
+                let quoted = quote.td_report()?;
+                hcl.runtime_claims(quoted.report_data)?;
+                is_quoted(&td_report, quoted)
+            })?;
+            said.notes.append(&mut hardware.notes);
+            said.claim("td_quote", hardware.claims);
+            said.claim("report_type", "TDX");
+            describe(&hcl, &claims, &mut said);
+        }
+    }
+    Ok(said)
+}
+
+/// The report beside the claims is the one that was quoted, register for register.
+fn is_quoted(td_report: &TdReportStruct<'_>, quoted: &TdReport<'_>) -> Result<(), EvidenceDenial> {
+    let [rtmr0, rtmr1, rtmr2, rtmr3] = quoted.rtmrs;
+    let fields: [&[u8]; 10] = [
+        quoted.td_attributes,
+        quoted.xfam,
+        quoted.mr_td,
+        quoted.mr_config_id,
+        quoted.mr_owner,
+        quoted.mr_owner_config,
+        rtmr0,
+        rtmr1,
+        rtmr2,
+        rtmr3,
+    ];
+    let quoted = fields.concat();
+    if quoted == td_report.td_info {
+        return Ok(());
+    }
+    let (got, quoted) = (Sha256Digest::of(td_report.td_info), Sha256Digest::of(&quoted));
+    Err(EvidenceDenial::TdReportMismatch { got, quoted })
+}
+
+/// The quote is by the AK of the claims, and what is given beside it fits.
+fn judge_quote(case: &Case, claims: &RuntimeClaims, said: &mut Report) -> Result<(), Refusal> {
+    let message = files::read(case.required_file("message")?, "quote", ATTEST_CAP_BYTES)?;
+    let message = attest_of(&message);
+    let signature = files::read(case.required_file("signature")?, "signature", SIGNATURE_CAP_BYTES)?;
+    let ak = AttestationKey::Spki(claims.ak_spki().to_vec());
+    let signature = ak.tpmt_signature(&signature)?;
+    let (key, scheme) = ak.verifying_key(&signature)?;
+    let attest = Attest::read(message)?;
+    let quote = attest.quote()?;
+    key.verify(message, &signature)?;
+    if let Some(path) = case.file("ak")?
+        && !AttestationKey::read(path)?.is_spki(claims.ak_spki())
+    {
+        return Err(EvidenceDenial::AkKeyMismatch.into());
+    }
+    tpm_quote::verify_nonce(case, &attest)?;
+    match case.file("pcrs")? {
+        Some(path) => {
+            let banks = Banks::read(path, Some(quote.selection))?;
+            let values = banks.bank(quote.selection.bank).ok_or_else(|| tpm_quote::no_values(&quote))?;
+            let quoted = Quoted::verify(message, &signature, &key, &values)?;
+            if let Err(denial) = quoted.refuse_weak() {
+                said.note(format!("appraisal refuses it: {denial} ({})", denial.code()));
+            }
+        }
+        None => said.note("no PCR values given: the quoted digest was not recomputed"),
+    }
+    tpm_quote::describe(&attest, &quote, scheme, said);
+    Ok(())
+}
+
+fn describe(hcl: &HclReport<'_>, claims: &RuntimeClaims, said: &mut Report) {
+    said.claim("hcl_version", hcl.version);
+    said.claim("hash_type", hcl.hash().name());
+    if let Some(user_data) = claims.user_data() {
+        said.claim("user_data", user_data.escape_default().to_string());
+    }
+}
