@@ -7,6 +7,7 @@ mod identity;
 mod logs;
 mod node_key;
 mod quote;
+pub mod snp;
 
 use std::sync::Arc;
 
