@@ -22,7 +22,7 @@ pub struct EvidenceArgs {
 #[derive(Subcommand, Debug)]
 pub enum EvidenceCommand {
     /// Show everything that evidence says, believing none of it.
-    Inspect(InspectArgs),
+    Inspect(Box<InspectArgs>),
     /// Judge whether evidence is genuinely signed and consistent.
     Verify(Box<VerifyArgs>),
 }

@@ -96,11 +96,10 @@ fn read_all(case: &Case) -> Result<Vec<Part>, Refusal> {
     }
     if let Some(path) = case.file("event_log")? {
         let bytes = files::read(path, "event log", LOG_CAP_BYTES)?;
-        parts.push(match case.kind {
-            Kind::CcelLog => event_log(CcEventLog::parse(&bytes)?.log()),
-            Kind::TpmQuote | Kind::TcgEventLog | Kind::ImaLog | Kind::TpmEkChain | Kind::DcapQuote => {
-                event_log(&EventLog::parse(&bytes)?)
-            }
+        parts.push(if case.kind == Kind::CcelLog {
+            event_log(CcEventLog::parse(&bytes)?.log())
+        } else {
+            event_log(&EventLog::parse(&bytes)?)
         });
     }
     if let Some(path) = case.file("ima_log")? {
