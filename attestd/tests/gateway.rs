@@ -13,6 +13,7 @@ use attestd::gateway::{
 use evidence::cose::{KeySet, SigningKey};
 use evidence::digest::{Digest, HashAlg, Sha256Digest};
 use evidence::names::{DomainName, ItemName, NodeId};
+use evidence::register::Register;
 use evidence::time::UnixSeconds;
 use governance::GovernanceDenial;
 use governance::artifact::{
@@ -73,7 +74,7 @@ fn artifact(of: &str, intent: &Intent, executable: Sha256Digest) -> VerifiedArti
             enrolment: Sha256Digest([4; 32]),
             evidence: Sha256Digest([5; 32]),
             executable,
-            measurements: BTreeMap::<u8, Digest>::new(),
+            measurements: BTreeMap::<Register, Digest>::new(),
         },
         policy: PolicyValidation {
             policy_set: Sha256Digest([6; 32]),

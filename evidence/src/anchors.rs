@@ -1,11 +1,16 @@
 //! What a domain trusts hardware by: pinned roots, pinned EKs, and what was taken back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::{EvidenceDenial, cbor, digest::Sha256Digest, x509::Certificate};
+use crate::{
+    EvidenceDenial, cbor,
+    digest::Sha256Digest,
+    sev_snp::{ProductLine, SnpRoots, roots::RootsByLine},
+    x509::Certificate,
+};
 
 /// A TPM manufacturer's root, named by a digest: the certificate itself comes with the evidence or in
 /// [`AnchorSet::ca_certificates`].
@@ -31,8 +36,36 @@ pub struct AnchorSet {
     pub ca_certificates: BTreeSet<ByteBuf>,
     /// SHA-256 of each TPM2B_PUBLIC of an EK that an operator vouches for.
     pub pinned_eks: BTreeSet<Sha256Digest>,
+    /// Roots of AMD (ARK), by the name of their product line: `Milan`, `Genoa`, `Turin`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub snp_roots: RootsByLine,
+    /// Roots of fake AMD chips, likewise. Anyone can make such a chip say anything.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub simulated_snp_roots: RootsByLine,
+    /// Roots of Intel's PCK certificates and collateral.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tdx_roots: BTreeSet<RootPin>,
+    /// Roots of fake Intel platforms. Anyone can make such a platform say anything.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub simulated_tdx_roots: BTreeSet<RootPin>,
     /// SHA-256 of a certificate's DER, of a SubjectPublicKeyInfo or of an EK's TPM2B_PUBLIC: never trusted again.
     pub revoked: BTreeSet<Sha256Digest>,
+}
+
+impl AnchorSet {
+    fn genuine(&self) -> impl Iterator<Item = &RootPin> {
+        self.tpm_roots.iter().chain(self.snp_roots.values().flatten()).chain(&self.tdx_roots)
+    }
+
+    fn simulated(&self) -> impl Iterator<Item = &RootPin> {
+        let (snp, tdx) = (self.simulated_snp_roots.values().flatten(), &self.simulated_tdx_roots);
+        self.simulated_tpm_roots.iter().chain(snp).chain(tdx)
+    }
+
+    fn unknown_line(&self) -> Option<&String> {
+        let mut lines = self.snp_roots.keys().chain(self.simulated_snp_roots.keys());
+        lines.find(|line| ProductLine::from_name(line).is_none())
+    }
 }
 
 /// The anchors that evidence is judged by.
@@ -49,10 +82,16 @@ pub enum AnchorError {
     #[error("no root and no EK is trusted: an empty set of anchors is a mistake")]
     Empty,
     /// Simulated roots outside a lab.
-    #[error("{count} roots of simulated TPMs are listed, which only a lab domain may trust")]
+    #[error("{count} roots of simulated hardware are listed, which only a lab domain may trust")]
     Simulated {
         /// How many.
         count: usize,
+    },
+    /// AMD has no such product line: the roots under it would never be used.
+    #[error("{name:?} is no product line of AMD's")]
+    ProductLine {
+        /// The name.
+        name: String,
     },
     /// One of the CA certificates is not one.
     #[error("CA certificate {sha256} cannot be read: {denial}")]
@@ -73,14 +112,14 @@ impl TrustAnchors {
     /// # Errors
     /// [`AnchorError`] when the set is empty or lists simulated roots.
     pub fn new(set: AnchorSet) -> Result<Self, AnchorError> {
-        match set.simulated_tpm_roots.len() {
+        match set.simulated().count() {
             0 => Self::admit(set),
             count => Err(AnchorError::Simulated { count }),
         }
     }
 
-    /// DANGER: also accepts EK certificates of software TPMs under the simulated roots listed. Whoever holds such
-    /// a root's key, or the swtpm process, makes any evidence. For a domain that guards nothing real.
+    /// DANGER: also accepts what chains to the simulated roots listed. Whoever holds such a root's key, or the
+    /// process that plays the hardware, makes any evidence. For a domain that guards nothing real.
     ///
     /// # Errors
     /// [`AnchorError`] when the set is empty.
@@ -89,8 +128,11 @@ impl TrustAnchors {
     }
 
     fn admit(set: AnchorSet) -> Result<Self, AnchorError> {
-        if set.tpm_roots.is_empty() && set.simulated_tpm_roots.is_empty() && set.pinned_eks.is_empty() {
+        if set.genuine().chain(set.simulated()).next().is_none() && set.pinned_eks.is_empty() {
             return Err(AnchorError::Empty);
+        }
+        if let Some(line) = set.unknown_line() {
+            return Err(AnchorError::ProductLine { name: line.clone() });
         }
         for der in &set.ca_certificates {
             let unreadable =
@@ -99,6 +141,12 @@ impl TrustAnchors {
         }
         let digest = Sha256Digest::of(&cbor::to_vec(&set)?);
         Ok(Self { set, digest })
+    }
+
+    /// What SNP evidence is judged by.
+    #[must_use]
+    pub const fn snp_roots(&self) -> SnpRoots<'_> {
+        SnpRoots::lab_accepting_simulated(&self.set.snp_roots, &self.set.simulated_snp_roots, &self.set.revoked)
     }
 
     /// The anchors as data.

@@ -95,6 +95,23 @@ pub(crate) fn write(kind: &str, parts: &[Part<'_>]) -> Vec<u8> {
     out
 }
 
+/// The type that a collection says it has, to know which reader to give it to. What else it is, that reader judges.
+pub(crate) fn kind(bytes: &[u8]) -> Result<&str, EvidenceDenial> {
+    let mut walk = Items::new("CMW collection", bytes);
+    for _ in 0..walk.expect(MAP, "a map")? {
+        if walk.text("a text label")? == COLLECTION_TYPE {
+            return walk.text("a collection type");
+        }
+        if walk.expect(ARRAY, "an array")? != 2 {
+            return Err(walk.malformed("an array of media type and bytes"));
+        }
+        walk.text("a media type")?;
+        let len = walk.expect(BYTES, "a byte string")?;
+        walk.span(len)?;
+    }
+    Err(EvidenceDenial::Missing { part: COLLECTION_TYPE })
+}
+
 /// Reads a collection that must be deterministic CBOR of at most `cap_bytes`.
 pub(crate) fn read(bytes: &[u8], cap_bytes: usize) -> Result<Collection<'_>, EvidenceDenial> {
     cbor::inspect(bytes, Caps { cap_bytes, cap_depth: 2, cap_items: 128 })?;

@@ -1,27 +1,45 @@
 //! Evidence of every kind, and the two steps of this crate: [`verify`], then [`Authentic::bind`].
 
+use std::sync::Arc;
+
+pub use crate::{claims::Claims, endorsements::Endorsements};
+
 use crate::{
     EvidenceDenial,
     anchors::TrustAnchors,
+    binding::Binding,
     challenge::{Challenge, Demands},
+    cmw,
     digest::Sha256Digest,
     kind::EvidenceKind,
     ledger::CheckLedger,
+    node_key::{AttestedNodeKey, XWingPublicKey},
+    sev_snp::{
+        SnpEvidence,
+        appraisal::{self as snp, AuthenticSnp},
+    },
+    tee::EnrolledPlatform,
     time::UnixSeconds,
     tpm::{
-        appraisal::{self, AuthenticTpm, TpmClaims, TpmEndorsement},
-        evidence::{TPM_EVIDENCE_CAP_BYTES, TpmEvidence},
+        TpmEndorsement, TpmOnSnpEvidence,
+        appraisal::{self as tpm, AuthenticTpm, TpmClaims},
+        evidence::TpmEvidence,
+        on_tee::TPM_ON_SNP_EVIDENCE_CAP_BYTES,
     },
 };
 
 /// Longest evidence of any kind: check before receiving.
-pub const EVIDENCE_CAP_BYTES: usize = TPM_EVIDENCE_CAP_BYTES;
+pub const EVIDENCE_CAP_BYTES: usize = TPM_ON_SNP_EVIDENCE_CAP_BYTES;
 
 /// Evidence, by the kind of machine it is from. Structure only, nothing believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// A TPM 2.0.
     Tpm(TpmEvidence),
+    /// An SNP guest.
+    SevSnp(SnpEvidence),
+    /// A vTPM in an SNP guest.
+    TpmOnSevSnp(TpmOnSnpEvidence),
 }
 
 impl Evidence {
@@ -30,7 +48,15 @@ impl Evidence {
     /// # Errors
     /// [`EvidenceDenial`] when it is not deterministic, not a kind we know, or above a cap.
     pub fn decode(bytes: Vec<u8>) -> Result<Self, EvidenceDenial> {
-        TpmEvidence::decode(bytes).map(Self::Tpm)
+        let unknown = EvidenceDenial::UnexpectedPart { part: "a collection of unknown kind" };
+        // what has no type that can be read at all is refused by the reader, for the first rule that it breaks
+        let named = cmw::kind(&bytes).or_else(|_| cmw::read(&bytes, EVIDENCE_CAP_BYTES).map(|read| read.kind))?;
+        match EvidenceKind::of_collection(named).ok_or_else(|| unknown.clone())? {
+            EvidenceKind::Tpm => TpmEvidence::decode(bytes).map(Self::Tpm),
+            EvidenceKind::SevSnp => SnpEvidence::decode(bytes).map(Self::SevSnp),
+            EvidenceKind::TpmOnSevSnp => TpmOnSnpEvidence::decode(bytes).map(Self::TpmOnSevSnp),
+            EvidenceKind::Tdx | EvidenceKind::TpmOnTdx => Err(unknown),
+        }
     }
 
     /// Its kind.
@@ -38,6 +64,8 @@ impl Evidence {
     pub const fn kind(&self) -> EvidenceKind {
         match self {
             Self::Tpm(_) => EvidenceKind::Tpm,
+            Self::SevSnp(_) => EvidenceKind::SevSnp,
+            Self::TpmOnSevSnp(_) => EvidenceKind::TpmOnSevSnp,
         }
     }
 
@@ -46,6 +74,8 @@ impl Evidence {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Tpm(evidence) => evidence.bytes(),
+            Self::SevSnp(evidence) => evidence.bytes(),
+            Self::TpmOnSevSnp(evidence) => evidence.bytes(),
         }
     }
 
@@ -54,15 +84,40 @@ impl Evidence {
     pub const fn digest(&self) -> Sha256Digest {
         match self {
             Self::Tpm(evidence) => evidence.digest(),
+            Self::SevSnp(evidence) => evidence.digest(),
+            Self::TpmOnSevSnp(evidence) => evidence.digest(),
         }
     }
-}
 
-/// What the verifier holds about the machine that evidence is from, by kind. Fetched before judging.
-#[derive(Clone, Debug)]
-pub enum Endorsements {
-    /// For [`Evidence::Tpm`].
-    Tpm(TpmEndorsement),
+    /// The TPM's part, of kinds that have one.
+    #[must_use]
+    pub const fn tpm(&self) -> Option<&TpmEvidence> {
+        match self {
+            Self::Tpm(evidence) => Some(evidence),
+            Self::TpmOnSevSnp(evidence) => Some(evidence.tpm()),
+            Self::SevSnp(_) => None,
+        }
+    }
+
+    /// The SNP report, 1184 bytes if it is one, of kinds that have one.
+    #[must_use]
+    pub fn snp_report(&self) -> Option<&[u8]> {
+        match self {
+            Self::SevSnp(evidence) => Some(evidence.parts().report),
+            Self::TpmOnSevSnp(evidence) => Some(evidence.parts().report),
+            Self::Tpm(_) => None,
+        }
+    }
+
+    /// The certificate table beside an SNP report, if one came.
+    #[must_use]
+    pub fn snp_certificates(&self) -> Option<&[u8]> {
+        match self {
+            Self::SevSnp(evidence) => evidence.parts().certificates,
+            Self::TpmOnSevSnp(evidence) => evidence.parts().certificates,
+            Self::Tpm(_) => None,
+        }
+    }
 }
 
 /// Evidence signed by hardware we trust. Made only by [`verify`].
@@ -70,8 +125,11 @@ pub enum Endorsements {
 pub struct Authentic<'a>(AuthenticKind<'a>);
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one of them, on the stack; a box would cost an allocation each time")]
 enum AuthenticKind<'a> {
     Tpm(AuthenticTpm<'a>),
+    SevSnp(AuthenticSnp<'a>),
+    TpmOnSevSnp(AuthenticTpm<'a>, AuthenticSnp<'a>),
 }
 
 /// Is it signed by hardware we trust, and consistent?
@@ -84,12 +142,33 @@ pub fn verify<'a>(
     anchors: &TrustAnchors,
     now: UnixSeconds,
 ) -> Result<Authentic<'a>, EvidenceDenial> {
-    match (evidence, endorsements) {
+    let authentic = match (evidence, endorsements) {
         (Evidence::Tpm(evidence), Endorsements::Tpm(endorsement)) => {
-            let authentic = appraisal::verify(evidence, endorsement, anchors, now)?;
-            Ok(Authentic(AuthenticKind::Tpm(authentic)))
+            AuthenticKind::Tpm(tpm::verify(evidence, endorsement, anchors, now)?)
         }
+        (Evidence::SevSnp(evidence), Endorsements::SevSnp(endorsement)) => {
+            AuthenticKind::SevSnp(snp::verify(evidence, endorsement, &anchors.snp_roots(), now)?)
+        }
+        (Evidence::TpmOnSevSnp(evidence), Endorsements::TpmOnSevSnp(on_tpm, on_snp)) => {
+            one_node(on_tpm, &on_snp.enrolled)?;
+            let on_tpm = tpm::verify(evidence.tpm(), on_tpm, anchors, now)?;
+            let (report, digest) = (evidence.parts().report, evidence.digest());
+            AuthenticKind::TpmOnSevSnp(on_tpm, snp::verify_report(report, digest, on_snp, &anchors.snp_roots(), now)?)
+        }
+        (Evidence::Tpm(_) | Evidence::SevSnp(_) | Evidence::TpmOnSevSnp(_), _) => {
+            return Err(EvidenceDenial::KindUnexpected { got: evidence.kind(), demanded: endorsements.kind() });
+        }
+    };
+    Ok(Authentic(authentic))
+}
+
+/// TPM and platform are of one enrolment: neither vouches for another node's other half.
+fn one_node(on_tpm: &TpmEndorsement, platform: &EnrolledPlatform) -> Result<(), EvidenceDenial> {
+    let tpm = &on_tpm.enrolled;
+    if tpm.node_id() == platform.node_id() && tpm.record_key() == platform.record_key() {
+        return Ok(());
     }
+    Err(EvidenceDenial::ActivationMismatch { what: "TPM and platform of one node" })
 }
 
 impl<'a> Authentic<'a> {
@@ -103,17 +182,29 @@ impl<'a> Authentic<'a> {
             return Err(EvidenceDenial::ChallengeExpired { expires_at, now });
         }
         let got = self.kind();
-        let (ledger, required, claims) = match (self.0, &challenge.demands) {
-            (AuthenticKind::Tpm(authentic), Demands::Tpm(demands)) => {
-                let (ledger, claims) = authentic.bind(challenge, demands)?;
-                (ledger, appraisal::required(demands), Claims::Tpm(claims))
+        let (ledger, required, claims, node_key) = match (self.0, &challenge.demands) {
+            (AuthenticKind::Tpm(on_tpm), Demands::Tpm(demands)) => {
+                let (ledger, claims) = on_tpm.bind(challenge, demands)?;
+                let node_key = tpm_key(&claims);
+                (ledger, tpm::required(demands), Claims::Tpm(claims), node_key)
             }
-            (
-                AuthenticKind::Tpm(_),
-                Demands::SevSnp | Demands::Tdx(_) | Demands::TpmOnSevSnp(_) | Demands::TpmOnTdx(_),
-            ) => return Err(EvidenceDenial::KindUnexpected { got, demanded: challenge.demands.kind() }),
+            (AuthenticKind::SevSnp(on_snp), Demands::SevSnp) => {
+                let (binding, node_key) = tee_binding(challenge, on_snp.claims().node_key())?;
+                let (ledger, claims) = on_snp.bind(&binding)?;
+                (ledger, snp::required(), Claims::SevSnp(claims), node_key)
+            }
+            (AuthenticKind::TpmOnSevSnp(on_tpm, on_snp), Demands::TpmOnSevSnp(demands)) => {
+                let (passed, on_tpm) = on_tpm.bind(challenge, demands)?;
+                let (ledger, on_snp) = on_snp.bind(&tpm_binding(challenge, &on_tpm)?)?;
+                let required = tpm::required(demands).union(snp::required());
+                let node_key = tpm_key(&on_tpm);
+                (passed.union(ledger), required, Claims::TpmOnSevSnp(on_tpm, on_snp), node_key)
+            }
+            (AuthenticKind::Tpm(_) | AuthenticKind::SevSnp(_) | AuthenticKind::TpmOnSevSnp(..), demands) => {
+                return Err(EvidenceDenial::KindUnexpected { got, demanded: demands.kind() });
+            }
         };
-        Ok(Bound { ledger, required, claims, challenge, judged_at: now })
+        Ok(Bound { ledger, required, claims, node_key, challenge, judged_at: now })
     }
 
     /// Its kind.
@@ -121,14 +212,29 @@ impl<'a> Authentic<'a> {
     pub const fn kind(&self) -> EvidenceKind {
         match &self.0 {
             AuthenticKind::Tpm(_) => EvidenceKind::Tpm,
+            AuthenticKind::SevSnp(_) => EvidenceKind::SevSnp,
+            AuthenticKind::TpmOnSevSnp(..) => EvidenceKind::TpmOnSevSnp,
         }
     }
 
-    /// What it says.
+    /// What its TPM says, of kinds that have one.
     #[must_use]
-    pub const fn tpm(&self) -> &TpmClaims<'a> {
+    pub const fn tpm(&self) -> Option<&TpmClaims<'a>> {
         match &self.0 {
-            AuthenticKind::Tpm(authentic) => authentic.claims(),
+            AuthenticKind::Tpm(on_tpm) | AuthenticKind::TpmOnSevSnp(on_tpm, _) => Some(on_tpm.claims()),
+            AuthenticKind::SevSnp(_) => None,
+        }
+    }
+
+    /// What it says, by kind.
+    #[must_use]
+    pub fn claims(&self) -> Claims<'a> {
+        match &self.0 {
+            AuthenticKind::Tpm(on_tpm) => Claims::Tpm(on_tpm.claims().clone()),
+            AuthenticKind::SevSnp(on_snp) => Claims::SevSnp(on_snp.claims().clone()),
+            AuthenticKind::TpmOnSevSnp(on_tpm, on_snp) => {
+                Claims::TpmOnSevSnp(on_tpm.claims().clone(), on_snp.claims().clone())
+            }
         }
     }
 
@@ -136,9 +242,31 @@ impl<'a> Authentic<'a> {
     #[must_use]
     pub const fn ledger(&self) -> CheckLedger {
         match &self.0 {
-            AuthenticKind::Tpm(authentic) => authentic.ledger,
+            AuthenticKind::Tpm(on_tpm) => on_tpm.ledger,
+            AuthenticKind::SevSnp(on_snp) => on_snp.ledger,
+            AuthenticKind::TpmOnSevSnp(on_tpm, on_snp) => on_tpm.ledger.union(on_snp.ledger),
         }
     }
+}
+
+/// Report data of a TEE without a TPM: its own node key, and no AK.
+fn tee_binding(
+    challenge: &Challenge,
+    node_key: Option<&XWingPublicKey>,
+) -> Result<([u8; 64], AttestedNodeKey), EvidenceDenial> {
+    let node_key = node_key.ok_or(EvidenceDenial::Missing { part: "node-key" })?;
+    let report_data = Binding::answering(challenge, node_key.cose_key(), None).report_data()?;
+    Ok((report_data, AttestedNodeKey::XWing(node_key.clone())))
+}
+
+fn tpm_key(on_tpm: &TpmClaims<'_>) -> AttestedNodeKey {
+    AttestedNodeKey::Tpm(Arc::clone(on_tpm.node_key()))
+}
+
+/// Report data of a TEE with a vTPM: the preimage that the TPM's quote is bound to as well, so that it names the AK.
+fn tpm_binding(challenge: &Challenge, on_tpm: &TpmClaims<'_>) -> Result<[u8; 64], EvidenceDenial> {
+    let ak_name = on_tpm.ak_name().to_bytes();
+    Ok(Binding::answering(challenge, on_tpm.node_key().cose_key(), Some(&ak_name)).report_data()?)
 }
 
 /// Authentic evidence that answers one challenge. Made only by [`Authentic::bind`].
@@ -147,18 +275,18 @@ pub struct Bound<'a> {
     ledger: CheckLedger,
     required: CheckLedger,
     claims: Claims<'a>,
+    node_key: AttestedNodeKey,
     challenge: &'a Challenge,
     judged_at: UnixSeconds,
 }
 
-/// What bound evidence says, by kind.
-#[derive(Clone, Debug)]
-pub enum Claims<'a> {
-    /// From [`Evidence::Tpm`].
-    Tpm(TpmClaims<'a>),
-}
-
 impl<'a> Bound<'a> {
+    /// The node key that the binding names: what execution keys are wrapped to.
+    #[must_use]
+    pub const fn node_key(&self) -> &AttestedNodeKey {
+        &self.node_key
+    }
+
     /// The checks passed so far. Later stages add theirs; acceptance needs all of [`Bound::required`] and no more.
     #[must_use]
     pub const fn ledger(&self) -> CheckLedger {
@@ -192,8 +320,6 @@ impl<'a> Bound<'a> {
     /// SHA-256 of the evidence as received.
     #[must_use]
     pub const fn evidence_digest(&self) -> Sha256Digest {
-        match &self.claims {
-            Claims::Tpm(claims) => claims.evidence_digest(),
-        }
+        self.claims.evidence_digest()
     }
 }

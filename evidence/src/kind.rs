@@ -50,6 +50,12 @@ impl EvidenceKind {
         }
     }
 
+    /// The kind whose collections have this type.
+    #[must_use]
+    pub fn of_collection(collection_type: &str) -> Option<Self> {
+        Self::all().find(|kind| kind.collection_type() == collection_type)
+    }
+
     /// Whether a TPM with an EK and an AK is part of it.
     #[must_use]
     pub const fn has_tpm(self) -> bool {

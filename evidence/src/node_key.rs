@@ -1,12 +1,13 @@
 //! The node key of a TEE without a TPM: an X-Wing HPKE recipient key, as the COSE_Key that stands in the binding.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ciborium::Value;
 
 use crate::{
     EvidenceDenial,
     cbor::{self, Caps},
+    tpm::CertifiedNodeKey,
 };
 
 /// Length of an X-Wing public key: ML-KEM-768 (1184 bytes), then X25519 (32 bytes)
@@ -84,6 +85,35 @@ impl XWingPublicKey {
 impl std::fmt::Debug for XWingPublicKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "XWingPublicKey({})", crate::digest::Sha256Digest::of(&self.cose_key))
+    }
+}
+
+/// A node key that appraisal accepts: proven to be out of anybody's reach but the node's.
+#[derive(Clone, Debug)]
+pub enum AttestedNodeKey {
+    /// In a TPM, certified by its AK.
+    Tpm(Arc<CertifiedNodeKey>),
+    /// In the memory of a TEE, named by its report.
+    XWing(XWingPublicKey),
+}
+
+impl AttestedNodeKey {
+    /// Its deterministic COSE_Key.
+    #[must_use]
+    pub fn cose_key(&self) -> &[u8] {
+        match self {
+            Self::Tpm(key) => key.cose_key(),
+            Self::XWing(key) => key.cose_key(),
+        }
+    }
+
+    /// The TPM's key, if it is one.
+    #[must_use]
+    pub const fn tpm(&self) -> Option<&Arc<CertifiedNodeKey>> {
+        match self {
+            Self::Tpm(key) => Some(key),
+            Self::XWing(_) => None,
+        }
     }
 }
 

@@ -129,7 +129,7 @@ fn the_wire_form_has_no_second_reading() {
 #[test]
 fn r_and_s_are_read_by_value_whatever_padding_a_tpm_gives_them() {
     let judge = Judge::new(AkKind::EcdsaP256);
-    let Endorsements::Tpm(endorsement) = &judge.endorsements;
+    let Endorsements::Tpm(endorsement) = &judge.endorsements else { panic!("not of a TPM") };
     let message = judge.machine.answer(&judge.challenge).quote;
     // until r has a leading zero byte, which one TPM writes and another does not
     let signature = std::iter::repeat_with(|| judge.machine.ak.sign(&message)).find(|s| s[6] == 0).unwrap();
@@ -162,14 +162,15 @@ fn a_known_node_key_spares_the_certification_only_for_the_same_bytes() {
     let judge = Judge::new(AkKind::EcdsaP256);
     let answer = judge.machine.answer(&judge.challenge);
     let evidence = answer.evidence();
-    let known =
-        Arc::clone(verify(&evidence, &judge.endorsements, &judge.anchors, judge.machine.now).unwrap().tpm().node_key());
-    let Endorsements::Tpm(mut endorsement) = judge.endorsements.clone();
+    let known = Arc::clone(
+        verify(&evidence, &judge.endorsements, &judge.anchors, judge.machine.now).unwrap().tpm().unwrap().node_key(),
+    );
+    let Endorsements::Tpm(mut endorsement) = judge.endorsements.clone() else { panic!("not of a TPM") };
     endorsement.node_key = Some(Arc::clone(&known));
     let warm = Judge { endorsements: Endorsements::Tpm(endorsement), ..judge };
     warm.judge(&answer).unwrap();
     let again = verify(&evidence, &warm.endorsements, &warm.anchors, warm.machine.now).unwrap();
-    assert!(Arc::ptr_eq(again.tpm().node_key(), &known));
+    assert!(Arc::ptr_eq(again.tpm().unwrap().node_key(), &known));
     let mut altered = answer;
     *altered.certification_signature.last_mut().unwrap() ^= 1;
     assert_eq!(warm.judge(&altered).unwrap_err().code(), "evidence.signature_invalid");

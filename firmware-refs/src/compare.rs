@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use evidence::{Bound, Claims, digest::Sha256Digest, ledger::CheckLedger};
+use evidence::{Bound, digest::Sha256Digest, ledger::CheckLedger};
 
 use crate::denial::{ReferenceDenial, ReferenceName};
-use crate::observed::ObservedTpm;
+use crate::observed::Observed;
 use crate::set::ReferenceValueSet;
 use crate::values::{InForce, ReferenceValues};
 
@@ -24,9 +24,7 @@ impl ReferenceValues {
     /// # Errors
     /// The first failure of the set that came nearest.
     pub fn compare<'b>(&'b self, bound: &'b Bound<'b>) -> Result<Matched<'b>, ReferenceDenial> {
-        let observed = match bound.claims() {
-            Claims::Tpm(claims) => ObservedTpm::of(claims),
-        };
+        let observed = Observed::of(bound.claims());
         let matched = self.compare_observed(&observed, bound.judged_at())?;
         let ledger = bound.ledger().union(matched.passed);
         Ok(Matched { bound, by: matched.by, reference_values: self.digest(), ledger })

@@ -1,18 +1,26 @@
 //! Why evidence did not match reference values: one variant a fact, both sides
 //! in it, and the set that judged.
 
+mod code;
+mod text;
+
 use std::fmt;
 use std::sync::Arc;
 
 use evidence::{
+    EvidenceKind,
     cose::KeyId,
     digest::{Digest, HashAlg, Sha256Digest},
     names::ItemName,
+    register::Register,
+    sev_snp::{Product, TcbVersion},
+    tee::CspId,
     time::UnixSeconds,
 };
 use strum::{EnumDiscriminants, EnumIter};
 
 use crate::document::MakerName;
+use crate::fields::{Hex, Mask, SevFirmware};
 use crate::text::{FirmwareVersion, KeyName, Moment, Text};
 
 /// Most accepted values that a denial carries. The rest are counted, not copied.
@@ -141,24 +149,24 @@ pub enum ReferenceDenial {
         reference: Arc<ReferenceName>,
     },
     /// An event was measured that the set does not know.
-    #[error("PCR {pcr}: {diverges} is unknown to {reference}")]
+    #[error("{register}: {diverges} is unknown to {reference}")]
     EventUnknown {
         /// The set.
         reference: Arc<ReferenceName>,
-        /// The PCR.
-        pcr: u8,
+        /// The register it was measured into.
+        register: Register,
         /// The event.
         diverges: Box<Divergence>,
-        /// Known digests of events of this PCR, at most [`ACCEPTED_CAP`].
+        /// Known digests of events of this register, at most [`ACCEPTED_CAP`].
         accepted: Vec<Digest>,
     },
     /// An event that the set requires was not measured.
-    #[error("PCR {pcr}: {missing} was not measured, {reference} requires it")]
+    #[error("{register}: {missing} was not measured, {reference} requires it")]
     EventMissing {
         /// The set.
         reference: Arc<ReferenceName>,
-        /// The PCR.
-        pcr: u8,
+        /// The register it is measured into.
+        register: Register,
         /// The event, in the set's words.
         missing: Box<Divergence>,
         /// Its known digests, at most [`ACCEPTED_CAP`].
@@ -242,182 +250,222 @@ pub enum ReferenceDenial {
         /// The advisory.
         advisory: Text,
     },
+    /// The set is for another kind of machine.
+    #[error("evidence is of kind {got}, {reference} is for {accepted}")]
+    KindUnknown {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// Kind of the evidence.
+        got: EvidenceKind,
+        /// Kind of the set.
+        accepted: EvidenceKind,
+    },
+    /// A register of a TEE's report has a value that the set does not know.
+    #[error("{register} is {got}, unknown to {reference}{}", first_divergence(.diverges))]
+    MeasurementUnknown {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// The register.
+        register: Register,
+        /// Its value.
+        got: Digest,
+        /// Known values, at most [`ACCEPTED_CAP`].
+        accepted: Vec<Digest>,
+        /// First event that the set does not know, where a log came.
+        diverges: Option<Box<Divergence>>,
+    },
+    /// FAMILY_ID or IMAGE_ID of an SNP report is not a known one.
+    #[error("{field} is {got}, unknown to {reference}")]
+    GuestIdUnknown {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// Which of them, as a claim's path.
+        field: &'static str,
+        /// Its value.
+        got: Hex<16>,
+        /// Known values, at most [`ACCEPTED_CAP`].
+        accepted: Vec<Hex<16>>,
+    },
+    /// The guest was launched with an ID block, and the set has none.
+    #[error("the guest has an ID block signed by {got}, {reference} is for guests without one")]
+    IdBlockRefused {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// ID_KEY_DIGEST.
+        got: Digest,
+    },
+    /// GUEST_SVN is below the floor.
+    #[error("GUEST_SVN {got} is below {floor} of {reference}")]
+    GuestSvnTooLow {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// In the report.
+        got: u32,
+        /// Lowest acceptable.
+        floor: u32,
+    },
+    /// A migration agent may move the guest.
+    #[error("the guest has migration agent {got}, which {reference} does not know")]
+    MigrationAgent {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// REPORT_ID_MA.
+        got: Hex<32>,
+    },
+    /// The report was asked for by another privilege level.
+    #[error("the report is of VMPL {got}, {reference} accepts others")]
+    Vmpl {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// In the report.
+        got: u32,
+        /// Accepted levels.
+        accepted: Vec<u32>,
+    },
+    /// The report is of a version that the set does not accept.
+    #[error("the report is of version {got}, {reference} accepts others")]
+    ReportVersion {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// Of the report.
+        got: u32,
+        /// Accepted versions.
+        accepted: Vec<u32>,
+    },
+    /// The product has no floors in the set.
+    #[error("product {got} is unknown to {reference}")]
+    ProductUnknown {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// The product.
+        got: Product,
+        /// Known products.
+        accepted: Vec<Product>,
+    },
+    /// A component of a TCB version is below its floor.
+    #[error("{tcb} TCB: {component} {got} is below {floor} of {reference}")]
+    TcbTooLow {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// Which TCB version.
+        tcb: TcbKind,
+        /// Which component.
+        component: &'static str,
+        /// Its security patch level.
+        got: u8,
+        /// Lowest acceptable.
+        floor: u8,
+    },
+    /// What is current can still be rolled back.
+    #[error("committed TCB ({committed}) is not the current one ({current}), as {reference} requires")]
+    TcbNotCommitted {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// COMMITTED_TCB.
+        committed: Box<TcbVersion>,
+        /// CURRENT_TCB.
+        current: Box<TcbVersion>,
+    },
+    /// The SEV firmware is too old.
+    #[error("{firmware} SEV firmware {got} is below {floor} of {reference}")]
+    SevFirmwareTooOld {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// Which firmware version.
+        firmware: FirmwareKind,
+        /// Its version.
+        got: SevFirmware,
+        /// Oldest acceptable.
+        floor: SevFirmware,
+    },
+    /// A mitigation that the set requires is not in force.
+    #[error("{tcb} mitigations are {got}, {reference} requires {required}")]
+    MitigationMissing {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// At launch, or currently.
+        tcb: TcbKind,
+        /// The vector; zero where the report has none.
+        got: Mask,
+        /// Bits that it must have.
+        required: Mask,
+    },
+    /// A bit of a policy or platform field is not as the set requires.
+    #[error("{field}.{bit} is {}, {reference} requires the opposite", u8::from(!*.required))]
+    BitRefused {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// The field, as a claim's path.
+        field: &'static str,
+        /// The bit's name.
+        bit: &'static str,
+        /// What it must be.
+        required: bool,
+    },
+    /// The chip is not listed.
+    #[error("chip {got} is not listed in {reference}")]
+    ChipNotListed {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// CHIP_ID.
+        got: Box<Hex<64>>,
+    },
+    /// A VLEK is of a provider that is not listed.
+    #[error("the VLEK is of {got}, which is not listed in {reference}")]
+    ProviderUnknown {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// CSP_ID.
+        got: CspId,
+        /// Listed ones, at most [`ACCEPTED_CAP`].
+        accepted: Vec<CspId>,
+    },
+}
+
+/// One of a report's TCB versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcbKind {
+    /// REPORTED_TCB.
+    Reported,
+    /// COMMITTED_TCB.
+    Committed,
+    /// CURRENT_TCB.
+    Current,
+    /// LAUNCH_TCB.
+    Launch,
+}
+
+impl fmt::Display for TcbKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reported => "reported",
+            Self::Committed => "committed",
+            Self::Current => "current",
+            Self::Launch => "launch",
+        })
+    }
+}
+
+/// One of a report's firmware versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirmwareKind {
+    /// CURRENT_MAJOR, CURRENT_MINOR and CURRENT_BUILD.
+    Current,
+    /// COMMITTED_MAJOR, COMMITTED_MINOR and COMMITTED_BUILD.
+    Committed,
+}
+
+impl fmt::Display for FirmwareKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Current => "current",
+            Self::Committed => "committed",
+        })
+    }
 }
 
 fn first_divergence(diverges: &Option<Box<Divergence>>) -> String {
     diverges.as_ref().map_or_else(String::new, |d| format!("; first unknown: {d}"))
-}
-
-impl ReferenceDenialKind {
-    /// Stable code, `reference.<fact>`.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::NoneActive => "reference.none_active",
-            Self::NotYetInForce => "reference.not_yet_in_force",
-            Self::Expired => "reference.expired",
-            Self::Bank => "reference.bank",
-            Self::PcrAbsent => "reference.pcr_absent",
-            Self::PcrResettable => "reference.pcr_resettable",
-            Self::PcrUnknown => "reference.pcr_unknown",
-            Self::EventLogAbsent => "reference.event_log_absent",
-            Self::EventUnknown => "reference.event_unknown",
-            Self::EventMissing => "reference.event_missing",
-            Self::ImaLogAbsent => "reference.ima_log_absent",
-            Self::FileUnknown => "reference.file_unknown",
-            Self::FileChanged => "reference.file_changed",
-            Self::EkNotListed => "reference.ek_not_listed",
-            Self::AkNotListed => "reference.ak_not_listed",
-            Self::ManufacturerUnknown => "reference.manufacturer_unknown",
-            Self::FirmwareTooOld => "reference.firmware_too_old",
-            Self::FirmwareDenied => "reference.firmware_denied",
-        }
-    }
-
-    /// Every kind of denial.
-    pub fn all() -> impl Iterator<Item = Self> {
-        use strum::IntoEnumIterator as _;
-        Self::iter()
-    }
-}
-
-impl ReferenceDenial {
-    /// Stable code.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        ReferenceDenialKind::from(self).code()
-    }
-
-    /// Path of the claim that did not match.
-    #[must_use]
-    pub fn claim(&self) -> String {
-        match self {
-            Self::NoneActive => "reference_values".to_owned(),
-            Self::NotYetInForce { .. } | Self::Expired { .. } => "reference_values.validity".to_owned(),
-            Self::Bank { .. } => "tpm.quote.bank".to_owned(),
-            Self::PcrAbsent { .. } => "tpm.quote.pcrs".to_owned(),
-            Self::PcrResettable { pcr } | Self::PcrUnknown { pcr, .. } => format!("tpm.pcr.{pcr}"),
-            Self::EventLogAbsent { .. } => "tpm.event_log".to_owned(),
-            Self::EventUnknown { pcr, diverges, .. } => match diverges.event {
-                Some(event) => format!("tpm.event_log.pcr{pcr}.event{event}"),
-                None => format!("tpm.event_log.pcr{pcr}"),
-            },
-            Self::EventMissing { pcr, .. } => format!("tpm.event_log.pcr{pcr}"),
-            Self::ImaLogAbsent { .. } => "tpm.ima_log".to_owned(),
-            Self::FileUnknown { path, .. } | Self::FileChanged { path, .. } => format!("tpm.ima_log.{path}"),
-            Self::EkNotListed { .. } => "tpm.ek".to_owned(),
-            Self::AkNotListed { .. } => "tpm.ak".to_owned(),
-            Self::ManufacturerUnknown { .. } => "tpm.manufacturer".to_owned(),
-            Self::FirmwareTooOld { .. } | Self::FirmwareDenied { .. } => "tpm.firmware".to_owned(),
-        }
-    }
-
-    /// What the evidence said.
-    #[must_use]
-    pub fn got(&self) -> String {
-        match self {
-            Self::NoneActive => "no active set".to_owned(),
-            Self::NotYetInForce { now, .. } | Self::Expired { now, .. } => now.to_string(),
-            Self::Bank { got, .. } => got.to_string(),
-            Self::PcrAbsent { pcr, .. } => format!("PCR {pcr} not quoted"),
-            Self::PcrResettable { pcr } => format!("PCR {pcr}"),
-            Self::PcrUnknown { got, diverges: None, .. } => got.to_string(),
-            Self::PcrUnknown { got, diverges: Some(diverges), .. } => format!("{got}; first unknown: {diverges}"),
-            Self::EventLogAbsent { .. } | Self::ImaLogAbsent { .. } => "absent".to_owned(),
-            Self::EventUnknown { diverges, .. } => {
-                let digest = diverges.digest.map_or_else(String::new, |d| format!(" {d}"));
-                format!("{diverges}{digest}")
-            }
-            Self::EventMissing { missing, .. } => format!("{missing} not measured"),
-            Self::FileUnknown { got, .. } | Self::FileChanged { got, .. } => got.to_string(),
-            Self::EkNotListed { got, .. } => got.to_string(),
-            Self::AkNotListed { got, .. } => got.to_string(),
-            Self::ManufacturerUnknown { got, .. } => got.to_string(),
-            Self::FirmwareTooOld { got, .. } | Self::FirmwareDenied { got, .. } => got.to_string(),
-        }
-    }
-
-    /// What the set would have accepted.
-    #[must_use]
-    pub fn accepted(&self) -> Vec<String> {
-        fn texts<T: ToString>(of: &[T]) -> Vec<String> {
-            of.iter().map(ToString::to_string).collect()
-        }
-        match self {
-            Self::NoneActive
-            | Self::PcrResettable { .. }
-            | Self::FileUnknown { .. }
-            | Self::EkNotListed { .. }
-            | Self::AkNotListed { .. } => Vec::new(),
-            Self::NotYetInForce { not_before, .. } => vec![format!("from {not_before}")],
-            Self::Expired { ended, .. } => vec![format!("before {ended}")],
-            Self::Bank { accepted, .. } => vec![accepted.to_string()],
-            Self::PcrAbsent { pcr, .. } => vec![format!("PCR {pcr} quoted")],
-            Self::EventLogAbsent { .. } | Self::ImaLogAbsent { .. } => vec!["present".to_owned()],
-            Self::PcrUnknown { accepted, .. }
-            | Self::EventUnknown { accepted, .. }
-            | Self::EventMissing { accepted, .. }
-            | Self::FileChanged { accepted, .. } => texts(accepted),
-            Self::ManufacturerUnknown { accepted, .. } => texts(accepted),
-            Self::FirmwareTooOld { floor, .. } => vec![format!("{floor} or later")],
-            Self::FirmwareDenied { advisory, .. } => vec![format!("firmware not affected by {advisory}")],
-        }
-    }
-
-    /// The set that judged, where one did.
-    #[must_use]
-    pub fn reference(&self) -> Option<&ReferenceName> {
-        match self {
-            Self::NoneActive | Self::PcrResettable { .. } => None,
-            Self::NotYetInForce { reference, .. }
-            | Self::Expired { reference, .. }
-            | Self::Bank { reference, .. }
-            | Self::PcrAbsent { reference, .. }
-            | Self::PcrUnknown { reference, .. }
-            | Self::EventLogAbsent { reference }
-            | Self::EventUnknown { reference, .. }
-            | Self::EventMissing { reference, .. }
-            | Self::ImaLogAbsent { reference }
-            | Self::FileUnknown { reference, .. }
-            | Self::FileChanged { reference, .. }
-            | Self::EkNotListed { reference, .. }
-            | Self::AkNotListed { reference, .. }
-            | Self::ManufacturerUnknown { reference, .. }
-            | Self::FirmwareTooOld { reference, .. }
-            | Self::FirmwareDenied { reference, .. } => Some(reference),
-        }
-    }
-
-    /// What an operator can do about it, if the machine is as it should be.
-    #[must_use]
-    pub const fn hint(&self) -> &'static str {
-        match self {
-            Self::NoneActive => "activate a signed reference value set",
-            Self::NotYetInForce { .. } => "wait, or activate a set that is in force",
-            Self::Expired { .. } => "activate a newer version of the set",
-            Self::Bank { .. } => "quote the bank that the reference values are of",
-            Self::PcrAbsent { .. } => "the challenge and the set disagree: restart the verifier on one snapshot",
-            Self::PcrResettable { .. } => "remove the PCR from the selection",
-            Self::PcrUnknown { diverges: Some(_), .. } | Self::EventUnknown { .. } => {
-                "if the named component was changed on purpose, capture the node and stage a new version of the set"
-            }
-            Self::PcrUnknown { diverges: None, .. } => {
-                "if the machine was changed on purpose, capture the node and stage a new version of the set"
-            }
-            Self::EventLogAbsent { .. } => "let the node read its event log (binary_bios_measurements)",
-            Self::EventMissing { .. } => {
-                "the machine started without the named component: restore it, or mark it optional in a new version"
-            }
-            Self::ImaLogAbsent { .. } => "let the node read its IMA log (binary_runtime_measurements)",
-            Self::FileUnknown { .. } => "add the file to the set, or exclude its directory",
-            Self::FileChanged { .. } => "if the file was updated on purpose, stage a new version of the set",
-            Self::EkNotListed { .. } | Self::AkNotListed { .. } => {
-                "list the TPM in the set, if it is the one you expect"
-            }
-            Self::ManufacturerUnknown { .. } => "add a firmware floor for this manufacturer, if you trust its TPMs",
-            Self::FirmwareTooOld { .. } | Self::FirmwareDenied { .. } => "update the TPM's firmware",
-        }
-    }
 }
 
 /// The first few of `all`, in order, for a denial.

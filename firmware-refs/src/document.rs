@@ -2,6 +2,8 @@
 //! what is signed as deterministic CBOR. Reading it checks each value alone;
 //! [`crate::set`] checks that together they mean something.
 
+pub mod snp;
+
 use std::fmt;
 
 use evidence::{
@@ -10,6 +12,7 @@ use evidence::{
 };
 use serde::{Deserialize, Serialize};
 
+use self::snp::SnpDocument;
 use crate::text::{FirmwareVersion, KeyName, Manufacturer, Moment, Text};
 
 /// Largest authored or signed set, before anything in it is read.
@@ -38,6 +41,9 @@ pub struct SetDocument {
     /// Values for TPM evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tpm: Option<TpmDocument>,
+    /// Values for SEV-SNP reports. Beside `tpm`, the set is for a vTPM in an SNP guest, and for nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snp: Option<SnpDocument>,
 }
 
 /// Reference values for TPM evidence.

@@ -16,6 +16,7 @@ pub mod capture;
 pub mod compare;
 pub mod denial;
 pub mod document;
+pub mod fields;
 mod judge;
 pub mod lifecycle;
 pub mod observed;

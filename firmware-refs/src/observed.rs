@@ -1,15 +1,70 @@
 //! What was observed about a machine: the view of its evidence that reference
 //! values are compared with, and captured from.
 
+mod tee;
+
 use evidence::{
+    Claims, EvidenceKind,
     digest::{Digest, HashAlg, Sha256Digest},
     event_log::EventLog,
     ima::ImaEntry,
     tpm::{PcrSet, appraisal::TpmClaims, ek::EkEndorser},
 };
 
+pub use self::tee::ObservedSnp;
 use crate::document::MakerName;
 use crate::text::{FirmwareVersion, KeyName, Manufacturer};
+
+/// A machine's evidence, by its kind.
+#[derive(Clone, Debug)]
+pub enum Observed<'a> {
+    /// Of a TPM.
+    Tpm(ObservedTpm<'a>),
+    /// Of an SNP guest.
+    SevSnp(ObservedSnp),
+    /// Of a vTPM in an SNP guest.
+    TpmOnSevSnp(ObservedTpm<'a>, ObservedSnp),
+}
+
+impl<'a> Observed<'a> {
+    /// The view of claims that were proven.
+    #[must_use]
+    pub fn of(claims: &'a Claims<'a>) -> Self {
+        match claims {
+            Claims::Tpm(tpm) => Self::Tpm(ObservedTpm::of(tpm)),
+            Claims::SevSnp(snp) => Self::SevSnp(ObservedSnp::of(snp)),
+            Claims::TpmOnSevSnp(tpm, snp) => Self::TpmOnSevSnp(ObservedTpm::of(tpm), ObservedSnp::of(snp)),
+        }
+    }
+
+    /// The kind of evidence.
+    #[must_use]
+    pub const fn kind(&self) -> EvidenceKind {
+        match self {
+            Self::Tpm(_) => EvidenceKind::Tpm,
+            Self::SevSnp(_) => EvidenceKind::SevSnp,
+            Self::TpmOnSevSnp(..) => EvidenceKind::TpmOnSevSnp,
+        }
+    }
+
+    /// What was observed of a TPM, if the kind has one.
+    #[must_use]
+    pub const fn tpm(&self) -> Option<&ObservedTpm<'a>> {
+        match self {
+            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) => Some(tpm),
+            Self::SevSnp(_) => None,
+        }
+    }
+
+    /// What was observed of an SNP guest, if the kind is one.
+    #[must_use]
+    pub const fn snp(&self) -> Option<&ObservedSnp> {
+        match self {
+            Self::SevSnp(snp) | Self::TpmOnSevSnp(_, snp) => Some(snp),
+            Self::Tpm(_) => None,
+        }
+    }
+}
 
 /// A TPM's evidence, as far as reference values speak about it.
 ///

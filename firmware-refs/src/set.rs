@@ -1,20 +1,23 @@
 //! A reference value set that means something: read, checked as a whole, and
 //! indexed for comparison. A set that could match by omission is refused here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+pub mod snp;
+pub mod tpm;
+
+use std::collections::{BTreeSet, HashMap};
 
 use evidence::{
+    EvidenceKind,
     cbor::{self, Caps, CborError},
     digest::{Digest, HashAlg, Sha256Digest},
     names::{DomainName, ItemName},
     time::UnixSeconds,
 };
 
-use crate::document::{
-    Accepted, EventReference, FirmwareDeny, ImaReferences, MakerName, Platforms, SET_CAP_BYTES, SetDocument,
-    TpmDocument,
-};
-use crate::text::FirmwareVersion;
+use self::snp::SnpReferences;
+pub use self::tpm::{ImaFiles, TpmReferences};
+use crate::document::{Accepted, SET_CAP_BYTES, SetDocument};
+use crate::text::Text;
 
 /// PCRs that may be references. 16 and 23 are resettable at will, 17 to 22 by
 /// locality (TCG PC Client PTP §3.2.4): none of them is evidence without a DRTM
@@ -65,38 +68,48 @@ fn lines(problems: &[Problem]) -> String {
 pub struct ReferenceValueSet {
     document: SetDocument,
     digest: Sha256Digest,
-    tpm: TpmReferences,
+    references: References,
 }
 
-/// Reference values for TPM evidence, indexed.
+/// Reference values by the kind of machine that the set is for. A set is for one kind: what a vTPM and its TEE say
+/// together, neither says alone.
 #[derive(Clone, Debug)]
-pub struct TpmReferences {
-    pub(crate) bank: HashAlg,
-    pub(crate) pcrs: Vec<u8>,
-    pub(crate) require_event_log: bool,
-    pub(crate) require_ima_log: bool,
-    pub(crate) platforms: Platforms,
-    pub(crate) floors: BTreeMap<MakerName, FirmwareVersion>,
-    pub(crate) deny: Vec<FirmwareDeny>,
-    pub(crate) values: BTreeMap<u8, HashSet<Digest>>,
-    pub(crate) events: BTreeMap<u8, PcrEvents>,
-    pub(crate) ima: Option<ImaFiles>,
+enum References {
+    Tpm(TpmReferences),
+    SevSnp(Box<SnpReferences>),
+    TpmOnSevSnp(TpmReferences, Box<SnpReferences>),
 }
 
-/// The events that one PCR's log must and may hold.
-#[derive(Clone, Debug)]
-pub struct PcrEvents {
-    pub(crate) references: Vec<EventReference>,
-    /// Position in `references` of every accepted digest.
+/// The events that one register's log must and may hold.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RegisterEvents {
+    pub(crate) events: Vec<KnownEvent>,
+    /// Position in `events` of every accepted digest.
     pub(crate) by_digest: HashMap<Digest, usize>,
 }
 
-/// The files that IMA may measure.
+/// One event that a register's log must or may hold.
 #[derive(Clone, Debug)]
-pub struct ImaFiles {
-    pub(crate) excluded_files: HashSet<String>,
-    pub(crate) excluded_directories: Vec<String>,
-    pub(crate) accepted: HashMap<String, HashSet<Digest>>,
+pub(crate) struct KnownEvent {
+    pub(crate) kind: Text,
+    pub(crate) description: Text,
+    pub(crate) accept: Vec<Digest>,
+    pub(crate) optional: bool,
+}
+
+impl KnownEvent {
+    fn new(kind: &Text, description: &Text, accept: &[Accepted], optional: bool) -> Self {
+        let accept = accept.iter().map(|accepted| accepted.digest).collect();
+        Self { kind: kind.clone(), description: description.clone(), accept, optional }
+    }
+}
+
+impl RegisterEvents {
+    fn add(&mut self, event: KnownEvent) {
+        let position = self.events.len();
+        self.by_digest.extend(event.accept.iter().map(|digest| (*digest, position)));
+        self.events.push(event);
+    }
 }
 
 impl ReferenceValueSet {
@@ -128,17 +141,13 @@ impl ReferenceValueSet {
     pub fn from_document(document: SetDocument) -> Result<Self, SetError> {
         let mut problems = Problems::default();
         problems.header(&document);
-        let Some(tpm) = &document.tpm else {
-            problems.add("tpm", "the set has values for no kind of evidence: it would match nothing");
+        problems.sections(&document);
+        let references = References::index(&document);
+        let (Some(references), true) = (references, problems.0.is_empty()) else {
             return Err(SetError::Unusable(problems.0));
         };
-        problems.tpm(tpm);
-        if !problems.0.is_empty() {
-            return Err(SetError::Unusable(problems.0));
-        }
-        let tpm = TpmReferences::index(tpm);
         let digest = Sha256Digest::of(&cbor::to_vec(&document)?);
-        Ok(Self { document, digest, tpm })
+        Ok(Self { document, digest, references })
     }
 
     /// The signed form: deterministic CBOR.
@@ -199,64 +208,46 @@ impl ReferenceValueSet {
         self.document.not_after.at()
     }
 
-    /// Its values for TPM evidence.
+    /// The kind of machine that it is for.
     #[must_use]
-    pub fn tpm(&self) -> &TpmReferences {
-        &self.tpm
+    pub const fn kind(&self) -> EvidenceKind {
+        match &self.references {
+            References::Tpm(_) => EvidenceKind::Tpm,
+            References::SevSnp(_) => EvidenceKind::SevSnp,
+            References::TpmOnSevSnp(..) => EvidenceKind::TpmOnSevSnp,
+        }
+    }
+
+    /// Its values for a TPM, if its kind has one.
+    #[must_use]
+    pub const fn tpm(&self) -> Option<&TpmReferences> {
+        match &self.references {
+            References::Tpm(tpm) | References::TpmOnSevSnp(tpm, _) => Some(tpm),
+            References::SevSnp(_) => None,
+        }
+    }
+
+    /// Its values for an SNP guest, if its kind is one.
+    #[must_use]
+    pub const fn snp(&self) -> Option<&SnpReferences> {
+        match &self.references {
+            References::SevSnp(snp) | References::TpmOnSevSnp(_, snp) => Some(snp),
+            References::Tpm(_) => None,
+        }
     }
 }
 
-impl TpmReferences {
-    fn index(tpm: &TpmDocument) -> Self {
-        let mut events: BTreeMap<u8, PcrEvents> = BTreeMap::new();
-        for reference in &tpm.event {
-            let of = events
-                .entry(reference.pcr)
-                .or_insert_with(|| PcrEvents { references: Vec::new(), by_digest: HashMap::new() });
-            let position = of.references.len();
-            of.by_digest.extend(reference.accept.iter().map(|a| (a.digest, position)));
-            of.references.push(reference.clone());
+impl References {
+    /// By the sections that stand together; `None` where they name no kind of machine.
+    fn index(document: &SetDocument) -> Option<Self> {
+        match (&document.tpm, &document.snp) {
+            (Some(tpm), None) => Some(Self::Tpm(TpmReferences::index(tpm))),
+            (None, Some(snp)) => Some(Self::SevSnp(Box::new(SnpReferences::index(snp)))),
+            (Some(tpm), Some(snp)) => {
+                Some(Self::TpmOnSevSnp(TpmReferences::index(tpm), Box::new(SnpReferences::index(snp))))
+            }
+            (None, None) => None,
         }
-        let digests = |accept: &[Accepted]| accept.iter().map(|a| a.digest).collect::<HashSet<_>>();
-        Self {
-            bank: tpm.bank,
-            pcrs: tpm.pcrs.clone(),
-            require_event_log: tpm.require_event_log,
-            require_ima_log: tpm.require_ima_log,
-            platforms: tpm.platforms.clone(),
-            floors: tpm.firmware.iter().map(|f| (f.manufacturer, f.floor)).collect(),
-            deny: tpm.deny.clone(),
-            values: tpm.pcr.iter().map(|p| (p.index, digests(&p.accept))).collect(),
-            events,
-            ima: tpm.ima.as_ref().map(ImaFiles::index),
-        }
-    }
-
-    /// PCRs that are quoted, ascending.
-    #[must_use]
-    pub fn pcrs(&self) -> &[u8] {
-        &self.pcrs
-    }
-
-    /// Bank that is quoted.
-    #[must_use]
-    pub fn bank(&self) -> HashAlg {
-        self.bank
-    }
-}
-
-impl ImaFiles {
-    fn index(ima: &ImaReferences) -> Self {
-        let (directories, files): (Vec<_>, Vec<_>) = ima.exclude.iter().cloned().partition(|path| path.ends_with('/'));
-        let mut accepted: HashMap<String, HashSet<Digest>> = HashMap::new();
-        for file in &ima.file {
-            accepted.entry(file.path.clone()).or_default().extend(file.accept.iter().map(|a| a.digest));
-        }
-        Self { excluded_files: files.into_iter().collect(), excluded_directories: directories, accepted }
-    }
-
-    pub(crate) fn excludes(&self, path: &str) -> bool {
-        self.excluded_files.contains(path) || self.excluded_directories.iter().any(|d| path.starts_with(d.as_str()))
     }
 }
 
@@ -282,44 +273,15 @@ impl Problems {
         self.unless(!set.reason.as_str().is_empty(), "reason", "say why this version exists");
     }
 
-    fn tpm(&mut self, tpm: &TpmDocument) {
-        let strong = matches!(tpm.bank, HashAlg::Sha256 | HashAlg::Sha384);
-        self.unless(strong, "tpm.bank", "only sha256 and sha384 banks are quoted");
-        self.unless(!tpm.pcrs.is_empty(), "tpm.pcrs", "no PCR is required");
-        self.unless(tpm.pcrs.is_sorted_by(|a, b| a < b), "tpm.pcrs", "PCRs are listed once each, ascending");
-        for pcr in tpm.pcrs.iter().filter(|pcr| !EVIDENCE_PCRS.contains(pcr)) {
-            self.add("tpm.pcrs", format!("PCR {pcr} can be reset and is not evidence"));
+    fn sections(&mut self, set: &SetDocument) {
+        if let Some(tpm) = &set.tpm {
+            self.tpm(tpm);
         }
-        self.platforms(&tpm.platforms);
-        self.firmware(tpm);
-        self.values(tpm);
-        self.events(tpm);
-        self.ima(tpm);
-        for pcr in &tpm.pcrs {
-            let by_value = tpm.pcr.iter().any(|p| p.index == *pcr);
-            let by_log = tpm.event.iter().any(|e| e.pcr == *pcr) || (*pcr == IMA_PCR && tpm.ima.is_some());
-            self.unless(by_value || by_log, format!("tpm.pcrs[{pcr}]"), "nothing says which values are known");
+        if let Some(snp) = &set.snp {
+            self.snp(snp);
         }
-    }
-
-    fn platforms(&mut self, platforms: &Platforms) {
-        match platforms {
-            Platforms::Enrolled => {}
-            Platforms::Listed { ek, ak } => {
-                self.unless(!ek.is_empty(), "tpm.platforms.ek", "an empty list accepts nothing");
-                let ak_fine = ak.as_ref().is_none_or(|ak| !ak.is_empty());
-                self.unless(ak_fine, "tpm.platforms.ak", "an empty list accepts nothing");
-            }
-        }
-    }
-
-    fn firmware(&mut self, tpm: &TpmDocument) {
-        self.unless(!tpm.firmware.is_empty(), "tpm.firmware", "no TPM manufacturer is accepted");
-        let makers: BTreeSet<_> = tpm.firmware.iter().map(|f| f.manufacturer).collect();
-        self.unless(makers.len() == tpm.firmware.len(), "tpm.firmware", "one floor for each manufacturer");
-        for deny in &tpm.deny {
-            self.unless(deny.from <= deny.to, format!("tpm.deny {}", deny.advisory), "the range of versions is empty");
-        }
+        let any = set.tpm.is_some() || set.snp.is_some();
+        self.unless(any, "tpm", "the set has values for no kind of evidence: it would match nothing");
     }
 
     fn accept(&mut self, at: &str, accept: &[Accepted], bank: Option<HashAlg>) {
@@ -331,50 +293,16 @@ impl Problems {
         }
     }
 
-    fn values(&mut self, tpm: &TpmDocument) {
-        let mut seen = BTreeSet::new();
-        for pcr in &tpm.pcr {
-            let at = format!("tpm.pcr[{}]", pcr.index);
-            self.unless(tpm.pcrs.contains(&pcr.index), at.as_str(), "the PCR is not among tpm.pcrs");
-            self.unless(seen.insert(pcr.index), at.as_str(), "the PCR stands twice");
-            self.accept(&at, &pcr.accept, Some(tpm.bank));
+    /// Digests of 32 or 48 bytes that some register must have.
+    fn register(&mut self, at: &str, accept: &[Accepted], alg: HashAlg) {
+        self.unless(!accept.is_empty(), at, "an empty list accepts nothing");
+        for value in accept {
+            self.unless(value.digest.alg() == alg, at, "a value of another length never matches");
+            self.unless(!value.source.as_str().is_empty(), at, "say where the value comes from");
         }
     }
+}
 
-    fn events(&mut self, tpm: &TpmDocument) {
-        let mut seen = HashSet::new();
-        for event in &tpm.event {
-            let at = format!("tpm.event[PCR {} {}]", event.pcr, event.description);
-            self.unless(tpm.require_event_log, at.as_str(), "events need require_event_log = true");
-            self.unless(tpm.pcrs.contains(&event.pcr), at.as_str(), "the PCR is not among tpm.pcrs");
-            self.accept(&at, &event.accept, Some(tpm.bank));
-            for value in &event.accept {
-                let first = seen.insert((event.pcr, value.digest));
-                self.unless(first, at.as_str(), "a digest stands in two events of one PCR");
-            }
-        }
-        for pcr in tpm.event.iter().map(|e| e.pcr).collect::<BTreeSet<_>>() {
-            let required = tpm.event.iter().any(|e| e.pcr == pcr && !e.optional);
-            self.unless(required, format!("tpm.event[PCR {pcr}]"), "every event is optional: an empty log would match");
-        }
-    }
-
-    fn ima(&mut self, tpm: &TpmDocument) {
-        let Some(ima) = &tpm.ima else {
-            self.unless(!tpm.require_ima_log, "tpm.ima", "require_ima_log = true needs files to compare with");
-            return;
-        };
-        self.unless(tpm.require_ima_log, "tpm.ima", "files need require_ima_log = true");
-        self.unless(tpm.pcrs.contains(&IMA_PCR), "tpm.ima", "IMA measures into PCR 10, which is not among tpm.pcrs");
-        self.unless(!ima.file.is_empty(), "tpm.ima.file", "an empty list accepts nothing");
-        for path in &ima.exclude {
-            let fine = path.starts_with('/') && path != "/";
-            self.unless(fine, format!("tpm.ima.exclude {path:?}"), "an absolute path, or a directory ending in '/'");
-        }
-        for file in &ima.file {
-            let at = format!("tpm.ima.file[{:?}]", file.path);
-            self.unless(file.path.starts_with('/'), at.as_str(), "an absolute path");
-            self.accept(&at, &file.accept, None);
-        }
-    }
+fn digests(accept: &[Accepted]) -> BTreeSet<Digest> {
+    accept.iter().map(|accepted| accepted.digest).collect()
 }

@@ -1,10 +1,12 @@
 //! The reference values in force: an immutable snapshot of active sets and of
 //! superseded ones within their grace windows.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use evidence::{
+    EvidenceKind,
     digest::{HashAlg, Sha256Digest},
     ledger::CheckLedger,
     names::ItemName,
@@ -13,7 +15,7 @@ use evidence::{
 
 use crate::denial::{ReferenceDenial, ReferenceName, moment};
 use crate::judge;
-use crate::observed::ObservedTpm;
+use crate::observed::Observed;
 use crate::signed::SignedSet;
 
 /// Most sets in force at once: each may be compared with each machine.
@@ -116,9 +118,32 @@ pub enum ValuesError {
     },
 }
 
-/// What evidence must come with, so that every set in force can judge it. The verifier puts it in the challenge.
+/// What evidence of one kind must come with, so that every set in force for that kind can judge it. The verifier puts
+/// it in the challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Requirements {
+pub enum Requirements {
+    /// Of a TPM.
+    Tpm(TpmRequirements),
+    /// Of an SNP guest: its report says everything.
+    SevSnp,
+    /// Of a vTPM in an SNP guest.
+    TpmOnSevSnp(TpmRequirements),
+}
+
+impl Requirements {
+    /// What a TPM must come with, of kinds that have one.
+    #[must_use]
+    pub const fn tpm(&self) -> Option<&TpmRequirements> {
+        match self {
+            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm) => Some(tpm),
+            Self::SevSnp => None,
+        }
+    }
+}
+
+/// What a TPM must come with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TpmRequirements {
     /// Bank to quote.
     pub bank: HashAlg,
     /// PCRs to quote, ascending.
@@ -133,7 +158,7 @@ pub struct Requirements {
 #[derive(Clone, Debug)]
 pub struct ReferenceValues {
     sets: Vec<InForce>,
-    requirements: Option<Requirements>,
+    requirements: BTreeMap<EvidenceKind, Requirements>,
     digest: Sha256Digest,
 }
 
@@ -142,7 +167,7 @@ pub struct ReferenceValues {
 pub struct Match<'r> {
     /// The set.
     pub by: &'r InForce,
-    /// T9, T11, M1, and E9 where the event log was judged.
+    /// Those that reference values decide.
     pub passed: CheckLedger,
 }
 
@@ -171,10 +196,10 @@ impl ReferenceValues {
         Ok(Self { sets, requirements, digest })
     }
 
-    /// What evidence must come with; `None` when no set is in force.
+    /// What evidence of `kind` must come with; `None` when no set in force is for that kind.
     #[must_use]
-    pub fn requirements(&self) -> Option<&Requirements> {
-        self.requirements.as_ref()
+    pub fn requirements(&self, kind: EvidenceKind) -> Option<&Requirements> {
+        self.requirements.get(&kind)
     }
 
     /// The sets, in the order in which they are tried.
@@ -194,13 +219,13 @@ impl ReferenceValues {
     ///
     /// # Errors
     /// The first failure of the set that came nearest.
-    pub fn compare_observed(&self, observed: &ObservedTpm<'_>, now: UnixSeconds) -> Result<Match<'_>, ReferenceDenial> {
+    pub fn compare_observed(&self, observed: &Observed<'_>, now: UnixSeconds) -> Result<Match<'_>, ReferenceDenial> {
         for by in &self.sets {
             if by.out_of_force(now).is_some() {
                 continue;
             }
             let mut denied = false;
-            let passed = judge::judge(by.set.set().tpm(), &by.name, observed, &mut |_| {
+            let passed = judge::judge(by.set.set(), &by.name, observed, &mut |_| {
                 denied = true;
                 ControlFlow::Break(())
             });
@@ -213,33 +238,51 @@ impl ReferenceValues {
 
     /// Every failure of the set that came nearest (fewest failures, newest first); empty when one matches.
     #[must_use]
-    pub fn all_failures(&self, observed: &ObservedTpm<'_>, now: UnixSeconds) -> Vec<ReferenceDenial> {
+    pub fn all_failures(&self, observed: &Observed<'_>, now: UnixSeconds) -> Vec<ReferenceDenial> {
         let nearest = self.sets.iter().map(|by| failures_of(by, observed, now)).min_by_key(|(out, f)| (*out, f.len()));
         nearest.map_or_else(|| vec![ReferenceDenial::NoneActive], |(_, failures)| failures)
     }
 }
 
-/// Failures against one set; first whether it is out of force, which is further away than any mismatch.
-fn failures_of(by: &InForce, observed: &ObservedTpm<'_>, now: UnixSeconds) -> (bool, Vec<ReferenceDenial>) {
+/// Failures against one set; first how far away it is beyond any mismatch: for another kind of machine, or out of
+/// force.
+fn failures_of(by: &InForce, observed: &Observed<'_>, now: UnixSeconds) -> ((bool, bool), Vec<ReferenceDenial>) {
     let mut failures: Vec<ReferenceDenial> = by.out_of_force(now).into_iter().collect();
-    let out = !failures.is_empty();
-    judge::judge(by.set.set().tpm(), &by.name, observed, &mut |denial| {
+    let distance = (by.set.set().kind() != observed.kind(), !failures.is_empty());
+    judge::judge(by.set.set(), &by.name, observed, &mut |denial| {
         failures.push(denial);
         ControlFlow::Continue(())
     });
-    (out, failures)
+    (distance, failures)
 }
 
-fn requirements(sets: &[InForce]) -> Result<Option<Requirements>, ValuesError> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut all: Option<(Requirements, &ItemName)> = None;
+fn requirements(sets: &[InForce]) -> Result<BTreeMap<EvidenceKind, Requirements>, ValuesError> {
+    let mut seen = BTreeSet::new();
+    if let Some(by) = sets.iter().find(|by| !seen.insert((&by.name.id, by.name.version))) {
+        return Err(ValuesError::Twice { id: by.name.id.clone(), version: by.name.version });
+    }
+    let mut all = BTreeMap::new();
+    for kind in EvidenceKind::all() {
+        let sets: Vec<&InForce> = sets.iter().filter(|by| by.set.set().kind() == kind).collect();
+        let required = match (kind, tpm_requirements(&sets)?) {
+            _ if sets.is_empty() => None,
+            (EvidenceKind::Tpm, tpm) => tpm.map(Requirements::Tpm),
+            (EvidenceKind::SevSnp, _) => Some(Requirements::SevSnp),
+            (EvidenceKind::TpmOnSevSnp, tpm) => tpm.map(Requirements::TpmOnSevSnp),
+            (EvidenceKind::Tdx | EvidenceKind::TpmOnTdx, _) => None,
+        };
+        all.extend(required.map(|required| (kind, required)));
+    }
+    Ok(all)
+}
+
+/// What every set of one kind wants of a TPM; `None` where none wants anything of one.
+fn tpm_requirements(sets: &[&InForce]) -> Result<Option<TpmRequirements>, ValuesError> {
+    let mut all: Option<(TpmRequirements, &ItemName)> = None;
     for by in sets {
-        if !seen.insert((&by.name.id, by.name.version)) {
-            return Err(ValuesError::Twice { id: by.name.id.clone(), version: by.name.version });
-        }
-        let tpm = by.set.set().tpm();
+        let Some(tpm) = by.set.set().tpm() else { continue };
         let (all, first) = all.get_or_insert_with(|| {
-            let none = Requirements { bank: tpm.bank, pcrs: Vec::new(), event_log: false, ima_log: false };
+            let none = TpmRequirements { bank: tpm.bank, pcrs: Vec::new(), event_log: false, ima_log: false };
             (none, &by.name.id)
         });
         if all.bank != tpm.bank {

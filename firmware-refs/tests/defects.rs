@@ -1,6 +1,8 @@
 //! A genuine machine and the set captured from it; then one thing changes, and exactly one denial follows.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod snp;
+
 use std::collections::BTreeSet;
 
 use evidence::{
@@ -9,6 +11,7 @@ use evidence::{
     digest::{HashAlg, Sha256Digest},
     ledger::CheckId,
     names::DomainName,
+    register::Register,
     threshold::Authority,
     time::UnixSeconds,
     verify,
@@ -18,7 +21,7 @@ use firmware_refs::{
     capture::{CaptureHeader, capture},
     denial::ReferenceDenialKind,
     document::{FirmwareDeny, MakerName, Platforms, SetDocument, TpmDocument},
-    observed::ObservedTpm,
+    observed::{Observed, ObservedTpm},
     set::ReferenceValueSet,
     signed::{SignedSet, sign},
     text::{FirmwareVersion, Manufacturer},
@@ -34,7 +37,7 @@ fn with_bound<T>(machine: &Machine, run: impl FnOnce(&Bound<'_>) -> T) -> T {
 }
 
 fn observed<'b>(bound: &'b Bound<'b>) -> ObservedTpm<'b> {
-    let Claims::Tpm(claims) = bound.claims();
+    let Claims::Tpm(claims) = bound.claims() else { panic!("not of a TPM") };
     ObservedTpm::of(claims)
 }
 
@@ -52,7 +55,7 @@ fn captured(machine: &Machine) -> SetDocument {
         now: machine.now.minus(60),
         lifetime_s: 86_400,
     };
-    with_bound(machine, |bound| capture(&observed(bound), header).unwrap().set().document().clone())
+    with_bound(machine, |bound| capture(&Observed::Tpm(observed(bound)), header).unwrap().set().document().clone())
 }
 
 fn signed(document: SetDocument) -> SignedSet {
@@ -89,7 +92,7 @@ fn changed(change: impl FnOnce(&mut Machine)) -> Vec<ReferenceDenial> {
 fn judge(machine: &Machine, document: SetDocument) -> Vec<ReferenceDenial> {
     let values = values(document);
     with_bound(machine, |bound| {
-        let all = values.all_failures(&observed(bound), bound.judged_at());
+        let all = values.all_failures(&Observed::Tpm(observed(bound)), bound.judged_at());
         let verdict = values.compare(bound).err();
         assert_eq!(verdict.as_ref(), all.first(), "the verdict is the first of all failures");
         all
@@ -155,7 +158,7 @@ fn cases() -> Vec<(ReferenceDenialKind, Vec<ReferenceDenial>)> {
             with_bound(&machine, |bound| {
                 let mut seen = observed(bound);
                 seen.pcrs.push((16, HashAlg::Sha256.hash(&[b"16"])));
-                values.all_failures(&seen, machine.now)
+                values.all_failures(&Observed::Tpm(seen), machine.now)
             })
         }),
         (
@@ -170,7 +173,7 @@ fn cases() -> Vec<(ReferenceDenialKind, Vec<ReferenceDenial>)> {
             let values = values(captured(&machine));
             with_bound(&machine, |bound| {
                 let seen = ObservedTpm { event_log: None, ..observed(bound) };
-                values.all_failures(&seen, machine.now)
+                values.all_failures(&Observed::Tpm(seen), machine.now)
             })
         }),
         (
@@ -195,7 +198,7 @@ fn cases() -> Vec<(ReferenceDenialKind, Vec<ReferenceDenial>)> {
             let values = values(captured(&machine));
             with_bound(&machine, |bound| {
                 let seen = ObservedTpm { files: None, ..observed(bound) };
-                values.all_failures(&seen, machine.now)
+                values.all_failures(&Observed::Tpm(seen), machine.now)
             })
         }),
         (
@@ -242,7 +245,7 @@ fn cases() -> Vec<(ReferenceDenialKind, Vec<ReferenceDenial>)> {
 #[test]
 fn every_kind_of_denial_has_a_case_with_one_defect() {
     let mut seen = BTreeSet::new();
-    for (kind, denials) in cases() {
+    for (kind, denials) in cases().into_iter().chain(snp::cases()) {
         let codes: Vec<_> = denials.iter().map(ReferenceDenial::code).collect();
         assert_eq!(codes, [kind.code()], "{kind:?}: {denials:#?}");
         for denial in &denials {
@@ -278,8 +281,8 @@ fn a_changed_kernel_is_named_by_its_event() {
     assert_eq!(diverges.digest, Some(HashAlg::Sha256.hash(&[b"another kernel"])));
     assert_eq!((reference.id.as_str(), reference.version, reference.signers.len()), ("rack", 3, 1));
     assert!(denials[0].accepted()[0].starts_with("sha256:"));
-    assert!(denials.iter().any(|d| matches!(d, ReferenceDenial::EventUnknown { pcr: 4, .. })));
-    assert!(denials.iter().any(|d| matches!(d, ReferenceDenial::EventMissing { pcr: 4, .. })));
+    assert!(denials.iter().any(|d| matches!(d, ReferenceDenial::EventUnknown { register: Register::Pcr(4), .. })));
+    assert!(denials.iter().any(|d| matches!(d, ReferenceDenial::EventMissing { register: Register::Pcr(4), .. })));
 }
 
 #[test]
@@ -302,7 +305,7 @@ fn an_extension_that_no_log_holds_is_named_after_the_last_event() {
         log.proven = log.proven.without(evidence::tpm::PcrSet::of(&[4]).unwrap());
         seen.event_log = Some(log);
         seen.pcrs[4].1 = seen.pcrs[4].1.extend(&[0; 32]);
-        let denials = values.all_failures(&seen, machine.now);
+        let denials = values.all_failures(&Observed::Tpm(seen), machine.now);
         let Some(ReferenceDenial::PcrUnknown { pcr: 4, diverges: Some(diverges), .. }) = denials.first() else {
             panic!("{denials:#?}");
         };
@@ -373,4 +376,14 @@ fn a_captured_set_survives_its_written_form() {
     assert_eq!(read.document(), set.document());
     assert_eq!(read.digest(), set.digest());
     assert_eq!(ReferenceValueSet::from_cbor(&set.to_cbor().unwrap()).unwrap().digest(), set.digest());
+}
+
+#[test]
+fn the_guest_that_was_captured_matches_and_passes_the_checks() {
+    let guest = tests::genuine_snp::SnpGuest::default();
+    let values = values(snp::captured(&guest));
+    snp::with_bound(&guest, |bound| {
+        let matched = values.compare(bound).unwrap();
+        assert_eq!(matched.ledger(), bound.required(), "nothing is missing, nothing is there unasked");
+    });
 }

@@ -18,7 +18,7 @@ fn with(from: &str, to: &str) -> Result<ReferenceValueSet, SetError> {
 #[test]
 fn the_example_loads() {
     let set = ReferenceValueSet::from_toml(SET).unwrap();
-    assert_eq!((set.id().as_str(), set.version(), set.tpm().pcrs()), ("rack", 3, &[0, 4, 10][..]));
+    assert_eq!((set.id().as_str(), set.version(), set.tpm().unwrap().pcrs()), ("rack", 3, &[0, 4, 10][..]));
 }
 
 #[test]

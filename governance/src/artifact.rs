@@ -10,6 +10,7 @@ use evidence::{
     cose::{KeySet, Purpose, SigningKey},
     digest::{Digest, Sha256Digest},
     names::{DomainName, ItemName, NodeId},
+    register::Register,
     time::UnixSeconds,
 };
 use serde::{Deserialize, Serialize};
@@ -77,8 +78,8 @@ pub struct RuntimeBindings {
     pub evidence: Sha256Digest,
     /// SHA-256 of the executable.
     pub executable: Sha256Digest,
-    /// Measured registers (PCR or RTMR index to value).
-    pub measurements: BTreeMap<u8, Digest>,
+    /// Measured registers with their values.
+    pub measurements: BTreeMap<Register, Digest>,
 }
 
 /// By which rules it was allowed.
@@ -103,7 +104,7 @@ pub struct PolicyValidation {
 pub struct EnvironmentalConditions {
     /// Lowest security version accepted, by component; empty where the evidence has none.
     pub tcb_floor: BTreeMap<ItemName, u64>,
-    /// Digest over the quoted registers, as the quote has it.
+    /// Digest over the measured registers: a TPM quote's own, or over their names and values.
     pub register_digest: Digest,
     /// Network and region labels under which the decision was made.
     pub labels: BTreeMap<ItemName, Text>,

@@ -6,6 +6,7 @@ use evidence::{
     cose::{KeySet, SigningKey},
     digest::{HashAlg, Sha256Digest},
     names::{DomainName, ItemName, NodeId},
+    register::Register,
     threshold::Authority,
     time::UnixSeconds,
 };
@@ -100,7 +101,7 @@ pub(crate) fn terms() -> ArtifactTerms {
             enrolment: digest("enrolment"),
             evidence: digest("evidence"),
             executable: digest("worker"),
-            measurements: [(0, HashAlg::Sha256.hash(&[b"pcr 0"]))].into(),
+            measurements: [(Register::Pcr(0), HashAlg::Sha256.hash(&[b"pcr 0"]))].into(),
         },
         policy: PolicyValidation {
             policy_set: digest("policies"),

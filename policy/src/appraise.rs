@@ -4,22 +4,18 @@
 use std::sync::Arc;
 
 use evidence::{
-    Claims as EvidenceClaims,
     challenge::Challenge,
-    cose::PublicKey,
-    digest::{Digest, Sha256Digest},
+    digest::Sha256Digest,
     ledger::{CheckId, CheckLedger},
-    names::NodeId,
     time::UnixSeconds,
-    tpm::{CertifiedNodeKey, ClockState, Name, PcrValues, appraisal::TpmClaims, ek::EkEndorser},
 };
-use firmware_refs::{Matched, denial::ReferenceName, document::MakerName, observed::maker, text::FirmwareVersion};
-
+use firmware_refs::{Matched, denial::ReferenceName};
 use serde::Serialize;
 
-use crate::claims::{Claims, Question, ReferenceClaims, TpmFacts};
+use crate::claims::{Claims, Question, ReferenceClaims, SnpFacts, TpmFacts};
 use crate::denial::{PolicyDenial, ReferenceText};
 use crate::engine::Rule;
+pub use crate::machine::{Machine, TpmMachine};
 use crate::set::{PolicyName, PolicySet};
 
 /// Evidence that passed all four steps. Made only by [`PolicySet::appraise`], which needs the proof of the third.
@@ -31,7 +27,7 @@ pub struct Affirmed {
     challenge: Challenge,
     judged_at: UnixSeconds,
     basis: Basis,
-    machine: TpmMachine,
+    machine: Machine,
 }
 
 /// Exactly the required checks passed. Made only by [`Complete::of`], and [`Affirmed`] needs one.
@@ -51,7 +47,7 @@ impl Complete {
 pub struct Basis {
     /// SHA-256 of the evidence as received.
     pub evidence: Sha256Digest,
-    /// Digest of the enrolment record, the endorsement of TPM evidence.
+    /// Names what was enrolled, which the evidence was held against.
     pub endorsements: Sha256Digest,
     /// The reference value set that matched.
     pub reference: Arc<ReferenceName>,
@@ -65,33 +61,6 @@ pub struct Basis {
     pub policy_set: Sha256Digest,
 }
 
-/// What a verifier needs of the machine once it is affirmed.
-#[derive(Clone, Debug)]
-pub struct TpmMachine {
-    /// Its name.
-    pub node: NodeId,
-    /// SHA-256 of the EK's TPM2B_PUBLIC.
-    pub ek: Sha256Digest,
-    /// Whether an operator pinned the EK, without a certificate.
-    pub ek_pinned: bool,
-    /// Name of the AK.
-    pub ak_name: Name,
-    /// Manufacturer of the TPM.
-    pub manufacturer: MakerName,
-    /// firmwareVersion of the quote.
-    pub firmware: FirmwareVersion,
-    /// The key that execution keys are wrapped to; keep it to spare verifying it again.
-    pub node_key: Arc<CertifiedNodeKey>,
-    /// The key that signs its intents and halt records.
-    pub record_key: PublicKey,
-    /// The clock state to keep.
-    pub clock: ClockState,
-    /// The quoted values.
-    pub pcrs: PcrValues,
-    /// The digest over them.
-    pub pcr_digest: Option<Digest>,
-}
-
 impl PolicySet {
     /// Is it allowed today?
     ///
@@ -100,12 +69,12 @@ impl PolicySet {
     pub fn appraise(&self, matched: Matched<'_>, now: UnixSeconds) -> Result<Affirmed, PolicyDenial> {
         let bound = matched.bound();
         let complete = Complete::of(matched.ledger(), bound.required())?;
-        let EvidenceClaims::Tpm(tpm) = bound.claims();
-        let claims = self.claims(&matched, tpm, now);
+        let machine = Machine::of(bound);
+        let claims = self.claims(&matched, now);
         let permitted = self.ask_at(&Question::Attest { claims: claims.clone() }, now)?;
         let basis = Basis {
             evidence: bound.evidence_digest(),
-            endorsements: tpm.enrolment_digest(),
+            endorsements: bound.claims().enrolment_digest(),
             reference: Arc::clone(matched.reference()),
             reference_set: matched.set().digest(),
             reference_values: matched.reference_values_digest(),
@@ -119,7 +88,7 @@ impl PolicySet {
             challenge: bound.challenge().clone(),
             judged_at: now,
             basis,
-            machine: TpmMachine::of(tpm),
+            machine,
         })
     }
 
@@ -140,15 +109,16 @@ impl PolicySet {
         Err(PolicyDenial::Expired { set: Arc::clone(&self.name), ended, now })
     }
 
-    pub(crate) fn claims(&self, matched: &Matched<'_>, tpm: &TpmClaims<'_>, now: UnixSeconds) -> Claims {
+    pub(crate) fn claims(&self, matched: &Matched<'_>, now: UnixSeconds) -> Claims {
+        let proven = matched.bound().claims();
         let set = matched.set();
         let document = set.document();
         Claims {
-            node: tpm.node_id().to_string(),
+            node: proven.node_id().to_string(),
             domain: self.document.domain.to_string(),
-            kind: "tpm".to_owned(),
+            kind: proven.kind().to_string(),
             environment: document.environment.to_string(),
-            simulated: matches!(tpm.endorsement().endorser(), EkEndorser::Simulated(_)),
+            simulated: proven.is_simulated(),
             epoch: long(matched.bound().challenge().epoch),
             now: long(now.0),
             reference: ReferenceClaims {
@@ -157,50 +127,15 @@ impl PolicySet {
                 age_s: long(now.0.saturating_sub(document.issued_at.at().0)),
                 grace: matched.is_in_grace(),
             },
-            tpm: Some(facts(tpm)),
+            tpm: proven.tpm().map(TpmFacts::of),
+            snp: proven.snp().map(SnpFacts::of),
         }
-    }
-}
-
-fn facts(tpm: &TpmClaims<'_>) -> TpmFacts {
-    let clock = tpm.clock_info();
-    TpmFacts {
-        ek: tpm.ek_digest().to_string(),
-        ek_pinned: matches!(tpm.endorsement().endorser(), EkEndorser::Operator),
-        ak: tpm.ak_name().to_string(),
-        manufacturer: maker(tpm.endorsement().endorser()).to_string(),
-        firmware: FirmwareVersion(tpm.firmware_version()).to_string(),
-        bank: tpm.pcrs().bank().to_string(),
-        pcrs: tpm.pcrs().iter().map(|(pcr, _)| i64::from(pcr)).collect(),
-        event_log: tpm.event_log().is_some(),
-        ima_log: tpm.ima_log().is_some(),
-        secure_boot: tpm.event_log().map(|log| log.boot().secure_boot),
-        reset_count: i64::from(clock.reset_count),
-        restart_count: i64::from(clock.restart_count),
     }
 }
 
 /// Cedar numbers are signed; what exceeds them is as good as the greatest.
 fn long(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-impl TpmMachine {
-    fn of(tpm: &TpmClaims<'_>) -> Self {
-        Self {
-            node: tpm.node_id().clone(),
-            ek: tpm.ek_digest(),
-            ek_pinned: matches!(tpm.endorsement().endorser(), EkEndorser::Operator),
-            ak_name: *tpm.ak_name(),
-            manufacturer: maker(tpm.endorsement().endorser()),
-            firmware: FirmwareVersion(tpm.firmware_version()),
-            node_key: Arc::clone(tpm.node_key()),
-            record_key: tpm.record_key().clone(),
-            clock: tpm.clock(),
-            pcrs: tpm.pcrs().clone(),
-            pcr_digest: tpm.pcr_digest(),
-        }
-    }
 }
 
 impl Affirmed {
@@ -242,7 +177,7 @@ impl Affirmed {
 
     /// The machine.
     #[must_use]
-    pub const fn machine(&self) -> &TpmMachine {
+    pub const fn machine(&self) -> &Machine {
         &self.machine
     }
 
@@ -256,7 +191,7 @@ impl Affirmed {
             checks: self.ledger().checks().map(CheckId::name).collect(),
             reference: ReferenceText::of_values(&self.basis.reference),
             policy: ReferenceText::of_policy(&self.basis.policy),
-            pcr_digest: self.machine.pcr_digest.map(|digest| digest.to_string()),
+            register_digest: self.machine.register_digest.to_string(),
             evidence: self.basis.evidence,
         }
     }
@@ -271,7 +206,7 @@ pub struct AffirmedJson<'a> {
     checks: Vec<&'static str>,
     reference: ReferenceText,
     policy: ReferenceText,
-    pcr_digest: Option<String>,
+    register_digest: String,
     evidence: Sha256Digest,
 }
 

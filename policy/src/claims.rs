@@ -4,6 +4,9 @@
 use governance::intent::Intent;
 use serde::{Deserialize, Serialize};
 
+pub use crate::facts::{SnpFacts, TpmFacts};
+use crate::facts::{text, texts};
+
 use crate::value::Cedar;
 
 /// Claims about a machine, after its evidence matched.
@@ -29,6 +32,9 @@ pub struct Claims {
     /// Claims of TPM evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tpm: Option<TpmFacts>,
+    /// Claims of an SNP report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snp: Option<SnpFacts>,
 }
 
 /// The reference value set that matched.
@@ -43,37 +49,6 @@ pub struct ReferenceClaims {
     pub age_s: i64,
     /// Superseded, still within its grace window.
     pub grace: bool,
-}
-
-/// Claims of TPM evidence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TpmFacts {
-    /// SHA-256 of the EK's public area, hexadecimal.
-    pub ek: String,
-    /// Whether an operator pinned the EK, without a certificate.
-    pub ek_pinned: bool,
-    /// Name of the AK, hexadecimal.
-    pub ak: String,
-    /// Manufacturer (`id:49464800`), or `none`.
-    pub manufacturer: String,
-    /// Firmware version, sixteen hexadecimal digits.
-    pub firmware: String,
-    /// Quoted bank.
-    pub bank: String,
-    /// Quoted PCRs.
-    pub pcrs: Vec<i64>,
-    /// Whether the event log was judged.
-    pub event_log: bool,
-    /// Whether the IMA log was judged.
-    pub ima_log: bool,
-    /// SecureBoot as measured, where the event log was judged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secure_boot: Option<bool>,
-    /// TPM resets so far.
-    pub reset_count: i64,
-    /// TPM restarts since the last reset.
-    pub restart_count: i64,
 }
 
 /// Label of an intent that names its scope; an intent without it is of [`DEFAULT_SCOPE`].
@@ -129,14 +104,6 @@ pub struct IntentClaims {
     pub child: bool,
 }
 
-fn text(value: &str) -> Cedar {
-    Cedar::new_string(value)
-}
-
-fn texts(values: &[String]) -> Cedar {
-    Cedar::new_set(values.iter().map(|v| text(v)))
-}
-
 impl Claims {
     fn to_cedar(&self) -> Cedar {
         let fields = [
@@ -149,8 +116,9 @@ impl Claims {
             ("now", Cedar::new_long(self.now)),
             ("reference", self.reference.to_cedar()),
         ];
-        let tpm = self.tpm.as_ref().map(TpmFacts::to_cedar);
-        Cedar::new_record(fields.into_iter().chain(tpm.map(|tpm| ("tpm", tpm))))
+        let tpm = self.tpm.as_ref().map(|tpm| ("tpm", tpm.to_cedar()));
+        let snp = self.snp.as_ref().map(|snp| ("snp", snp.to_cedar()));
+        Cedar::new_record(fields.into_iter().chain(tpm).chain(snp))
     }
 }
 
@@ -162,25 +130,6 @@ impl ReferenceClaims {
             ("age_s", Cedar::new_long(self.age_s)),
             ("grace", Cedar::new_bool(self.grace)),
         ])
-    }
-}
-
-impl TpmFacts {
-    fn to_cedar(&self) -> Cedar {
-        let fields = [
-            ("ek", text(&self.ek)),
-            ("ek_pinned", Cedar::new_bool(self.ek_pinned)),
-            ("ak", text(&self.ak)),
-            ("manufacturer", text(&self.manufacturer)),
-            ("firmware", text(&self.firmware)),
-            ("bank", text(&self.bank)),
-            ("pcrs", Cedar::new_set(self.pcrs.iter().map(|pcr| Cedar::new_long(*pcr)))),
-            ("event_log", Cedar::new_bool(self.event_log)),
-            ("ima_log", Cedar::new_bool(self.ima_log)),
-            ("reset_count", Cedar::new_long(self.reset_count)),
-            ("restart_count", Cedar::new_long(self.restart_count)),
-        ];
-        Cedar::new_record(fields.into_iter().chain(self.secure_boot.map(|on| ("secure_boot", Cedar::new_bool(on)))))
     }
 }
 

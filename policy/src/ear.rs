@@ -6,7 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use evidence::digest::Sha256Digest;
+use evidence::{
+    EvidenceKind,
+    digest::{Digest, Sha256Digest},
+    register::Register,
+    tee::PlatformId,
+};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -263,6 +268,23 @@ impl<'de> Deserialize<'de> for Nonce {
 pub struct AttesterClaims {
     /// Node id.
     pub node: String,
+    /// Kind of evidence.
+    pub kind: EvidenceKind,
+    /// SHA-256 of the node key's COSE_Key.
+    pub node_key: Sha256Digest,
+    /// Every measured register with its value.
+    pub registers: BTreeMap<Register, Digest>,
+    /// Of its TPM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<TpmAttester>,
+    /// The platform of its TEE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<PlatformId>,
+}
+
+/// What the evidence said of a TPM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TpmAttester {
     /// SHA-256 of the EK's TPM2B_PUBLIC.
     pub ek: Sha256Digest,
     /// Name of the AK.
@@ -271,8 +293,6 @@ pub struct AttesterClaims {
     pub node_key_name: serde_bytes::ByteBuf,
     /// Quoted bank.
     pub pcr_bank: String,
-    /// Quoted values.
-    pub pcrs: BTreeMap<u8, serde_bytes::ByteBuf>,
     /// Manufacturer of the TPM.
     pub manufacturer: String,
     /// firmwareVersion of the quote.

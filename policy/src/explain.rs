@@ -4,17 +4,18 @@
 //! the failure that decided.
 
 use evidence::{
-    Claims as EvidenceClaims, Endorsements, Evidence,
+    Endorsements, Evidence, EvidenceKind,
     challenge::Challenge,
     digest::Digest,
     event_log::EventLog,
     ima::ImaLog,
+    sev_snp::SnpReport,
     time::UnixSeconds,
     tpm::{PcrSet, PcrValues, TpmEvidence, appraisal::TpmEndorsement, attest::Attest},
     verify,
 };
 use firmware_refs::{
-    observed::{ObservedLog, ObservedTpm, maker},
+    observed::{Observed, ObservedLog, ObservedSnp, ObservedTpm, maker},
     text::{FirmwareVersion, KeyName},
 };
 
@@ -43,8 +44,7 @@ pub fn explain(
     match trust.reference_values.compare(&bound) {
         Ok(matched) => {
             let (passed, required) = (matched.ledger(), bound.required());
-            let EvidenceClaims::Tpm(tpm) = bound.claims();
-            let claims = trust.policy.claims(&matched, tpm, now);
+            let claims = trust.policy.claims(&matched, now);
             let mut denials = Vec::new();
             if passed != required {
                 denials.push(PolicyDenial::ChecksIncomplete { passed, required }.into());
@@ -53,8 +53,8 @@ pub fn explain(
             denials
         }
         Err(first) => {
-            let EvidenceClaims::Tpm(tpm) = bound.claims();
-            let all = trust.reference_values.all_failures(&ObservedTpm::of(tpm), now);
+            let observed = Observed::of(bound.claims());
+            let all = trust.reference_values.all_failures(&observed, now);
             if all.is_empty() { vec![first.into()] } else { all.into_iter().map(Denial::from).collect() }
         }
     }
@@ -76,11 +76,28 @@ fn unproven(
     trust: &Trust,
     now: UnixSeconds,
 ) -> Vec<Denial> {
-    let (Evidence::Tpm(evidence), Endorsements::Tpm(endorsement)) = (evidence, endorsements);
-    let parts = evidence.parts();
-    let log = parts.event_log.and_then(|bytes| EventLog::parse(bytes).ok());
-    let ima = parts.ima_log.and_then(|bytes| ImaLog::parse(bytes).ok());
-    let observed = observed(evidence, endorsement, log.as_ref(), ima.as_ref());
+    let parts = evidence.tpm().map(TpmEvidence::parts);
+    let log = parts.and_then(|parts| parts.event_log).and_then(|bytes| EventLog::parse(bytes).ok());
+    let ima = parts.and_then(|parts| parts.ima_log).and_then(|bytes| ImaLog::parse(bytes).ok());
+    let on_tpm = evidence.tpm().zip(endorsements.tpm());
+    let on_tpm = on_tpm.and_then(|(evidence, held)| observed(evidence, held, log.as_ref(), ima.as_ref()));
+    let on_snp = evidence.snp_report().and_then(|bytes| SnpReport::parse(bytes).ok()).zip(endorsements.snp());
+    let on_snp = on_snp.and_then(|(report, held)| ObservedSnp::unproven(&report, held));
+    // of a trust domain, what its platform is worth is not known before its quote is proven
+    let observed = match (evidence.kind(), on_tpm, on_snp) {
+        (EvidenceKind::Tpm, Some(tpm), _) => Some(Observed::Tpm(tpm)),
+        (EvidenceKind::SevSnp, _, Some(snp)) => Some(Observed::SevSnp(snp)),
+        (EvidenceKind::TpmOnSevSnp, Some(tpm), Some(snp)) => Some(Observed::TpmOnSevSnp(tpm, snp)),
+        (
+            EvidenceKind::Tpm
+            | EvidenceKind::SevSnp
+            | EvidenceKind::Tdx
+            | EvidenceKind::TpmOnSevSnp
+            | EvidenceKind::TpmOnTdx,
+            _,
+            _,
+        ) => None,
+    };
     let mut denials = vec![first];
     if let Some(observed) = observed {
         denials.extend(trust.reference_values.all_failures(&observed, now).into_iter().map(Denial::from));

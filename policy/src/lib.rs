@@ -21,6 +21,8 @@ pub mod denial;
 pub mod ear;
 pub mod engine;
 pub mod explain;
+mod facts;
+mod machine;
 pub mod result;
 pub mod schema;
 pub mod set;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use evidence::{
+    EvidenceKind,
     cbor::{self, Caps, CborError},
     cose::{CoseDenial, KeySet, Purpose, SigningKey, sign1, verify1},
     digest::Sha256Digest,
@@ -17,9 +18,9 @@ use evidence::{
 use governance::GovernanceDenial;
 use serde_bytes::ByteBuf;
 
-use crate::appraise::Affirmed;
+use crate::appraise::{Affirmed, TpmMachine};
 use crate::ear::{
-    Appraisal, AttesterClaims, Ear, Nonce, PROFILE, SetName, Tier, TrustVector, VerifierClaims, VerifierId,
+    Appraisal, AttesterClaims, Ear, Nonce, PROFILE, SetName, Tier, TpmAttester, TrustVector, VerifierClaims, VerifierId,
 };
 use crate::trust::Trust;
 
@@ -28,9 +29,6 @@ pub const RESULT_CAP_BYTES: usize = 32 * 1024;
 
 /// Longest lifetime of a result, in seconds: a result is about one moment.
 pub const LIFETIME_CAP_S: u64 = 3600;
-
-/// Label of the one appraisal in the result of TPM evidence.
-pub const TPM_SUBMOD: &str = "tpm";
 
 /// Who issues a result, and for whom.
 #[derive(Clone, Debug)]
@@ -89,7 +87,7 @@ impl AttestationResult {
             profile: PROFILE.to_owned(),
             status: appraisal.status,
             verifier: VerifierId { developer: issuance.developer.clone(), build: issuance.build.clone() },
-            submods: BTreeMap::from([(TPM_SUBMOD.to_owned(), appraisal)]),
+            submods: BTreeMap::from([(affirmed.machine().kind.name().to_owned(), appraisal)]),
         };
         Ok(Self { ear, domain: trust.policy().document().domain.clone() })
     }
@@ -156,33 +154,58 @@ fn attester(affirmed: &Affirmed) -> AttesterClaims {
     let machine = affirmed.machine();
     AttesterClaims {
         node: machine.node.to_string(),
-        ek: machine.ek,
-        ak_name: ByteBuf::from(machine.ak_name.to_bytes()),
-        node_key_name: ByteBuf::from(machine.node_key.name().to_bytes()),
-        pcr_bank: machine.pcrs.bank().to_string(),
-        pcrs: machine.pcrs.iter().map(|(pcr, value)| (pcr, ByteBuf::from(value.as_bytes()))).collect(),
-        manufacturer: machine.manufacturer.to_string(),
-        firmware: machine.firmware.0,
+        kind: machine.kind,
+        node_key: Sha256Digest::of(machine.node_key.cose_key()),
+        registers: machine.measurements.clone(),
+        tpm: machine.tpm.as_ref().map(tpm_attester),
+        platform: machine.platform.clone(),
     }
 }
 
-/// What a TPM proves, in AR4SI's words (§2.3.4), each given by the checks that stand for it. Nothing is claimed
-/// about memory or storage: a TPM says nothing about either.
+fn tpm_attester(tpm: &TpmMachine) -> TpmAttester {
+    TpmAttester {
+        ek: tpm.ek,
+        ak_name: ByteBuf::from(tpm.ak_name.to_bytes()),
+        node_key_name: ByteBuf::from(tpm.node_key_name.to_bytes()),
+        pcr_bank: tpm.pcrs.bank().to_string(),
+        manufacturer: tpm.manufacturer.to_string(),
+        firmware: tpm.firmware.0,
+    }
+}
+
+/// What was proven, in AR4SI's words (§2.3.4), each given by the checks that stand for it, of every part that the
+/// kind has. Nothing is claimed about storage: no kind of evidence says anything about it.
 fn vector(affirmed: &Affirmed) -> TrustVector {
+    use CheckId::{
+        E8, M1, S1, S3, S5, S6, S8, S10, S11, S13, T1, T4, T5, T6, T7, T9, X1, X2, X3, X5, X8, X9, X10, X11,
+    };
+    let kind = affirmed.machine().kind;
     let passed = affirmed.ledger();
-    let all = |checks: &[CheckId]| checks.iter().all(|check| passed.contains(*check));
+    let all = |tpm: &[CheckId], snp: &[CheckId], tdx: &[CheckId]| {
+        let of = |checks: &[CheckId]| checks.iter().all(|check| passed.contains(*check));
+        match kind {
+            EvidenceKind::Tpm => of(tpm),
+            EvidenceKind::SevSnp => of(snp),
+            EvidenceKind::Tdx => of(tdx),
+            EvidenceKind::TpmOnSevSnp => of(tpm) && of(snp),
+            EvidenceKind::TpmOnTdx => of(tpm) && of(tdx),
+        }
+    };
     let simulated = affirmed.claims().simulated;
+    let ek_pinned = affirmed.machine().tpm.as_ref().is_some_and(|tpm| tpm.ek_pinned);
+    let is_tee = affirmed.machine().platform.is_some();
     TrustVector {
         // 2: recognised, and not known to be compromised
-        instance_identity: all(&[CheckId::T1, CheckId::T4, CheckId::T5, CheckId::T6]).then_some(2),
+        instance_identity: all(&[T1, T4, T5, T6], &[S3, S5, S6, S11, S13], &[X2, X3, X5, X11]).then_some(2),
         // 2: configuration is a known and approved one
-        configuration: all(&[CheckId::T7, CheckId::M1]).then_some(2),
+        configuration: all(&[T7, M1], &[S8, S10], &[X9, X10]).then_some(2),
         // 2: only approved ones during and after boot; 3: during boot
-        executables: all(&[CheckId::M1]).then_some(if passed.contains(CheckId::E8) { 2 } else { 3 }),
+        executables: all(&[M1], &[S10], &[X10]).then_some(if passed.contains(E8) { 2 } else { 3 }),
         file_system: None,
-        // 2: genuine; nobody says so of a software TPM, or of one that only an operator vouches for
-        hardware: (all(&[CheckId::T1, CheckId::T9]) && !simulated && !affirmed.machine().ek_pinned).then_some(2),
-        runtime_opaque: None,
+        // 2: genuine; nobody says so of simulated hardware, or of a TPM that only an operator vouches for
+        hardware: (all(&[T1, T9], &[S1, S3, S6], &[X1, X2, X8]) && !simulated && !ek_pinned).then_some(2),
+        // 2: memory is encrypted and out of the host's reach; a TPM says nothing about it
+        runtime_opaque: (is_tee && all(&[], &[S6, S8], &[X5, X9]) && !simulated).then_some(2),
         storage_opaque: None,
         sourced_data: None,
     }

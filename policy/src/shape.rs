@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::claims::{Claims, IntentClaims, Question, ReferenceClaims, TpmFacts};
+use crate::claims::{Claims, IntentClaims, Question, ReferenceClaims, SnpFacts, TpmFacts};
 use crate::schema::Action;
 
 /// The action of a question, and one bit for each optional attribute that it has.
@@ -43,9 +43,10 @@ impl Shape {
 }
 
 fn of_claims(claims: &Claims) -> u32 {
-    let Claims { node: _, domain: _, kind: _, environment: _, simulated: _, epoch: _, now: _, reference, tpm } = claims;
+    let Claims { node: _, domain: _, kind: _, environment: _, simulated: _, epoch: _, now: _, reference, tpm, snp } =
+        claims;
     let ReferenceClaims { id: _, version: _, age_s: _, grace: _ } = reference;
-    tpm.as_ref().map_or(NONE, of_tpm)
+    tpm.as_ref().map_or(NONE, of_tpm) | snp.as_ref().map_or(NONE, of_snp)
 }
 
 fn of_tpm(tpm: &TpmFacts) -> u32 {
@@ -66,6 +67,30 @@ fn of_tpm(tpm: &TpmFacts) -> u32 {
     TPM | secure_boot.map_or(NONE, |_| TPM_SECURE_BOOT)
 }
 
+fn of_snp(snp: &SnpFacts) -> u32 {
+    let SnpFacts {
+        product: _,
+        chip: _,
+        provider: _,
+        report_version: _,
+        vmpl: _,
+        guest_svn: _,
+        measurement: _,
+        host_data: _,
+        id_key: _,
+        author_key: _,
+        boot_loader: _,
+        tee: _,
+        snp: _,
+        microcode: _,
+        firmware: _,
+        smt: _,
+        alias_check: _,
+        ciphertext_hiding: _,
+    } = snp;
+    SNP
+}
+
 fn of_intent(intent: &IntentClaims) -> u32 {
     let IntentClaims {
         requester: _,
@@ -83,6 +108,7 @@ fn of_intent(intent: &IntentClaims) -> u32 {
 const NONE: u32 = 0;
 const TPM: u32 = 1 << 0;
 const TPM_SECURE_BOOT: u32 = 1 << 1;
+const SNP: u32 = 1 << 2;
 
 /// The shapes that the schema accepted, of one policy set. No lock: a bit that is not seen yet costs one more look
 /// at the schema.
@@ -120,7 +146,7 @@ mod tests {
     use cedar_policy::Schema;
 
     use super::*;
-    use crate::testdata::{claims, intent, set_of};
+    use crate::testdata::{claims, intent, set_of, snp};
 
     /// Claims with each combination of optional attributes.
     fn claims_of_every_shape() -> Vec<Claims> {
@@ -128,7 +154,9 @@ mod tests {
         let facts = [None, Some(false), Some(true)].map(|secure_boot| TpmFacts { secure_boot, ..tpm.clone() });
         let empty = TpmFacts { pcrs: vec![], ..tpm.clone() };
         let tpms = facts.into_iter().chain([empty]).map(Some).chain([None]);
-        tpms.map(|tpm| Claims { tpm, ..claims() }).collect()
+        let tees = [None, Some(snp())];
+        let with = |tpm: Option<TpmFacts>| tees.clone().map(|snp| Claims { tpm: tpm.clone(), snp, ..claims() });
+        tpms.flat_map(with).collect()
     }
 
     fn questions() -> Vec<Question> {
@@ -171,7 +199,9 @@ mod tests {
             present.sort_unstable();
             present.dedup();
             let wanted: &[u32] = match action {
-                Action::Attest | Action::Execute | Action::Release => &[NONE, TPM, TPM | TPM_SECURE_BOOT],
+                Action::Attest | Action::Execute | Action::Release => {
+                    &[NONE, TPM, TPM | TPM_SECURE_BOOT, SNP, SNP | TPM, SNP | TPM | TPM_SECURE_BOOT]
+                }
                 Action::Witness | Action::Federate => &[NONE],
             };
             assert_eq!(present, wanted, "{action}");

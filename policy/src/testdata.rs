@@ -2,7 +2,7 @@
 
 use evidence::{names::DomainName, time::UnixSeconds};
 
-use crate::claims::{Claims, IntentClaims, ReferenceClaims, TpmFacts};
+use crate::claims::{Claims, IntentClaims, ReferenceClaims, SnpFacts, TpmFacts};
 use crate::set::{PolicyDocument, PolicySet};
 
 pub(crate) fn document(cedar: &str) -> PolicyDocument {
@@ -45,6 +45,30 @@ pub(crate) fn claims() -> Claims {
             reset_count: 4,
             restart_count: 0,
         }),
+        snp: None,
+    }
+}
+
+pub(crate) fn snp() -> SnpFacts {
+    SnpFacts {
+        product: "Genoa".into(),
+        chip: "44".repeat(64),
+        provider: "none".into(),
+        report_version: 3,
+        vmpl: 0,
+        guest_svn: 1,
+        measurement: "55".repeat(48),
+        host_data: "66".repeat(32),
+        id_key: "00".repeat(48),
+        author_key: "00".repeat(48),
+        boot_loader: 9,
+        tee: 0,
+        snp: 23,
+        microcode: 84,
+        firmware: "1.55.37".into(),
+        smt: false,
+        alias_check: true,
+        ciphertext_hiding: false,
     }
 }
 

@@ -28,7 +28,7 @@ use evidence::{
 use firmware_refs::{
     InForce, ReferenceValues,
     capture::{CaptureHeader, capture},
-    observed::ObservedTpm,
+    observed::{Observed, ObservedTpm},
     signed::{SignedSet, sign},
 };
 use policy::{
@@ -105,13 +105,13 @@ impl Case {
         (demands.ima_log, demands.pcrs) = (false, (0..10).collect());
         let answer = machine.answer(&challenge);
         let evidence = answer.evidence();
-        let Endorsements::Tpm(cold) = machine.endorsements();
+        let Endorsements::Tpm(cold) = machine.endorsements() else { panic!("not of a TPM") };
         let anchors = machine.anchors();
         let (endorsements, trust) = {
             let endorsements = Endorsements::Tpm(cold.clone());
             let authentic = verify(&evidence, &endorsements, &anchors, machine.now).expect("authentic");
             let bound = authentic.bind(&challenge, machine.now).expect("bound");
-            let Claims::Tpm(claims) = bound.claims();
+            let Claims::Tpm(claims) = bound.claims() else { panic!("not of a TPM") };
             let warm = TpmEndorsement { node_key: Some(Arc::clone(claims.node_key())), ..cold };
             (Endorsements::Tpm(warm), trust(&ObservedTpm::of(claims), anchors.clone(), &machine))
         };
@@ -137,7 +137,7 @@ impl Case {
     /// Every message that an appraisal has to hash, the signed one apart: the evidence (its name in the log), one
     /// extension for each event, the data that events bind, the quoted values.
     fn hashed_bytes(&self) -> Vec<Vec<u8>> {
-        let Evidence::Tpm(tpm) = &self.evidence;
+        let Evidence::Tpm(tpm) = &self.evidence else { panic!("not of a TPM") };
         let log = EventLog::parse(tpm.parts().event_log.expect("a log")).expect("reads");
         let mut all = vec![self.evidence.bytes().to_vec(), vec![0; 32 * 10], vec![0; 32 * 9]];
         for event in log.events().iter().filter(|event| event.is_extended()) {
@@ -163,7 +163,7 @@ fn trust(observed: &ObservedTpm<'_>, anchors: TrustAnchors, machine: &Machine) -
     };
     let key = SigningKey::from_seed(&[1; 32]).expect("a key");
     let authority = Authority::new(vec![key.public().clone()], 1).expect("an authority");
-    let captured = capture(observed, header).expect("captured");
+    let captured = capture(&Observed::Tpm(observed.clone()), header).expect("captured");
     let signed = SignedSet::open(&[sign(captured.set(), &key).expect("signed")], &domain, &authority).expect("opens");
     let values = ReferenceValues::new(vec![InForce::active(signed)]).expect("in force");
     let document = PolicyDocument {

@@ -76,5 +76,6 @@ fn claims() -> Claims {
             reset_count: 4,
             restart_count: 0,
         }),
+        snp: None,
     }
 }

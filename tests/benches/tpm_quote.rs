@@ -30,8 +30,8 @@ fn quote(criterion: &mut Criterion, kind: AkKind, with_event_log: bool) {
     let evidence = answer.evidence();
     let (anchors, now) = (machine.anchors(), machine.now);
     let cold = machine.endorsements();
-    let node_key = Arc::clone(verify(&evidence, &cold, &anchors, now).expect("genuine").tpm().node_key());
-    let Endorsements::Tpm(mut endorsement) = cold;
+    let node_key = Arc::clone(verify(&evidence, &cold, &anchors, now).expect("genuine").tpm().unwrap().node_key());
+    let Endorsements::Tpm(mut endorsement) = cold else { panic!("not of a TPM") };
     endorsement.node_key = Some(node_key);
     let endorsements = Endorsements::Tpm(endorsement);
 

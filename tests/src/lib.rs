@@ -7,4 +7,5 @@ pub mod authority;
 pub mod boot;
 pub mod defects;
 pub mod genuine;
+pub mod genuine_snp;
 pub mod soft_tpm;

@@ -71,7 +71,10 @@ impl ConfiguredAnchors {
             Ok(anchors) => Ok(Some(anchors)),
             Err(AnchorError::Empty) => Ok(None),
             Err(
-                error @ (AnchorError::Simulated { .. } | AnchorError::Encoding(_) | AnchorError::Certificate { .. }),
+                error @ (AnchorError::Simulated { .. }
+                | AnchorError::Encoding(_)
+                | AnchorError::Certificate { .. }
+                | AnchorError::ProductLine { .. }),
             ) => Err(error.into()),
         }
     }

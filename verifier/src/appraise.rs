@@ -8,7 +8,9 @@ use evidence::challenge::Challenge;
 use evidence::digest::{Digest, Sha256Digest};
 use evidence::evidence::Evidence;
 use evidence::names::DomainName;
-use evidence::tpm::{CertifiedNodeKey, ClockState};
+use evidence::node_key::AttestedNodeKey;
+use evidence::register::Register;
+use evidence::tpm::ClockState;
 use governance::node_key::NodeKey;
 use governance::text::Text;
 use policy::result::{AttestationResult, Issuance, ResultFault};
@@ -35,15 +37,15 @@ pub(crate) struct Verdict {
     /// Name under which the decision is listed.
     pub(crate) decision: Sha256Digest,
     /// The attested node key.
-    pub(crate) node_key: Arc<CertifiedNodeKey>,
+    pub(crate) node_key: AttestedNodeKey,
     /// The same as an artifact carries it.
     pub(crate) confirmation: NodeKey,
-    /// Quoted registers.
-    pub(crate) measurements: BTreeMap<u8, Digest>,
+    /// Measured registers.
+    pub(crate) measurements: BTreeMap<Register, Digest>,
     /// Digest over them.
     pub(crate) register_digest: Digest,
-    /// TPM clock to keep.
-    pub(crate) clock: ClockState,
+    /// TPM clock to keep, of kinds that have one.
+    pub(crate) clock: Option<ClockState>,
     /// Set when the TPM was restarted since last seen.
     pub(crate) restarted: Option<ClockState>,
     /// Policy set that permitted it.
@@ -167,7 +169,7 @@ impl Desk {
 
     fn verdict(&self, case: &Case, trust: &Trust, judgement: &Judgement) -> Result<Verdict, Fault> {
         let bug = |what: String| Fault::Bug { what };
-        let (affirmed, decision) = (&judgement.affirmed, Decision::of(case, trust).to_kept()?);
+        let (affirmed, decision) = (&judgement.affirmed, Decision::of(case, trust)?.to_kept()?);
         let (machine, basis) = (affirmed.machine(), affirmed.basis());
         let result = attestation_result(affirmed, &trust.judging, &self.parts.domain)
             .and_then(|result| result.to_cwt(&self.parts.issuer))
@@ -181,9 +183,9 @@ impl Desk {
             confirmation: NodeKey::from_cose_key(machine.node_key.cose_key())
                 .map_err(|error| bug(error.to_string()))?,
             node_key: machine.node_key.clone(),
-            measurements: machine.pcrs.iter().map(|(pcr, value)| (pcr, *value)).collect(),
-            register_digest: machine.pcr_digest.ok_or_else(|| bug("affirmed without a PCR digest".to_owned()))?,
-            clock: machine.clock,
+            measurements: machine.measurements.clone(),
+            register_digest: machine.register_digest,
+            clock: machine.tpm.as_ref().map(|tpm| tpm.clock),
             restarted: judgement.restarted,
             policy_set: basis.policy_set,
             policy_version: basis.policy.version,
@@ -194,7 +196,7 @@ impl Desk {
 }
 
 fn refused(desk: &Desk, case: &Case, trust: &Trust, denial: Denial) -> Result<Outcome, Fault> {
-    let decision = Decision::of(case, trust).to_kept()?;
+    let decision = Decision::of(case, trust)?.to_kept()?;
     let name = Sha256Digest::of(&decision);
     Ok(Outcome::Denied(Box::new(NotAffirmed {
         denial,

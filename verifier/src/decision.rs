@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use evidence::cbor::{self, Caps};
 use evidence::digest::Sha256Digest;
-use evidence::evidence::Endorsements;
 use evidence::names::{DomainName, ItemName};
 use evidence::threshold::Authority;
 use evidence::time::UnixSeconds;
@@ -97,8 +96,14 @@ impl SetInForce {
 
 impl Decision {
     /// The decision about a case under a trust snapshot.
-    pub(crate) fn of(case: &Case, trust: &Trust) -> Self {
-        let Endorsements::Tpm(endorsement) = &case.endorsements;
+    ///
+    /// # Errors
+    /// [`Fault::Bug`] for a kind of evidence that no enrolment leads to.
+    pub(crate) fn of(case: &Case, trust: &Trust) -> Result<Self, Fault> {
+        let endorsement = case
+            .endorsements
+            .tpm()
+            .ok_or_else(|| Fault::Bug { what: "a decision about evidence of no TPM".to_owned() })?;
         let asked = match &case.asks {
             Asking::Nothing => None,
             Asking::Execute(execution) => Some(AskedFor {
@@ -107,7 +112,7 @@ impl Decision {
                 renewal: execution.renewal,
             }),
         };
-        Self {
+        Ok(Self {
             version: VERSION,
             build: build(),
             now: case.now,
@@ -117,7 +122,7 @@ impl Decision {
             challenge: case.challenge_digest,
             asked,
             trust: trust.inputs.clone(),
-        }
+        })
     }
 
     /// As it is kept.

@@ -109,13 +109,14 @@ impl Grant {
             self.restart(transaction, &mut chain, &node, restarted).await?;
             before = before.saturating_add(1);
         }
-        let clock = self.verdict.clock;
-        let seen = ClockSeen {
-            reset_count: clock.reset_count,
-            restart_count: clock.restart_count,
-            clock_ms: clock.last_clock_ms,
-        };
-        nodes::see_clock(transaction, id, seen).await?;
+        if let Some(clock) = self.verdict.clock {
+            let seen = ClockSeen {
+                reset_count: clock.reset_count,
+                restart_count: clock.restart_count,
+                clock_ms: clock.last_clock_ms,
+            };
+            nodes::see_clock(transaction, id, seen).await?;
+        }
         let (record, index) = match &self.kind {
             Kind::First { intent_cose, parent, .. } => {
                 self.intent(transaction, &mut chain, intent_cose, *parent).await?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use audit::record::RecordBody;
 use evidence::challenge::Challenge;
 use evidence::digest::Sha256Digest;
+use evidence::node_key::AttestedNodeKey;
 use evidence::time::UnixSeconds;
 use governance::artifact::{
     ARTIFACT_VERSION, ArtifactId, ArtifactTerms, Attribution, Confirmation, EnvironmentalConditions,
@@ -50,7 +51,9 @@ impl Desk {
             Outcome::Denied(not) => Err(self.deny_judged(&request, *not, kept).await),
             Outcome::Authentic(evidence) => self.capture(&request, evidence, kept).await,
             Outcome::Verdict(verdict) => {
-                self.proven.keep_node_key(&request.node.identity.id, &verdict.node_key);
+                if let Some(key) = verdict.node_key.tpm() {
+                    self.proven.keep_node_key(&request.node.identity.id, key);
+                }
                 match &request.asks {
                     Asks::Authorize(asked) => self.authorize(&request, asked, *verdict, kept).await,
                     Asks::Renew(renewing) => self.renew(&request, renewing, *verdict, kept).await,
@@ -126,10 +129,14 @@ impl Desk {
         id: ArtifactId,
         verdict: &Verdict,
     ) -> Result<Vec<proto::WrappedKey>, Fault> {
+        let recipient = match &verdict.node_key {
+            AttestedNodeKey::Tpm(key) => Recipient::Tpm(key.point()),
+            AttestedNodeKey::XWing(key) => Recipient::Tee(key),
+        };
         let mut wrapped = Vec::with_capacity(scope.keys.len());
         for name in &scope.keys {
             let secret = keys::unseal(&self.parts.store, &self.parts.kek, name).await?;
-            wrapped.push(wrap::to_node_key(Recipient::Tpm(verdict.node_key.point()), &id.0, name, &secret)?);
+            wrapped.push(wrap::to_node_key(recipient, &id.0, name, &secret)?);
         }
         Ok(wrapped)
     }

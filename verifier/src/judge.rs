@@ -111,6 +111,10 @@ fn affirm(case: &Case, trust: &policy::Trust) -> Result<(Affirmed, Option<ClockS
 fn restarted_at(endorsements: &Endorsements, clock: ClockState) -> Endorsements {
     match endorsements {
         Endorsements::Tpm(tpm) => Endorsements::Tpm(TpmEndorsement { clock, ..tpm.clone() }),
+        Endorsements::TpmOnSevSnp(tpm, snp) => {
+            Endorsements::TpmOnSevSnp(TpmEndorsement { clock, ..tpm.clone() }, snp.clone())
+        }
+        Endorsements::SevSnp(_) => endorsements.clone(),
     }
 }
 

@@ -15,7 +15,7 @@ use evidence::tpm::attest::Attest;
 use evidence::tpm::{ClockState, EnrolledTpm, Enrolment, TpmEndorsement};
 use evidence::verify;
 use firmware_refs::capture::{CaptureHeader, capture};
-use firmware_refs::observed::ObservedTpm;
+use firmware_refs::observed::Observed;
 use firmware_refs::{InForce, ReferenceValues};
 use governance::intent::Intent;
 use policy::Denial;
@@ -243,14 +243,15 @@ impl Judgements for DeskJudgements {
             now: at,
             lifetime_s: CAPTURED_LIFETIME_S,
         };
-        let proposal = capture(&ObservedTpm::of(authentic.tpm()), header)
-            .map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
+        let claims = authentic.claims();
+        let proposal =
+            capture(&Observed::of(&claims), header).map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
         let document = json!({
             "node": node,
             "entry": newest.index,
             "name": proposal.set().id(),
             "version": proposal.set().version(),
-            "registers": proposal.set().tpm().pcrs(),
+            "registers": proposal.set().tpm().map(|tpm| tpm.pcrs()),
             "observed_only": proposal.observed_only(),
             "next": "read it, then `verifier refs import FILE --signer KEY` and `verifier refs activate NAME --signer KEY`",
         });
@@ -267,7 +268,7 @@ fn environment(lab: bool) -> Result<ItemName, OrderRefusal> {
 
 /// Captured evidence was judged when it came, its clock included; later evidence moved the clock on since.
 fn clock_before(evidence: &Evidence) -> Result<ClockState, OrderRefusal> {
-    let Evidence::Tpm(tpm) = evidence;
+    let tpm = evidence.tpm().ok_or_else(|| OrderRefusal::Malformed("captured evidence of no TPM".to_owned()))?;
     let clock = Attest::read(tpm.parts().quote).map_err(unreadable)?.clock;
     Ok(ClockState { last_clock_ms: clock.clock_ms.saturating_sub(1), ..ClockState::at(clock) })
 }

@@ -10,7 +10,7 @@ use evidence::digest::{HashAlg, Sha256Digest};
 use evidence::kind::EvidenceKind;
 use evidence::threshold::Authority;
 use evidence::time::UnixSeconds;
-use firmware_refs::ReferenceValues;
+use firmware_refs::{ReferenceValues, Requirements};
 use governance::governance_state::VerifiedState;
 use governance::revocation::RevocationList;
 use policy::set::PolicySet;
@@ -34,8 +34,6 @@ pub struct Trust {
     pub inputs: TrustInputs,
     /// Our keys, as nodes get them.
     pub bundle: OwnBundle,
-    /// What evidence of a TPM must come with.
-    tpm_demands: TpmDemands,
 }
 
 /// The domain's own trust bundle, as nodes get it at enrolment.
@@ -88,7 +86,6 @@ impl Trust {
             epoch: basis.epoch,
         };
         Self {
-            tpm_demands: tpm_demands(&references),
             judging: policy::Trust::new(anchors, references, policy, basis),
             revocations,
             state,
@@ -129,7 +126,7 @@ impl Trust {
 
     /// What evidence of a kind must come with.
     pub fn demands(&self, kind: EvidenceKind) -> Demands {
-        let tpm = || self.tpm_demands.clone();
+        let tpm = || tpm_demands(self.judging.reference_values(), kind);
         match kind {
             EvidenceKind::Tpm => Demands::Tpm(tpm()),
             EvidenceKind::SevSnp => Demands::SevSnp,
@@ -143,8 +140,8 @@ impl Trust {
 /// What evidence of a TPM must come with, so that every active reference value can judge it.
 ///
 /// Without an active set nothing can match, but evidence can still be captured to make the first one.
-fn tpm_demands(references: &ReferenceValues) -> TpmDemands {
-    let (pcr_bank, pcrs, event_log, ima_log) = match references.requirements() {
+fn tpm_demands(references: &ReferenceValues, kind: EvidenceKind) -> TpmDemands {
+    let (pcr_bank, pcrs, event_log, ima_log) = match references.requirements(kind).and_then(Requirements::tpm) {
         Some(required) => (required.bank, required.pcrs.clone(), required.event_log, required.ima_log),
         None => (HashAlg::Sha256, CAPTURED_PCRS.to_vec(), true, false),
     };

@@ -25,6 +25,10 @@ impl Collected {
         document.insert("node_key".to_owned(), json!(self.node_key.public_hex()));
         match &self.evidence {
             Evidence::Tpm(evidence) => document.extend(tpm(&evidence.parts(), self.quoted.as_ref(), ak)?),
+            Evidence::SevSnp(_) => {}
+            Evidence::TpmOnSevSnp(evidence) => {
+                document.extend(tpm(&evidence.tpm().parts(), self.quoted.as_ref(), ak)?);
+            }
         }
         Ok(Value::Object(document))
     }
@@ -34,6 +38,12 @@ impl Collected {
     pub fn named_parts(&self, ak: Option<&AttestationKey>) -> Vec<NamedPart> {
         match &self.evidence {
             Evidence::Tpm(evidence) => tpm_parts(&evidence.parts(), ak),
+            Evidence::SevSnp(_) => snp_parts(&self.evidence),
+            Evidence::TpmOnSevSnp(evidence) => {
+                let mut parts = tpm_parts(&evidence.tpm().parts(), ak);
+                parts.extend(snp_parts(&self.evidence));
+                parts
+            }
         }
     }
 }
@@ -91,5 +101,10 @@ fn tpm_parts(parts: &TpmParts<'_>, ak: Option<&AttestationKey>) -> Vec<NamedPart
         ("event.log", parts.event_log),
         ("ima.log", parts.ima_log),
     ];
+    files.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.to_vec()))).collect()
+}
+
+fn snp_parts(evidence: &Evidence) -> Vec<NamedPart> {
+    let files = [("report.bin", evidence.snp_report()), ("certificates.bin", evidence.snp_certificates())];
     files.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.to_vec()))).collect()
 }

@@ -293,7 +293,9 @@ impl Execution {
         }
         self.running = Some(running);
         let measurements = artifacts.into_iter().flat_map(|artifact| artifact.terms().bindings.measurements.clone());
-        self.node.watch_while_running(self.number, measurements.collect());
+        // a TEE's report cannot be read again for less than a new one: only PCRs are watched
+        let pcrs = measurements.filter_map(|(register, value)| register.pcr().map(|pcr| (pcr, value)));
+        self.node.watch_while_running(self.number, pcrs.collect());
         Ok(())
     }
 

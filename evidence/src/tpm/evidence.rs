@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::pcr::PcrValues;
 use crate::{
     EvidenceDenial,
-    cmw::{self, Part, PartName},
+    cmw::{self, Part, PartName, Slot},
     digest::Sha256Digest,
     kind::EvidenceKind,
 };
@@ -66,13 +66,18 @@ impl TpmEvidence {
     /// [`EvidenceDenial::TooLarge`] for a part above its cap.
     pub fn assemble(parts: TpmParts<'_>) -> Result<Self, EvidenceDenial> {
         let pcrs = parts.pcrs.to_cbor()?;
+        Self::decode(cmw::write(KIND, &Self::listed(&parts, &pcrs)))
+    }
+
+    /// The parts under their names; `pcrs` is the encoding of [`TpmParts::pcrs`].
+    pub(super) fn listed<'p>(parts: &TpmParts<'p>, pcrs: &'p [u8]) -> Vec<Part<'p>> {
         let mut out = Vec::new();
         let mut add = |name: &PartName, value| {
             out.push(Part { label: name.label, media_type: name.media_type, value });
         };
         add(&QUOTE, parts.quote);
         add(&SIGNATURE, parts.signature);
-        add(&PCRS, &pcrs);
+        add(&PCRS, pcrs);
         add(&NODE_KEY, parts.node_key);
         add(&CERTIFICATION, parts.certification);
         add(&CERTIFICATION_SIGNATURE, parts.certification_signature);
@@ -82,7 +87,7 @@ impl TpmEvidence {
         if let Some(log) = parts.ima_log {
             add(&IMA_LOG, log);
         }
-        Self::decode(cmw::write(KIND, &out))
+        out
     }
 
     /// Takes the bytes that came and finds the parts in them.
@@ -90,11 +95,15 @@ impl TpmEvidence {
     /// # Errors
     /// [`EvidenceDenial`] when they are not exactly such a collection, within the caps.
     pub(crate) fn decode(bytes: Vec<u8>) -> Result<Self, EvidenceDenial> {
-        let collection = cmw::read(&bytes, TPM_EVIDENCE_CAP_BYTES)?;
-        let [quote, signature, pcrs, node_key, certification, certification_signature, event_log, ima_log] =
-            collection.find(KIND, &PARTS)?;
+        let slots = cmw::read(&bytes, TPM_EVIDENCE_CAP_BYTES)?.find(KIND, &PARTS)?;
+        Self::from_slots(bytes, slots, 0)
+    }
+
+    /// The TPM's part of a collection, of which `apart_bytes` are of parts that are not the TPM's.
+    pub(super) fn from_slots(bytes: Vec<u8>, slots: [Slot; 8], apart_bytes: usize) -> Result<Self, EvidenceDenial> {
+        let [quote, signature, pcrs, node_key, certification, certification_signature, event_log, ima_log] = slots;
         let log_bytes = [&event_log, &ima_log].into_iter().filter_map(|log| log.range.as_ref().map(Range::len));
-        let small_bytes = log_bytes.fold(bytes.len(), usize::saturating_sub);
+        let small_bytes = log_bytes.fold(bytes.len(), usize::saturating_sub).saturating_sub(apart_bytes);
         if small_bytes > EVIDENCE_CAP_BYTES {
             let (got_bytes, cap_bytes) = (small_bytes, EVIDENCE_CAP_BYTES);
             return Err(EvidenceDenial::TooLarge { part: "evidence without its logs", got_bytes, cap_bytes });
@@ -114,7 +123,7 @@ impl TpmEvidence {
         })
     }
 
-    fn part(&self, range: &Range<usize>) -> &[u8] {
+    pub(super) fn part(&self, range: &Range<usize>) -> &[u8] {
         self.bytes.get(range.clone()).unwrap_or(&[])
     }
 
@@ -160,14 +169,15 @@ const fn log(label: &'static str, media_type: &'static str, cap_bytes: usize) ->
     PartName { label, media_type, cap_bytes }
 }
 
-const QUOTE: PartName = small("quote", "application/vnd.attestd.tpms-attest");
-const SIGNATURE: PartName = small("quote-signature", "application/vnd.attestd.tpmt-signature");
-const PCRS: PartName = small("pcrs", "application/vnd.attestd.pcr-values+cbor");
-const NODE_KEY: PartName = small("node-key", "application/vnd.attestd.tpm2b-public");
-const CERTIFICATION: PartName = small("certification", "application/vnd.attestd.tpms-attest");
-const CERTIFICATION_SIGNATURE: PartName = small("certification-signature", "application/vnd.attestd.tpmt-signature");
-const EVENT_LOG: PartName = log("event-log", "application/vnd.attestd.tcg-event-log", EVENT_LOG_CAP_BYTES);
-const IMA_LOG: PartName = log("ima-log", "application/vnd.attestd.ima-log", IMA_LOG_CAP_BYTES);
+pub(super) const QUOTE: PartName = small("quote", "application/vnd.attestd.tpms-attest");
+pub(super) const SIGNATURE: PartName = small("quote-signature", "application/vnd.attestd.tpmt-signature");
+pub(super) const PCRS: PartName = small("pcrs", "application/vnd.attestd.pcr-values+cbor");
+pub(super) const NODE_KEY: PartName = small("node-key", "application/vnd.attestd.tpm2b-public");
+pub(super) const CERTIFICATION: PartName = small("certification", "application/vnd.attestd.tpms-attest");
+pub(super) const CERTIFICATION_SIGNATURE: PartName =
+    small("certification-signature", "application/vnd.attestd.tpmt-signature");
+pub(super) const EVENT_LOG: PartName = log("event-log", "application/vnd.attestd.tcg-event-log", EVENT_LOG_CAP_BYTES);
+pub(super) const IMA_LOG: PartName = log("ima-log", "application/vnd.attestd.ima-log", IMA_LOG_CAP_BYTES);
 /// In the order that [`TpmEvidence::decode`] takes them apart.
 const PARTS: [PartName; 8] =
     [QUOTE, SIGNATURE, PCRS, NODE_KEY, CERTIFICATION, CERTIFICATION_SIGNATURE, EVENT_LOG, IMA_LOG];

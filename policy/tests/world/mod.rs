@@ -8,7 +8,7 @@ use firmware_refs::{
     InForce, ReferenceValues,
     capture::{CaptureHeader, capture},
     document::SetDocument,
-    observed::ObservedTpm,
+    observed::{Observed, ObservedTpm},
     set::ReferenceValueSet,
     signed::{SignedSet, sign},
 };
@@ -77,8 +77,8 @@ fn captured(machine: &Machine, change: impl FnOnce(&mut SetDocument)) -> SetDocu
     };
     let authentic = verify(&evidence, &endorsements, &machine.anchors(), machine.now).unwrap();
     let bound: Bound<'_> = authentic.bind(&challenge, machine.now).unwrap();
-    let Claims::Tpm(claims) = bound.claims();
-    let mut document = capture(&ObservedTpm::of(claims), header).unwrap().set().document().clone();
+    let Claims::Tpm(claims) = bound.claims() else { panic!("not of a TPM") };
+    let mut document = capture(&Observed::Tpm(ObservedTpm::of(claims)), header).unwrap().set().document().clone();
     change(&mut document);
     document
 }

@@ -13,7 +13,7 @@ use evidence::{
 use firmware_refs::{
     InForce, ReferenceValues,
     capture::{CaptureHeader, capture},
-    observed::ObservedTpm,
+    observed::{Observed, ObservedTpm},
     signed::{SignedSet, sign},
 };
 use governance::{
@@ -262,7 +262,7 @@ pub(crate) fn named_reference_set(machine: &Machine, id: &str, version: u64) -> 
     let endorsements = machine.endorsements();
     let bound = verify(&evidence, &endorsements, &machine.anchors(), machine.now).unwrap();
     let bound = bound.bind(&challenge, machine.now).unwrap();
-    let evidence::Claims::Tpm(claims) = bound.claims();
+    let evidence::Claims::Tpm(claims) = bound.claims() else { panic!("not of a TPM") };
     let header = CaptureHeader {
         id: ItemName::new(id).unwrap(),
         version,
@@ -272,7 +272,7 @@ pub(crate) fn named_reference_set(machine: &Machine, id: &str, version: u64) -> 
         now: machine.now.minus(60),
         lifetime_s: 3600 * 24,
     };
-    let captured = capture(&ObservedTpm::of(claims), header).unwrap();
+    let captured = capture(&Observed::Tpm(ObservedTpm::of(claims)), header).unwrap();
     let signature = sign(captured.set(), &authority_key()).unwrap();
     SignedSet::open(&[signature], &domain(), &authority()).unwrap()
 }

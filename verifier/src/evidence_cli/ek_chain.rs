@@ -145,9 +145,10 @@ fn anchors(roots: &[Vec<u8>], known: &[Vec<u8>], are_simulated: bool) -> Result<
     };
     admitted.map_err(|error| match error {
         AnchorError::Certificate { denial, .. } => Refusal::Denied(*denial),
-        error @ (AnchorError::Empty | AnchorError::Simulated { .. } | AnchorError::Encoding(_)) => {
-            Refusal::Fault(Fault::Request { what: error.to_string() })
-        }
+        error @ (AnchorError::Empty
+        | AnchorError::Simulated { .. }
+        | AnchorError::Encoding(_)
+        | AnchorError::ProductLine { .. }) => Refusal::Fault(Fault::Request { what: error.to_string() }),
     })
 }
 
