@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use evidence::cbor;
-use evidence::cose::{PublicKey, SigningKey};
+use evidence::cose::SigningKey;
 use evidence::names::DomainName;
 use evidence::threshold::{Authority, AuthorityError};
 use evidence::time::UnixSeconds;
@@ -25,7 +25,6 @@ use crate::store::{Database, StoreError, create};
 
 mod found;
 
-pub use found::finish;
 
 /// What to make.
 #[derive(Debug, Clone)]
@@ -38,9 +37,7 @@ pub struct InitOptions {
     pub lab: bool,
     /// Where the tables go; an SQLite file in the state folder when not given.
     pub store: Option<String>,
-    /// Public keys of the policy authority, held elsewhere.
-    pub authority_keys: Vec<PublicKey>,
-    /// Or: a folder, not in the state folder, in which to make them.
+    /// A folder, not in the state folder, in which to make the policy authority's keys.
     pub authority_folder: Option<PathBuf>,
     /// How many of them must sign.
     pub threshold: u8,
@@ -104,12 +101,10 @@ pub struct Initialised {
     pub config: PathBuf,
     /// The CA certificate that nodes are given (PEM).
     pub ca: PathBuf,
-    /// Private keys of the policy authority made here; empty when they are held elsewhere.
+    /// Private keys of the policy authority.
     pub authority_keys: Vec<PathBuf>,
     /// How many of the authority's keys must sign.
     pub threshold: u8,
-    /// Whether the trust bundle still needs signatures before `serve` can start.
-    pub bundle_unsigned: bool,
 }
 
 /// Makes a domain's state.
@@ -142,12 +137,7 @@ pub async fn init(options: InitOptions, now: UnixSeconds) -> Result<Initialised,
         bundle(&options.domain, &authority.authority, [&issuer, &log_key, &witness], ca, &config.log.origin, now);
     let signatures = authority.keys.iter().map(|key| bundle.sign(key)).collect::<Result<Vec<_>, _>>()?;
     create(&Database::at(&config.store)?, options.domain.as_str(), &instance).await?;
-    // Keys held elsewhere sign this form; `init-finish` then does what follows here.
-    write_new(&state.join("bundle.cbor"), &cbor::to_vec(&bundle)?, 0o644)?;
-    let bundle_unsigned = signatures.is_empty();
-    if !bundle_unsigned {
-        found::finish(&state, &config, signatures, &authority.keys, now).await?;
-    }
+    found::finish(&state, &config, signatures, &authority.keys, now).await?;
     Ok(Initialised {
         domain: options.domain,
         config: state.config_path(),
@@ -155,11 +145,10 @@ pub async fn init(options: InitOptions, now: UnixSeconds) -> Result<Initialised,
         state: options.state,
         authority_keys: authority.files,
         threshold: authority.authority.threshold().get(),
-        bundle_unsigned,
     })
 }
 
-/// The policy authority: its public keys, and the private ones if they were made here.
+/// The policy authority, with the private keys that were made for it.
 struct AuthorityKeys {
     authority: Authority,
     keys: Vec<SigningKey>,
@@ -179,17 +168,12 @@ impl AuthorityKeys {
         if !options.simulated_roots.is_empty() {
             return usage("software TPM roots are for a lab: --lab");
         }
-        match (&options.authority_folder, options.authority_keys.is_empty()) {
-            (None, true) => usage("name the policy authority: --authority-key FILE... or --authority-dir DIR"),
-            (Some(_), false) => usage("either --authority-key or --authority-dir"),
-            (None, false) => {
-                let authority = Authority::new(options.authority_keys.clone(), options.threshold)?;
-                Ok(Self { authority, keys: Vec::new(), files: Vec::new() })
-            }
-            (Some(folder), true) if folder.starts_with(&options.state) => {
+        match &options.authority_folder {
+            None => usage("name a folder for the policy authority's keys: --authority-dir DIR"),
+            Some(folder) if folder.starts_with(&options.state) => {
                 usage("the authority's keys do not belong in the verifier's state folder")
             }
-            (Some(folder), true) => {
+            Some(folder) => {
                 let folder = StateFolder::create(folder)?;
                 Self::made(folder.path(), options.threshold, options.threshold.saturating_add(1))
             }

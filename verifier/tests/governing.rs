@@ -30,7 +30,6 @@ fn options(folder: &Path, lab: bool) -> InitOptions {
         state: folder.join("state"),
         lab,
         store: None,
-        authority_keys: Vec::new(),
         authority_folder: (!lab).then(|| folder.join("authority")),
         threshold: if lab { 1 } else { 2 },
         listen: ListenConfig { enrolment: any, nodes: any, admin: None, names: vec!["localhost".to_owned()] },

@@ -71,7 +71,6 @@ impl InitArgs {
             state,
             lab: self.lab,
             store: self.store.clone(),
-            authority_keys: Vec::new(),
             authority_folder: self.authority_dir.clone(),
             threshold: self.threshold,
             listen: ListenConfig {

@@ -121,7 +121,7 @@ impl PolicyArgs {
         let issued_at = now()?;
         let set = PolicySet::from_document(PolicyDocument {
             id: ItemName::new(name).map_err(CommandError::usage)?,
-            version: newest(&known, name)?.saturating_add(1),
+            version: newest(&known)?.saturating_add(1),
             domain: DomainName::new(text(&status, "domain")?).map_err(CommandError::usage)?,
             issued_at: Moment::from(issued_at),
             not_after: Moment::from(issued_at.plus(valid_days.saturating_mul(SECONDS_A_DAY))),
@@ -152,13 +152,29 @@ fn unsigned(cedar: String) -> Result<PolicyDocument, CommandError> {
     })
 }
 
-/// Highest version of `name` that the service has seen; 0 when there is none.
-fn newest(known: &serde_json::Value, name: &str) -> Result<u64, CommandError> {
+/// Highest version that the service has seen; 0 when there is none. One policy set is in force at a time, whatever its
+/// name, and only a higher version replaces it: so versions count across names.
+fn newest(known: &serde_json::Value) -> Result<u64, CommandError> {
     let mut newest = 0;
     for set in field(known, "sets")?.as_array().into_iter().flatten() {
-        if text(set, "name")? == name {
-            newest = newest.max(number(set, "version")?);
-        }
+        newest = newest.max(number(set, "version")?);
     }
     Ok(newest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_version_is_above_those_of_every_name() {
+        let known = serde_json::json!({"sets": [
+            {"name": "lab", "version": 7},
+            {"name": "policy", "version": 2},
+        ]});
+        assert_eq!(newest(&known).unwrap(), 7);
+        assert_eq!(newest(&serde_json::json!({"sets": []})).unwrap(), 0);
+        assert!(newest(&serde_json::json!({"sets": [{"name": "lab"}]})).is_err());
+        assert!(newest(&serde_json::json!({})).is_err());
+    }
 }

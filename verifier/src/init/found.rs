@@ -1,6 +1,5 @@
-//! The second half of `init`: once the trust bundle is signed, the first
-//! governance state is logged, the first checkpoint published, and, where the
-//! authority's keys are at hand, a first policy set activated.
+//! The second half of `init`: under the signed trust bundle the first governance state is logged, the first
+//! checkpoint published, and a first policy set activated.
 
 use evidence::cbor;
 use evidence::cose::SigningKey;
@@ -18,7 +17,7 @@ use crate::open::{OpenVerifier, open_store, parts};
 use crate::state::{StateFolder, write_new};
 
 /// Brings a domain to life under a signed trust bundle.
-pub async fn finish(
+pub(super) async fn finish(
     state: &StateFolder,
     config: &Config,
     bundle: Vec<Vec<u8>>,
@@ -30,11 +29,11 @@ pub async fn finish(
     let OpenVerifier { lock, opened } = open_store(state, config).await?;
     let parts = parts(state, config, crate::live::Live::default())?;
     Governor::found(parts, &opened.store, &opened.log, now).await?;
-    if !authority_keys.is_empty() {
-        let parts = self::parts(state, config, crate::live::Live::default())?;
-        let governor = Governor::open(parts, &opened.store, &opened.log, now).await?;
-        first_policy(&governor, config, authority_keys, now).await?;
-    }
+    let parts = self::parts(state, config, crate::live::Live::default())?;
+    let governor = Governor::open(parts, &opened.store, &opened.log, now).await?;
+    first_policy(&governor, config, authority_keys, now).await?;
+    // Closing waits until nobody holds the store.
+    drop(governor);
     opened.close().await;
     drop(lock);
     Ok(())
