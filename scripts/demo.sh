@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds both programs and shows the whole path on this machine with a software TPM: `attestd demo`.
+# Builds the programs and shows the whole path on this machine: `attestd demo`, with a software TPM, or with a simulated
+# TEE (--platform simulated-snp, simulated-tdx, simulated-snp+tpm, simulated-tdx+tpm). All arguments are the demo's.
 # Installs what a new Debian machine lacks first, and says what (--no-install refuses instead). Needs no root once
 # nothing is missing. CARGO_TARGET_DIR and CARGO_PROFILE (dev, release) are respected.
 set -euo pipefail
@@ -22,5 +23,8 @@ folder=$profile
 # One call for each: features of one program must not reach the other.
 cargo build --locked --profile "$profile" -p verifier --bin verifier
 cargo build --locked --profile "$profile" -p attestd --bin attestd
+case " ${demo[*]} " in
+  *simulated-*) cargo build --locked --profile "$profile" -p simulators --bin tee-simulator ;;
+esac
 
 exec "${CARGO_TARGET_DIR:-target}/$folder/attestd" demo "${demo[@]}"

@@ -110,7 +110,7 @@ pub enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
-    /// Show the whole path on this machine with a software TPM: no root, nothing left running.
+    /// Show the whole path on this machine with a software TPM or a simulated TEE: no root, nothing left running.
     Demo(DemoArgs),
     /// Print a shell completion script.
     Completions {
@@ -193,12 +193,35 @@ pub enum ConfigVerb {
 /// `attestd demo`
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
+    /// The machine that is shown.
+    #[arg(long, value_enum, default_value_t = DemoPlatform::Tpm)]
+    pub platform: DemoPlatform,
+    /// The simulator of TEEs; next to this one or on PATH unless given.
+    #[arg(long, value_name = "FILE")]
+    pub simulator: Option<PathBuf>,
     /// The verifier program; next to this one unless given.
     #[arg(long, value_name = "FILE")]
     pub verifier: Option<PathBuf>,
     /// Keep the demo's folder instead of removing it.
     #[arg(long)]
     pub keep: bool,
+}
+
+/// The machines that the demo can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DemoPlatform {
+    /// A software TPM.
+    Tpm,
+    /// A simulated AMD SEV-SNP guest.
+    SimulatedSnp,
+    /// A simulated Intel TDX guest.
+    SimulatedTdx,
+    /// A software TPM in a simulated SEV-SNP guest.
+    #[value(name = "simulated-snp+tpm")]
+    SimulatedSnpTpm,
+    /// A software TPM in a simulated TDX guest.
+    #[value(name = "simulated-tdx+tpm")]
+    SimulatedTdxTpm,
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
-//! Enrolment: this TPM proves its EK and AK to a domain, the AK vouches for the record key, the domain grants.
+//! Enrolment: this machine proves itself to a domain and vouches for the record key, the domain grants.
+//!
+//! A TPM proves its EK and AK, and the AK signs for the record key; a TEE gives Evidence whose challenge names it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use evidence::cose::SigningKey;
-use evidence::digest::HashAlg;
-use evidence::kind::EvidenceKind;
+use evidence::digest::{HashAlg, Sha256Digest};
+use evidence::tee::enrolment_subject;
 use evidence::tpm::enrolment::enrolment_qualifying_data;
 use evidence::tpm::pcr::{PcrSelection, PcrSet};
 use rustls::pki_types::CertificateDer;
@@ -14,21 +17,23 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use wire::bounded::FieldDenial;
+use wire::bounded::demand::kind_message;
 use wire::bounded::enrolment::{EnrolChallenge, EnrolGrant};
 use wire::bounded::verifier::{Refusal, RefusalClass};
 use wire::proto::enrolment_client::EnrolmentClient;
-use wire::proto::{self, enrol_reply, enrol_request};
+use wire::proto::{self, enrol_reply::Message as Reply, enrol_request};
 use zeroize::Zeroizing;
 
 use crate::clock::unix_now;
+use crate::collect::{Asked, ChallengeDenial, CollectFault, Demand, TpmCollector};
 use crate::config::{Config, DomainConfig, EkKind, TpmConfig};
 use crate::grants::{Grant, GrantDenial, JudgedGrant};
+use crate::machine::Machine;
 use crate::record_key;
 use crate::state::{StateDir, StateError};
 use crate::tls::{self, ClientIdentity, ConnectFault, Connection};
-use crate::tpm::Tpm;
 use crate::tpm::error::TpmError;
-use crate::tpm::objects::{AttestationKey, Endorsement, KeyFault};
+use crate::tpm::objects::{Endorsement, KeyFault};
 
 /// Each answer of the verifier must come by then.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
@@ -89,12 +94,12 @@ pub enum EnrolError {
     /// The grant does not hold.
     #[error(transparent)]
     Grant(#[from] GrantDenial),
-    /// The configured platform has no TPM.
-    #[error("platform \"{platform}\" has no TPM to enrol")]
-    NoTpm {
-        /// As configured.
-        platform: EvidenceKind,
-    },
+    /// The evidence that it asked for could not be collected.
+    #[error(transparent)]
+    Collect(#[from] CollectFault),
+    /// Its challenge is not about this enrolment.
+    #[error(transparent)]
+    Challenge(#[from] ChallengeDenial),
     /// The certificate request cannot be made; a defect here.
     #[error("certificate request: {0}")]
     Request(String),
@@ -105,8 +110,10 @@ impl EnrolError {
     #[must_use]
     pub fn class(&self) -> &'static str {
         match self {
-            Self::Refused { denied: true, .. } => "denied",
-            Self::Tpm(error) | Self::Key(KeyFault::Tpm(error)) => error.class(),
+            Self::Refused { denied: true, .. } | Self::Challenge(_) => "denied",
+            Self::Tpm(error)
+            | Self::Key(KeyFault::Tpm(error))
+            | Self::Collect(CollectFault::Tpm(error) | CollectFault::Key(KeyFault::Tpm(error))) => error.class(),
             Self::Grant(denial) if !denial.code().starts_with("fault.") => "denied",
             Self::Refused { denied: false, .. }
             | Self::Connect(_)
@@ -114,7 +121,7 @@ impl EnrolError {
             | Self::Key(_)
             | Self::State(_)
             | Self::EkCertificate { .. }
-            | Self::NoTpm { .. }
+            | Self::Collect(_)
             | Self::Stream { .. }
             | Self::Unexpected { .. }
             | Self::Grant(_)
@@ -131,7 +138,8 @@ impl EnrolError {
             Self::Tpm(error) => error.code(),
             Self::State(_) => "fault.state",
             Self::EkCertificate { .. } => "fault.ek_certificate",
-            Self::NoTpm { .. } => "fault.no_tpm",
+            Self::Collect(fault) => fault.code(),
+            Self::Challenge(denial) => denial.code(),
             Self::Refused { code, .. } => code,
             Self::Stream { .. } | Self::Unexpected { .. } | Self::Malformed(_) => "fault.verifier_protocol",
             Self::Grant(denial) => denial.code(),
@@ -146,35 +154,50 @@ impl EnrolError {
 ///
 /// # Errors
 /// [`EnrolError`]; nothing is stored of a grant that does not hold.
-pub async fn enrol(config: &Config, domain: &DomainConfig, tpm: &Tpm, state: &StateDir) -> Result<Grant, EnrolError> {
-    let no_tpm = || EnrolError::NoTpm { platform: config.identity.kind() };
-    let tpm_config = config.identity.tpm().ok_or_else(no_tpm)?;
+pub async fn enrol(
+    config: &Config,
+    domain: &DomainConfig,
+    machine: &Machine,
+    state: &Arc<StateDir>,
+) -> Result<Grant, EnrolError> {
     let record_key = record_key::load_or_create(state)?;
     let pkcs8 = record_key.to_pkcs8().map_err(|denial| EnrolError::Request(denial.to_string()))?;
     let connection = Connection::for_enrolment(domain).await?;
-    let ak = AttestationKey::load_or_create(tpm, state).await?;
-    let identity = identity(config, tpm_config, tpm, &ak, &record_key, &pkcs8).await?;
-    let mut stream = Conversation::open(connection, identity).await?;
-    let challenge = match stream.answer().await? {
-        enrol_reply::Message::Challenge(challenge) => EnrolChallenge::try_from(challenge)?,
-        enrol_reply::Message::Grant(_) => {
-            return Err(EnrolError::Unexpected { got: "a grant", want: "a challenge" });
+    let channel = connection.exporter;
+    let collector = machine.with_keys(config, state).await?;
+    let of_tpm = collector.tpm().zip(config.identity.tpm());
+    let first = match of_tpm {
+        Some((tpm, tpm_config)) => {
+            enrol_request::Message::Identity(identity(config, tpm_config, tpm, &record_key, &pkcs8).await?)
         }
-        enrol_reply::Message::Platform(_) => {
-            return Err(EnrolError::Unexpected { got: "a challenge of a TEE", want: "a challenge of the TPM" });
-        }
-        enrol_reply::Message::Refusal(refusal) => return Err(refused(refusal)?),
+        None => enrol_request::Message::Platform(proto::EnrolPlatform {
+            node_id: config.node_id.to_string(),
+            kind: i32::from(kind_message(config.identity.kind())),
+            record_key: record_key.public().cose_key().to_vec(),
+            csr: certificate_request(&pkcs8)?,
+        }),
     };
-    let proof = prove(tpm_config.ek, tpm, &ak, &record_key, challenge).await?;
-    stream.send(enrol_request::Message::Proof(proof)).await?;
-    let grant = match stream.answer().await? {
-        enrol_reply::Message::Grant(grant) => EnrolGrant::try_from(grant)?,
-        enrol_reply::Message::Challenge(_) | enrol_reply::Message::Platform(_) => {
-            return Err(EnrolError::Unexpected { got: "a challenge", want: "a grant" });
-        }
-        enrol_reply::Message::Refusal(refusal) => return Err(refused(refusal)?),
-    };
-    let judged = JudgedGrant::judge(grant, &domain.name, unix_now())?;
+    let mut stream = Conversation::open(connection, first).await?;
+    if let Some((tpm, tpm_config)) = of_tpm {
+        let challenge = stream.credential().await?;
+        let proof = prove(tpm_config.ek, tpm, &record_key, challenge).await?;
+        stream.send(enrol_request::Message::Proof(proof)).await?;
+    }
+    if config.identity.tee().is_some() {
+        let challenge = stream.challenge().await?;
+        let asked = Asked {
+            kind: config.identity.kind(),
+            audience: domain.name.verifier_spiffe_id(),
+            subject: enrolment_subject(&config.node_id, record_key.public()),
+            // A stranger has no lineage.
+            lineage_head: Sha256Digest::ZERO,
+            channel,
+        };
+        let collected = collector.collect(&Demand::accept(&challenge, asked)?).await?;
+        let cmw = collected.evidence.bytes().to_vec();
+        stream.send(enrol_request::Message::Evidence(proto::Evidence { cmw })).await?;
+    }
+    let judged = JudgedGrant::judge(stream.grant().await?, &domain.name, unix_now())?;
     let certificate_pem = &judged.grant().certificate_pem;
     // A certificate for another key would only show at the next connection.
     tls::accept_identity(domain, &ClientIdentity { certificate_pem, key_pkcs8: &pkcs8 })?;
@@ -184,12 +207,11 @@ pub async fn enrol(config: &Config, domain: &DomainConfig, tpm: &Tpm, state: &St
 async fn identity(
     config: &Config,
     tpm_config: &TpmConfig,
-    tpm: &Tpm,
-    ak: &AttestationKey,
+    tpm: &TpmCollector,
     record_key: &SigningKey,
     pkcs8: &[u8],
 ) -> Result<proto::EnrolIdentity, EnrolError> {
-    let endorsement = Endorsement::read(tpm, tpm_config.ek).await?;
+    let endorsement = Endorsement::read(tpm.tpm(), tpm_config.ek).await?;
     let mut chain = match &tpm_config.ek_certificate {
         Some(path) => certificates(path)?,
         None => endorsement.certificate.into_iter().collect(),
@@ -205,10 +227,10 @@ async fn identity(
         node_id: config.node_id.to_string(),
         ek_public: endorsement.public,
         ek_chain: chain,
-        ak_public: ak.public().to_vec(),
+        ak_public: tpm.ak().public().to_vec(),
         record_key: record_key.public().cose_key().to_vec(),
         csr: certificate_request(pkcs8)?,
-        kind: i32::from(proto::Kind::Tpm),
+        kind: i32::from(kind_message(config.identity.kind())),
     })
 }
 
@@ -239,18 +261,19 @@ fn certificate_request(pkcs8: &[u8]) -> Result<Vec<u8>, EnrolError> {
 /// Opens the activation secret in the TPM and has the AK sign for it together with the record key.
 async fn prove(
     ek: EkKind,
-    tpm: &Tpm,
-    ak: &AttestationKey,
+    tpm: &TpmCollector,
     record_key: &SigningKey,
     challenge: EnrolChallenge,
 ) -> Result<proto::EnrolProof, EnrolError> {
-    let blob = ak.blob().clone();
+    let blob = tpm.ak().blob().clone();
     let secret: Zeroizing<Vec<u8>> = tpm
+        .tpm()
         .call(move |device| device.activate(ek, &blob, &challenge.credential_blob, &challenge.encrypted_secret))
         .await?;
     let qualifying = enrolment_qualifying_data(&secret, record_key.public().cose_key());
     let pcrs = (0..=7).try_fold(PcrSet::EMPTY, PcrSet::with).unwrap_or(PcrSet::EMPTY);
-    let quote = tpm.quote(ak.blob().clone(), qualifying, PcrSelection { bank: HashAlg::Sha256, pcrs }).await?;
+    let quote =
+        tpm.tpm().quote(tpm.ak().blob().clone(), qualifying, PcrSelection { bank: HashAlg::Sha256, pcrs }).await?;
     Ok(proto::EnrolProof {
         secret: secret.to_vec(),
         record_key_certify: quote.signed.attest,
@@ -270,9 +293,8 @@ struct Conversation {
 }
 
 impl Conversation {
-    async fn open(connection: Connection, identity: proto::EnrolIdentity) -> Result<Self, EnrolError> {
+    async fn open(connection: Connection, first: enrol_request::Message) -> Result<Self, EnrolError> {
         let (requests, outbound) = mpsc::channel(1);
-        let first = enrol_request::Message::Identity(identity);
         let mut client = EnrolmentClient::new(connection.channel).max_decoding_message_size(ANSWER_CAP_BYTES);
         requests.send(proto::EnrolRequest { message: Some(first) }).await.map_err(|_| closed())?;
         let opening = client.enrol(ReceiverStream::new(outbound));
@@ -284,10 +306,44 @@ impl Conversation {
         self.requests.send(proto::EnrolRequest { message: Some(message) }).await.map_err(|_| closed())
     }
 
-    async fn answer(&mut self) -> Result<enrol_reply::Message, EnrolError> {
+    /// What only the TPM opens.
+    async fn credential(&mut self) -> Result<EnrolChallenge, EnrolError> {
+        match self.answer().await? {
+            Reply::Challenge(challenge) => Ok(EnrolChallenge::try_from(challenge)?),
+            other @ (Reply::Platform(_) | Reply::Grant(_) | Reply::Refusal(_)) => Err(not_due(other, "a credential")),
+        }
+    }
+
+    /// What Evidence must answer.
+    async fn challenge(&mut self) -> Result<proto::Challenge, EnrolError> {
+        match self.answer().await? {
+            Reply::Platform(challenge) => Ok(challenge),
+            other @ (Reply::Challenge(_) | Reply::Grant(_) | Reply::Refusal(_)) => Err(not_due(other, "a challenge")),
+        }
+    }
+
+    async fn grant(&mut self) -> Result<EnrolGrant, EnrolError> {
+        match self.answer().await? {
+            Reply::Grant(grant) => Ok(EnrolGrant::try_from(grant)?),
+            other @ (Reply::Challenge(_) | Reply::Platform(_) | Reply::Refusal(_)) => Err(not_due(other, "a grant")),
+        }
+    }
+
+    async fn answer(&mut self) -> Result<Reply, EnrolError> {
         let reply = in_time(self.replies.message()).await?.map_err(|status| broken(&status))?;
         reply.and_then(|reply| reply.message).ok_or_else(closed)
     }
+}
+
+/// A refusal, or an answer that was not due.
+fn not_due(got: Reply, want: &'static str) -> EnrolError {
+    let got = match got {
+        Reply::Refusal(refusal) => return refused(refusal).unwrap_or_else(EnrolError::from),
+        Reply::Challenge(_) => "a credential",
+        Reply::Platform(_) => "a challenge",
+        Reply::Grant(_) => "a grant",
+    };
+    EnrolError::Unexpected { got, want }
 }
 
 async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, EnrolError> {

@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode};
 
 use attestd::cli::{Cli, ConfigVerb, Format, Outcome, Verb};
 use attestd::config::Config;
+use attestd::tee::detect;
 use clap::{CommandFactory as _, Parser as _};
 
 fn main() -> ExitCode {
@@ -62,11 +63,17 @@ fn config_check(common: &attestd::cli::Common) -> anyhow::Result<Outcome> {
     match Config::load(&common.config_path(), std::env::vars()) {
         Ok(config) => {
             match common.format {
-                Format::Text => write!(out, "{}", config.in_words())?,
+                Format::Text => {
+                    write!(out, "{}", config.in_words())?;
+                    detect::look(&config).iter().try_for_each(|finding| writeln!(out, "Here: {finding}."))?;
+                }
                 Format::Json => {
                     let words = config.in_words();
                     let enforced: Vec<&str> = words.lines().collect();
-                    writeln!(out, "{}", serde_json::json!({ "config": "accepted", "enforced": enforced }))?;
+                    let machine: Vec<_> = detect::look(&config).iter().map(detect::Finding::to_json).collect();
+                    let document =
+                        serde_json::json!({ "config": "accepted", "enforced": enforced, "machine": machine });
+                    writeln!(out, "{document}")?;
                 }
             }
             Ok(Outcome::Done)

@@ -289,7 +289,8 @@ impl Node {
                     self.collector.tpm().ok_or_else(|| Refused::fault("fault.bug", "a TPM's key without a TPM"))?;
                 tpm.tpm().hpke_open(key.blob().clone(), key.point().to_vec(), key.bound_to(), message).await?
             }
-            (HeldKey::Tpm(_), HpkeSuite::XWing) => {
+            (HeldKey::XWing(key), HpkeSuite::XWing) => key.open(&message)?,
+            (HeldKey::Tpm(_), HpkeSuite::XWing) | (HeldKey::XWing(_), HpkeSuite::P256) => {
                 return Err(Refused::fault("fault.verifier_protocol", "wrapped for another kind of node key"));
             }
         };

@@ -4,6 +4,7 @@ use evidence::EvidenceDenial;
 use evidence::cbor::CborError;
 
 use crate::tee::TeeError;
+use crate::tee::node_key::XWingKeyError;
 use crate::tpm::error::TpmError;
 use crate::tpm::objects::KeyFault;
 
@@ -19,6 +20,9 @@ pub enum CollectFault {
     /// The TEE.
     #[error(transparent)]
     Tee(#[from] TeeError),
+    /// The node key in memory.
+    #[error(transparent)]
+    NodeKey(#[from] XWingKeyError),
     /// The verifier needs a log that this node has not configured.
     #[error("the verifier needs the {log}, and {key} is not configured")]
     LogNotConfigured {
@@ -61,6 +65,7 @@ impl CollectFault {
             Self::Key(fault) => fault.code(),
             Self::Tpm(error) => error.code(),
             Self::Tee(error) => error.code(),
+            Self::NodeKey(error) => error.code(),
             Self::LogNotConfigured { .. } => "fault.log_not_configured",
             Self::LogUnreadable { .. } => "fault.log_unreadable",
             Self::LogTooLarge { .. } => "fault.log_too_large",

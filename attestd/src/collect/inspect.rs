@@ -2,6 +2,7 @@
 
 use evidence::EvidenceDenial;
 use evidence::evidence::Evidence;
+use evidence::sev_snp::SnpReport;
 use evidence::tpm::attest::Attest;
 use evidence::tpm::evidence::TpmParts;
 use serde_json::{Map, Value, json};
@@ -23,12 +24,11 @@ impl Collected {
         document.insert("evidence_digest".to_owned(), json!(self.evidence.digest().to_string()));
         document.insert("evidence_bytes".to_owned(), json!(self.evidence.bytes().len()));
         document.insert("node_key".to_owned(), json!(self.node_key.public_hex()));
-        match &self.evidence {
-            Evidence::Tpm(evidence) => document.extend(tpm(&evidence.parts(), self.quoted.as_ref(), ak)?),
-            Evidence::SevSnp(_) => {}
-            Evidence::TpmOnSevSnp(evidence) => {
-                document.extend(tpm(&evidence.tpm().parts(), self.quoted.as_ref(), ak)?);
-            }
+        if let Some(evidence) = self.evidence.tpm() {
+            document.extend(tpm(&evidence.parts(), self.quoted.as_ref(), ak)?);
+        }
+        if let Some(report) = self.evidence.snp_report() {
+            document.extend(snp(report, self.evidence.snp_certificates())?);
         }
         Ok(Value::Object(document))
     }
@@ -36,15 +36,18 @@ impl Collected {
     /// Its parts, in the forms that `verifier evidence verify` takes.
     #[must_use]
     pub fn named_parts(&self, ak: Option<&AttestationKey>) -> Vec<NamedPart> {
-        match &self.evidence {
-            Evidence::Tpm(evidence) => tpm_parts(&evidence.parts(), ak),
-            Evidence::SevSnp(_) => snp_parts(&self.evidence),
-            Evidence::TpmOnSevSnp(evidence) => {
-                let mut parts = tpm_parts(&evidence.tpm().parts(), ak);
-                parts.extend(snp_parts(&self.evidence));
-                parts
-            }
-        }
+        let mut files = self.evidence.tpm().map_or_else(Vec::new, |evidence| tpm_parts(&evidence.parts(), ak));
+        let node_key = match &self.evidence {
+            Evidence::Tpm(_) | Evidence::TpmOnSevSnp(_) => None,
+            Evidence::SevSnp(evidence) => Some(evidence.parts().node_key),
+        };
+        let of_tee: [(&str, Option<&[u8]>); 3] = [
+            ("report.bin", self.evidence.snp_report()),
+            ("certificates.bin", self.evidence.snp_certificates()),
+            ("node-key.cose", node_key),
+        ];
+        files.extend(of_tee.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.to_vec()))));
+        files
     }
 }
 
@@ -52,8 +55,23 @@ impl HeldKey {
     fn public_hex(&self) -> String {
         match self {
             Self::Tpm(key) => hex::encode(key.point()),
+            Self::XWing(key) => hex::encode(key.public().public()),
         }
     }
+}
+
+fn snp(report: &[u8], certificates: Option<&[u8]>) -> Result<Map<String, Value>, EvidenceDenial> {
+    let report = SnpReport::parse(report)?;
+    let fields = [
+        ("report_data", json!(hex::encode(report.report_data))),
+        ("report_version", json!(report.version)),
+        ("vmpl", json!(report.vmpl)),
+        ("measurement", json!(hex::encode(report.measurement))),
+        ("reported_tcb", json!(hex::encode(report.reported_tcb))),
+        ("chip_id", json!(hex::encode(report.chip_id))),
+        ("certificates_bytes", json!(certificates.map(<[u8]>::len))),
+    ];
+    Ok(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 fn tpm(
@@ -101,10 +119,5 @@ fn tpm_parts(parts: &TpmParts<'_>, ak: Option<&AttestationKey>) -> Vec<NamedPart
         ("event.log", parts.event_log),
         ("ima.log", parts.ima_log),
     ];
-    files.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.to_vec()))).collect()
-}
-
-fn snp_parts(evidence: &Evidence) -> Vec<NamedPart> {
-    let files = [("report.bin", evidence.snp_report()), ("certificates.bin", evidence.snp_certificates())];
     files.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.to_vec()))).collect()
 }

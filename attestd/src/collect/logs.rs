@@ -18,6 +18,7 @@ pub(super) struct Log {
 
 pub(super) const EVENT_LOG: Log = Log { name: "event log", key: "logs.event_log", cap_bytes: EVENT_LOG_CAP_BYTES };
 pub(super) const IMA_LOG: Log = Log { name: "IMA log", key: "logs.ima_log", cap_bytes: IMA_LOG_CAP_BYTES };
+pub(super) const CCEL: Log = Log { name: "event log of the TD", key: "tee.ccel", cap_bytes: EVENT_LOG_CAP_BYTES };
 
 /// Before anything is quoted: is each log that is wanted configured?
 pub(super) fn require(logs: &[(bool, &Log, Option<&Path>)]) -> Result<(), CollectFault> {

@@ -4,20 +4,31 @@ mod demand;
 mod fault;
 mod inspect;
 mod logs;
+mod tee;
 mod tpm;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use evidence::binding::Binding;
+use evidence::digest::HashAlg;
 use evidence::evidence::Evidence;
+use evidence::tpm::pcr::{PcrSelection, PcrSet};
+use evidence::tpm::{TpmOnSnpEvidence, TpmOnSnpParts};
 use tokio::sync::Mutex;
 
 pub use demand::{Asked, ChallengeDenial, Demand, Wanted, WantedOfTpm, WithCcel};
 pub use fault::CollectFault;
 pub use inspect::NamedPart;
+pub use tee::{BesideTpm, TeeCollector};
 pub use tpm::{Quoted, TpmCollector};
 
+use self::tpm::OfTpm;
+use crate::config::WatchConfig;
+use crate::tee::TeeKind;
+use crate::tee::node_key::XWingKey;
 use crate::tpm::objects::NodeKey;
+use crate::watch::{TeeWatch, TpmWatch, Watch};
 
 /// Evidence and what the node needs to know of it.
 #[derive(Clone, Debug)]
@@ -35,6 +46,8 @@ pub struct Collected {
 pub enum HeldKey {
     /// In the TPM.
     Tpm(Arc<NodeKey>),
+    /// In locked memory of a TEE.
+    XWing(Arc<XWingKey>),
 }
 
 impl HeldKey {
@@ -43,6 +56,7 @@ impl HeldKey {
     pub fn cose_key(&self) -> &[u8] {
         match self {
             Self::Tpm(key) => key.cose_key(),
+            Self::XWing(key) => key.public().cose_key(),
         }
     }
 }
@@ -58,6 +72,8 @@ pub struct Collector {
 #[derive(Debug)]
 enum Of {
     Tpm(TpmCollector),
+    Tee(TeeCollector),
+    TpmOnTee(TpmCollector, BesideTpm),
 }
 
 impl Collector {
@@ -67,11 +83,38 @@ impl Collector {
         Self { of: Of::Tpm(tpm), turn: Mutex::new(()) }
     }
 
+    /// Of a TEE without a TPM.
+    #[must_use]
+    pub fn of_tee(tee: TeeCollector) -> Self {
+        Self { of: Of::Tee(tee), turn: Mutex::new(()) }
+    }
+
+    /// Of a vTPM in a confidential VM.
+    #[must_use]
+    pub fn of_tpm_on_tee(tpm: TpmCollector, tee: BesideTpm) -> Self {
+        Self { of: Of::TpmOnTee(tpm, tee), turn: Mutex::new(()) }
+    }
+
     /// The TPM, if there is one.
     #[must_use]
     pub const fn tpm(&self) -> Option<&TpmCollector> {
         match &self.of {
-            Of::Tpm(tpm) => Some(tpm),
+            Of::Tpm(tpm) | Of::TpmOnTee(tpm, _) => Some(tpm),
+            Of::Tee(_) => None,
+        }
+    }
+
+    /// What is looked at between renewals: PCRs wherever there are any. `None` for PCRs that do not exist.
+    #[must_use]
+    pub fn watch(&self, config: &WatchConfig) -> Option<Watch> {
+        let interval = Duration::from_millis(config.interval_ms);
+        match &self.of {
+            Of::Tpm(tpm) | Of::TpmOnTee(tpm, _) => {
+                let pcrs = config.pcrs.iter().try_fold(PcrSet::EMPTY, |pcrs, pcr| pcrs.with(*pcr))?;
+                let selection = PcrSelection { bank: HashAlg::Sha256, pcrs };
+                Some(Watch::Tpm(TpmWatch::new(tpm.tpm().clone(), tpm.ak().blob().clone(), selection, interval)))
+            }
+            Of::Tee(tee) => Some(Watch::Tee(TeeWatch::new(tee.tee().clone(), interval))),
         }
     }
 
@@ -84,15 +127,28 @@ impl Collector {
         match (&self.of, &demand.wanted) {
             (Of::Tpm(tpm), Wanted::Tpm(wanted)) => {
                 let of_tpm = tpm.collect(demand, wanted).await?;
-                let (evidence, node_key) =
-                    (Evidence::Tpm(of_tpm.evidence()?), HeldKey::Tpm(Arc::clone(&of_tpm.node_key)));
-                Ok(Collected { evidence, node_key, quoted: Some(of_tpm.quoted()) })
+                Ok(collected(Evidence::Tpm(of_tpm.evidence()?), of_tpm))
             }
-            (Of::Tpm(_), Wanted::SevSnp | Wanted::Tdx { .. } | Wanted::TpmOnSevSnp(_) | Wanted::TpmOnTdx(..)) => {
-                Err(CollectFault::OtherKind)
+            (Of::Tee(tee), Wanted::SevSnp | Wanted::Tdx { .. }) => tee.collect(demand).await,
+            (Of::TpmOnTee(tpm, tee), Wanted::TpmOnSevSnp(wanted)) if tee.kind() == TeeKind::SevSnp => {
+                let of_tpm = tpm.collect(demand, wanted).await?;
+                let (report, _) = tee.report(of_tpm.report_data, false).await?;
+                let (certificates, report) = (report.certificates(), report.report());
+                let parts = TpmOnSnpParts { tpm: of_tpm.parts(), report, certificates };
+                Ok(collected(Evidence::TpmOnSevSnp(TpmOnSnpEvidence::assemble(parts)?), of_tpm))
             }
+            (
+                Of::Tpm(_) | Of::Tee(_) | Of::TpmOnTee(..),
+                Wanted::Tpm(_) | Wanted::SevSnp | Wanted::Tdx { .. } | Wanted::TpmOnSevSnp(_) | Wanted::TpmOnTdx(..),
+            ) => Err(CollectFault::OtherKind),
         }
     }
+}
+
+/// What a TPM is part of goes with its node key and its quote.
+fn collected(evidence: Evidence, of_tpm: OfTpm) -> Collected {
+    let node_key = HeldKey::Tpm(Arc::clone(&of_tpm.node_key));
+    Collected { evidence, node_key, quoted: Some(of_tpm.quoted()) }
 }
 
 impl Demand {

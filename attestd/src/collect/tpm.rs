@@ -39,6 +39,8 @@ pub struct Quoted {
 /// Everything that a TPM gave for one demand.
 pub(super) struct OfTpm {
     pub(super) node_key: Arc<NodeKey>,
+    /// What a TEE's report must cover when it is bound to this quote.
+    pub(super) report_data: [u8; 64],
     quote: Quote,
     pcr_digest: Digest,
     event_log: Option<Vec<u8>>,
@@ -71,13 +73,14 @@ impl TpmCollector {
         logs::require(&[(wanted.event_log, &EVENT_LOG, event_log), (wanted.ima_log, &IMA_LOG, ima_log)])?;
         let node_key = NodeKey::for_present_pcrs(&self.tpm, &self.state, &self.ak, wanted.node_key_bound_to).await?;
         let ak_name = self.ak.name().to_bytes();
-        let qualifying = demand.binding(node_key.cose_key(), Some(&ak_name)).qualifying_data()?;
+        let binding = demand.binding(node_key.cose_key(), Some(&ak_name));
+        let (qualifying, report_data) = (binding.qualifying_data()?, binding.report_data()?);
         let quote = self.tpm.quote(self.ak.blob().clone(), qualifying, wanted.quoted).await?;
         let pcr_digest = quote.values.digest(wanted.quoted.pcrs, HashAlg::Sha256);
         let pcr_digest = pcr_digest.ok_or_else(|| CollectFault::Assembly("a quoted PCR has no value".to_owned()))?;
         let event_log = logs::read(wanted.event_log, &EVENT_LOG, event_log).await?;
         let ima_log = logs::read(wanted.ima_log, &IMA_LOG, ima_log).await?;
-        Ok(OfTpm { node_key: Arc::new(node_key), quote, pcr_digest, event_log, ima_log })
+        Ok(OfTpm { node_key: Arc::new(node_key), report_data, quote, pcr_digest, event_log, ima_log })
     }
 }
 

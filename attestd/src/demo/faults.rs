@@ -9,9 +9,10 @@ use serde_json::Value;
 use tokio::process::Child;
 
 use super::machine::Machine;
-use super::stage::Stage;
+use super::stage::{Programs, Stage};
 use super::story::{HALTED_EXIT_CODE, Story};
 use super::watched::{Seen, Watched};
+use crate::cli::DemoPlatform;
 
 /// Programs as the workspace builds them: beside the folder that tests are built in.
 fn program(name: &str) -> PathBuf {
@@ -32,12 +33,15 @@ struct Scene {
     artifact: String,
 }
 
-/// Tells the story as far as the first renewal, silently; `watch_interval_ms` is how often the daemon looks at its TPM.
-async fn running(watch_interval_ms: u32) -> Scene {
-    let stage = Stage::new(program("attestd"), program("verifier"), false).unwrap();
+/// Tells the story as far as the first renewal, silently; `watch_interval_ms` is how often the daemon looks at its
+/// machine.
+async fn running(platform: DemoPlatform, watch_interval_ms: u32) -> Scene {
+    let simulator = (platform != DemoPlatform::Tpm).then(|| program("tee-simulator"));
+    let programs = Programs { attestd: program("attestd"), verifier: program("verifier"), simulator };
+    let stage = Stage::new(programs, false).unwrap();
     let mut out = std::io::sink();
     let mut story = Story::new(&stage, &mut out);
-    let (machine, verifier) = story.prepare().await.map_err(|fault| fault.with_logs(&stage)).unwrap();
+    let (machine, verifier) = story.prepare(platform).await.map_err(|fault| fault.with_logs(&stage)).unwrap();
     let node = story.start_node(watch_interval_ms).await.map_err(|fault| fault.with_logs(&stage)).unwrap();
     story.trust_what_runs_now().await.map_err(|fault| fault.with_logs(&stage)).unwrap();
     let (execution, workload) = story.run_until_renewed().await.map_err(|fault| fault.with_logs(&stage)).unwrap();
@@ -57,6 +61,10 @@ fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap()
 }
 
+fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
+}
+
 async fn ends_with(mut execution: Watched, code: &str) {
     let exit = execution.until(|seen| seen.is("exit"), |_: &Seen| Ok(())).await.unwrap();
     assert_eq!(exit.field("halt_code"), code);
@@ -68,7 +76,7 @@ const SOON: Duration = Duration::from_secs(5);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_daemon_takes_its_workload_along_and_must_attest_anew() {
     let Scene { stage, node, workload, artifact, machine: _machine, _verifier, execution: _execution } =
-        running(60_000).await;
+        running(DemoPlatform::Tpm, 60_000).await;
     kill_process(pid_of(&node), Signal::KILL).unwrap();
     assert!(gone(workload, SOON), "the workload outlived attestd");
     drop(node);
@@ -84,16 +92,18 @@ async fn a_killed_daemon_takes_its_workload_along_and_must_attest_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tpm_that_is_gone_halts_with_its_own_reason() {
-    let Scene { machine, workload, execution, stage: _stage, node: _node, _verifier, .. } = running(100).await;
-    kill_process(Pid::from_raw(i32::try_from(machine.pid()).unwrap()).unwrap(), Signal::KILL).unwrap();
+    let Scene { machine, workload, execution, stage: _stage, node: _node, _verifier, .. } =
+        running(DemoPlatform::Tpm, 100).await;
+    signal(machine.tpm.as_ref().unwrap().pid(), Signal::KILL);
     assert!(gone(workload, SOON), "the workload outlived the TPM");
     ends_with(execution, "halt.device_lost").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tpm_reset_halts_with_its_own_reason() {
-    let Scene { mut machine, workload, execution, stage, node: _node, _verifier, .. } = running(100).await;
-    machine.reboot(&stage).await.unwrap();
+    let Scene { mut machine, workload, execution, stage, node: _node, _verifier, .. } =
+        running(DemoPlatform::Tpm, 100).await;
+    machine.restore(&stage).await.unwrap();
     assert!(gone(workload, SOON), "the workload outlived the TPM's reset");
     ends_with(execution, "halt.tpm_reset").await;
 }
@@ -101,7 +111,7 @@ async fn a_tpm_reset_halts_with_its_own_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_daemon_does_not_prolong_a_lease() {
     let Scene { node, workload, stage: _stage, machine: _machine, _verifier, execution: _execution, .. } =
-        running(60_000).await;
+        running(DemoPlatform::Tpm, 60_000).await;
     let pid = pid_of(&node);
     kill_process(pid, Signal::STOP).unwrap();
     let died = gone(workload, SOON);
@@ -109,15 +119,19 @@ async fn a_stopped_daemon_does_not_prolong_a_lease() {
     assert!(died, "the workload outlived its lease while attestd was stopped");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_whole_story_is_told() {
-    let output =
-        tokio::process::Command::new(program("attestd")).arg("demo").kill_on_drop(true).output().await.unwrap();
+/// Tells one story with the real programs; every line must be in it.
+async fn told(platform: &str, lines: &[&str]) {
+    let mut demo = tokio::process::Command::new(program("attestd"));
+    let output = demo.args(["demo", "--platform", platform]).kill_on_drop(true).output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    for line in
-        ["halted (halt.refused_at_renewal)", "halted (halt.pcr_changed)", "verifies offline", "nothing is left running"]
+    for line in lines.iter().chain(&["halted (halt.refused_at_renewal)", "verifies offline", "nothing is left running"])
     {
         assert!(text.contains(line), "no {line:?} in {text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_story_is_told() {
+    told("tpm", &["halted (halt.pcr_changed)"]).await;
 }

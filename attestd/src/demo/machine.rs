@@ -1,139 +1,143 @@
-//! The demo's machine: a software TPM with a manufacturer of its own, and a measured boot that leads to its registers.
+//! The demo's machine: a software TPM, a simulated TEE, or both, and how each is made to be something else.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use evidence::digest::HashAlg;
-use tokio::process::Command;
+use serde_json::json;
 
-use super::event_log::{Boot, Extension, MeasuredBoot};
-use super::stage::{ATTESTD_STATE, DemoFault, Stage, finish};
-use super::swtpm::Swtpm;
-use crate::config::{EkKind, TpmConfig};
-use crate::tpm::Tpm;
+use super::simulator::{Simulated, Simulator};
+use super::software_tpm::SoftwareTpm;
+use super::stage::{ATTESTD_STATE, DemoFault, Stage};
+use crate::cli::DemoPlatform;
 
 /// A machine that booted.
 pub(super) struct Machine {
-    swtpm: Swtpm,
-    boot: MeasuredBoot,
+    pub(super) tpm: Option<SoftwareTpm>,
+    pub(super) tee: Option<Simulator>,
+}
+
+/// What was made of a machine, and how it must show in an explanation.
+pub(super) struct Change {
+    /// What happened.
+    pub(super) told: String,
+    /// In the claim that the explanation names.
+    pub(super) claim: &'static str,
+    /// Anywhere in the explanation.
+    pub(super) named: Option<&'static str>,
 }
 
 impl Machine {
-    /// Makes a TPM with an endorsement certificate by a manufacturer's CA made for the occasion (swtpm_setup(8)), and boots.
-    pub(super) async fn manufacture(stage: &Stage) -> Result<Self, DemoFault> {
-        let (tpm, ca) = (stage.make("swtpm")?, stage.make("tpm-manufacturer")?);
-        let ca_text = ca.display();
-        let localca = format!(
-            "statedir = {ca_text}\nsigningkey = {ca_text}/signkey.pem\nissuercert = {ca_text}/issuercert.pem\ncertserial = {ca_text}/certserial\n"
-        );
-        let localca = stage.write("swtpm-localca.conf", localca.as_bytes())?;
-        let options = stage.write(
-            "swtpm-localca.options",
-            b"--platform-manufacturer Demo\n--platform-version 1\n--platform-model Demo\n",
-        )?;
-        let setup = format!(
-            "create_certs_tool = {}\ncreate_certs_tool_config = {}\ncreate_certs_tool_options = {}\n",
-            localca_tool()?.display(),
-            localca.display(),
-            options.display()
-        );
-        let setup = stage.write("swtpm_setup.conf", setup.as_bytes())?;
-        let mut command = Command::new("swtpm_setup");
-        command.kill_on_drop(true).args(["--tpm2", "--create-ek-cert", "--pcr-banks", "sha256", "--config"]).arg(setup);
-        command.arg("--tpmstate").arg(&tpm).arg("--logfile").arg(stage.path("swtpm_setup.log"));
-        let made = finish(command).await?;
-        if !made.status.success() {
-            return Err(DemoFault::new("manufacturing a software TPM", String::from_utf8_lossy(&made.stderr)));
-        }
-        let swtpm = Swtpm::start(&tpm).map_err(|error| DemoFault::new("starting swtpm", error))?;
-        let machine = Self { swtpm, boot: MeasuredBoot::of(&Boot::DEMO, &[HashAlg::Sha256]) };
-        machine.write_log(stage)?;
-        machine.extend(machine.boot.extensions()).await?;
-        Ok(machine)
-    }
-
-    /// Root certificate of the manufacturer.
-    pub(super) fn manufacturer_root(stage: &Stage) -> PathBuf {
-        stage.path("tpm-manufacturer").join("swtpm-localca-rootca-cert.pem")
-    }
-
-    /// What the node's configuration says about its TPM.
-    pub(super) fn tpm_toml(&self, stage: &Stage) -> String {
-        let intermediates = stage.path("tpm-manufacturer").join("issuercert.pem");
-        format!(
-            "[tpm]\ntcti = \"{}\"\nek = \"rsa-2048\"\nek_intermediates = \"{}\"\n",
-            self.swtpm.tcti(),
-            intermediates.display()
-        )
-    }
-
-    pub(super) fn pid(&self) -> u32 {
-        self.swtpm.pid()
-    }
-
-    pub(super) fn events(&self) -> usize {
-        self.boot.extensions().len()
-    }
-
-    /// Starts something that nobody approved: measured, as everything is, into PCR 4 and the log.
-    pub(super) async fn start_implant(&mut self, stage: &Stage, path: &str) -> Result<(), DemoFault> {
-        let extension = self.boot.application(path, b"an image that nobody approved");
-        self.write_log(stage)?;
-        self.extend(&[extension]).await
-    }
-
-    /// Boots again, without what was not approved.
-    pub(super) async fn reboot(&mut self, stage: &Stage) -> Result<(), DemoFault> {
-        self.swtpm.reset().map_err(|error| DemoFault::new("resetting swtpm", error))?;
-        self.boot = MeasuredBoot::of(&Boot::DEMO, &[HashAlg::Sha256]);
-        self.write_log(stage)?;
-        self.extend(self.boot.extensions()).await
-    }
-
-    /// Stops the TPM in good order.
-    pub(super) fn stop(self) -> Result<(), DemoFault> {
-        self.swtpm.stop().map_err(|error| DemoFault::new("stopping swtpm", error))
-    }
-
-    fn write_log(&self, stage: &Stage) -> Result<(), DemoFault> {
-        stage.write(EVENT_LOG, self.boot.bytes()).map(drop)
-    }
-
-    async fn extend(&self, extensions: &[Extension]) -> Result<(), DemoFault> {
-        let config = TpmConfig {
-            tcti: self.swtpm.tcti(),
-            ek: EkKind::Rsa2048,
-            ek_certificate: None,
-            ek_intermediates: None,
-            command_deadline_ms: 5_000,
-            key_deadline_ms: 30_000,
+    pub(super) async fn manufacture(stage: &Stage, platform: DemoPlatform) -> Result<Self, DemoFault> {
+        let tee = match platform {
+            DemoPlatform::Tpm => None,
+            DemoPlatform::SimulatedSnp | DemoPlatform::SimulatedSnpTpm => Some(Simulated::Snp),
+            DemoPlatform::SimulatedTdx | DemoPlatform::SimulatedTdxTpm => Some(Simulated::Tdx),
         };
-        let tpm = Tpm::open(&config).map_err(|error| DemoFault::new("reaching swtpm", error))?;
-        for extension in extensions {
-            let extended = tpm.extend(extension.pcr, extension.digests.clone()).await;
-            extended.map_err(|error| DemoFault::new(format_args!("extending PCR {}", extension.pcr), error))?;
+        let has_tpm = match platform {
+            DemoPlatform::Tpm | DemoPlatform::SimulatedSnpTpm | DemoPlatform::SimulatedTdxTpm => true,
+            DemoPlatform::SimulatedSnp | DemoPlatform::SimulatedTdx => false,
+        };
+        let tpm = if has_tpm { Some(SoftwareTpm::manufacture(stage).await?) } else { None };
+        let tee = match tee {
+            Some(kind) => Some(Simulator::start(stage, kind).await?),
+            None => None,
+        };
+        Ok(Self { tpm, tee })
+    }
+
+    /// What it is, one sentence each.
+    pub(super) fn told(&self) -> Vec<String> {
+        let tpm = self.tpm.iter().map(|tpm| {
+            let (pid, events) = (tpm.pid(), tpm.events());
+            format!("software TPM made and started (swtpm, pid {pid}), {events} measured boot events extended")
+        });
+        let tee = self.tee.iter().map(|tee| {
+            let (pid, kind) = (tee.pid(), tee.kind());
+            format!("simulated {kind} guest made and started (tee-simulator, pid {pid}), by a vendor of its own")
+        });
+        tpm.chain(tee).collect()
+    }
+
+    /// What `verifier init` must be told of who made it.
+    pub(super) fn roots(&self, stage: &Stage) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if self.tpm.is_some() {
+            let root = SoftwareTpm::manufacturer_root(stage).display().to_string();
+            arguments.extend(["--simulated-root".to_owned(), root]);
         }
-        Ok(())
+        if let Some(tee) = &self.tee {
+            arguments.extend(tee.root(stage));
+        }
+        arguments
+    }
+
+    /// The node's configuration but for its name and domain.
+    pub(super) fn toml(&self, stage: &Stage) -> String {
+        let platform = match (&self.tpm, self.tee.as_ref().map(Simulator::kind)) {
+            (_, None) => "tpm",
+            (None, Some(Simulated::Snp)) => "sev-snp",
+            (None, Some(Simulated::Tdx)) => "tdx",
+            (Some(_), Some(Simulated::Snp)) => "tpm-on-sev-snp",
+            (Some(_), Some(Simulated::Tdx)) => "tpm-on-tdx",
+        };
+        let mut toml = format!("platform = \"{platform}\"\n");
+        if let Some(tpm) = &self.tpm {
+            toml.push_str(&tpm.toml(stage));
+            toml.push_str(&format!("[logs]\nevent_log = \"{}\"\n", stage.text(EVENT_LOG)));
+            toml.push_str("[watch]\npcrs = [0, 1, 2, 3, 4, 5, 6, 7]\n");
+        }
+        toml.extend(self.tee.iter().map(|tee| tee.toml(stage)));
+        toml
+    }
+
+    /// Makes it something that nobody approved: what is measured changes.
+    pub(super) async fn change(&mut self, stage: &Stage) -> Result<Change, DemoFault> {
+        if let Some(tpm) = &mut self.tpm {
+            tpm.start_implant(stage, IMPLANT).await?;
+            let told = format!("{IMPLANT} was started: measured into PCR 4 and the event log");
+            return Ok(Change { told, claim: "pcr", named: Some("implant.efi") });
+        }
+        let tee = self.tee.as_ref().ok_or_else(|| DemoFault::new("the machine", "is nothing"))?;
+        let other: String = tee.measurement().chars().rev().collect();
+        let other = if other == tee.measurement() { "e1".repeat(other.len() / 2) } else { other };
+        tee.set(json!({ "measurement": other })).await?;
+        let (told, claim) = match tee.kind() {
+            Simulated::Snp => ("the guest was launched with another image: MEASUREMENT is another", "measurement"),
+            Simulated::Tdx => ("the trust domain was built from another image: MRTD is another", "mrtd"),
+        };
+        Ok(Change { told: told.to_owned(), claim, named: None })
+    }
+
+    /// Makes it what it was.
+    pub(super) async fn restore(&mut self, stage: &Stage) -> Result<&'static str, DemoFault> {
+        if let Some(tpm) = &mut self.tpm {
+            tpm.reboot(stage).await?;
+            return Ok("the machine was booted anew, without the implant");
+        }
+        let tee = self.tee.as_ref().ok_or_else(|| DemoFault::new("the machine", "is nothing"))?;
+        tee.set(json!({ "measurement": tee.measurement() })).await?;
+        Ok("the guest was launched anew, from the image that it had")
+    }
+
+    /// Stops it in good order.
+    pub(super) async fn stop(self) -> Result<(), DemoFault> {
+        if let Some(tpm) = self.tpm {
+            tpm.stop()?;
+        }
+        match self.tee {
+            Some(tee) => tee.stop().await,
+            None => Ok(()),
+        }
     }
 }
 
-/// swtpm's certificate tool; its place differs between versions.
-fn localca_tool() -> Result<PathBuf, DemoFault> {
-    let places = ["/usr/bin/swtpm_localca", "/usr/share/swtpm/swtpm-localca", "/usr/local/bin/swtpm_localca"];
-    let found = places.into_iter().map(PathBuf::from).find(|path| path.exists());
-    found.ok_or_else(|| DemoFault::new("finding swtpm_localca", "install swtpm-tools"))
-}
-
-/// The node's event log.
-pub(super) const EVENT_LOG: &str = "event.log";
-
-/// The node's configuration but for its TPM and domain.
-pub(super) fn node_toml(stage: &Stage, nodes: &str, enrolment: &str) -> String {
+/// The node's configuration of its domain.
+pub(super) fn domain_toml(stage: &Stage, nodes: &str, enrolment: &str) -> String {
+    let ca = stage.path(super::stage::VERIFIER_STATE).join("ca.pem");
     format!(
-        "[logs]\nevent_log = \"{}\"\n\n[[domain]]\nname = \"{DOMAIN}\"\nnodes = \"{nodes}\"\nenrolment = \"{enrolment}\"\n\
-         server_name = \"localhost\"\nca = \"{}\"\n\n[watch]\npcrs = [0, 1, 2, 3, 4, 5, 6, 7]\n\n[halt]\naction = \"kill\"\n",
-        stage.text(EVENT_LOG),
-        stage.path(super::stage::VERIFIER_STATE).join("ca.pem").display()
+        "[[domain]]\nname = \"{DOMAIN}\"\nnodes = \"{nodes}\"\nenrolment = \"{enrolment}\"\n\
+         server_name = \"localhost\"\nca = \"{}\"\n\n[halt]\naction = \"kill\"\n",
+        ca.display()
     )
 }
 
@@ -142,6 +146,10 @@ pub(super) fn node_config(stage: &Stage) -> PathBuf {
     stage.path(ATTESTD_STATE).join("attestd.toml")
 }
 
+/// The node's event log.
+pub(super) const EVENT_LOG: &str = "event.log";
+/// What nobody approved.
+pub(super) const IMPLANT: &str = "\\EFI\\demo\\implant.efi";
 /// The demo's domain.
 pub(super) const DOMAIN: &str = "demo.example";
 /// The demo's node.

@@ -26,7 +26,7 @@ impl DemoFault {
 
     /// Adds the last lines of every log.
     pub(super) fn with_logs(mut self, stage: &Stage) -> Self {
-        for name in ["verifier.log", "attestd.log", "swtpm_setup.log"] {
+        for name in ["verifier.log", "attestd.log", "swtpm_setup.log", "tee-simulator.log"] {
             let Ok(text) = std::fs::read_to_string(stage.path(name)) else { continue };
             let lines: Vec<&str> = text.lines().collect();
             let last = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default();
@@ -36,22 +36,29 @@ impl DemoFault {
     }
 }
 
-/// A private folder and the two programs.
+/// The programs that play.
+pub(super) struct Programs {
+    pub(super) attestd: PathBuf,
+    pub(super) verifier: PathBuf,
+    /// None where no TEE is simulated.
+    pub(super) simulator: Option<PathBuf>,
+}
+
+/// A private folder and the programs.
 pub(super) struct Stage {
     folder: PathBuf,
     keep: bool,
-    attestd: PathBuf,
-    verifier: PathBuf,
+    programs: Programs,
 }
 
 impl Stage {
-    pub(super) fn new(attestd: PathBuf, verifier: PathBuf, keep: bool) -> Result<Self, DemoFault> {
+    pub(super) fn new(programs: Programs, keep: bool) -> Result<Self, DemoFault> {
         let mut random = [0; 6];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| DemoFault::new("naming the folder", "no randomness"))?;
         let folder = std::env::temp_dir().join(format!("attestd-demo-{}", hex::encode(random)));
         let made = DirBuilder::new().mode(0o700).create(&folder);
         made.map_err(|error| DemoFault::new(format_args!("making {}", folder.display()), error))?;
-        Ok(Self { folder, keep, attestd, verifier })
+        Ok(Self { folder, keep, programs })
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -88,16 +95,22 @@ impl Stage {
 
     /// A `verifier` command on this domain's state.
     pub(super) fn verifier(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(&self.verifier);
+        let mut command = self.command(&self.programs.verifier);
         command.args(arguments).arg("--state").arg(self.path(VERIFIER_STATE));
         command
     }
 
     /// An `attestd` command on this node's state.
     pub(super) fn attestd(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(&self.attestd);
+        let mut command = self.command(&self.programs.attestd);
         command.arg("--state").arg(self.path(ATTESTD_STATE)).args(arguments);
         command
+    }
+
+    /// A `tee-simulator` command.
+    pub(super) fn simulator(&self) -> Result<Command, DemoFault> {
+        let program = self.programs.simulator.as_deref();
+        program.map(|program| self.command(program)).ok_or_else(|| DemoFault::new("tee-simulator", "not named"))
     }
 
     /// Dies with its handle, so with the demo.

@@ -7,32 +7,36 @@ use std::time::Instant;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use super::machine::{DOMAIN, Machine, NODE, SOON, node_config, node_toml};
+use super::machine::{Change, DOMAIN, IMPLANT, Machine, NODE, SOON, domain_toml, node_config};
+use super::simulator::{Simulator, VENDOR};
+use super::software_tpm::SoftwareTpm;
 use super::stage::{ATTESTD_STATE, DemoFault, Stage, VERIFIER_STATE, finish};
 use super::watched::{Seen, Watched, short};
+use crate::cli::DemoPlatform;
 
 type Told<T> = Result<T, DemoFault>;
 
 /// Tells it, one act after the other.
-pub(super) async fn tell(stage: &Stage, out: &mut (dyn Write + Send)) -> Told<()> {
+pub(super) async fn tell(stage: &Stage, platform: DemoPlatform, out: &mut (dyn Write + Send)) -> Told<()> {
     let mut story = Story::new(stage, out);
-    let (mut machine, verifier) = story.prepare().await?;
+    let (mut machine, verifier) = story.prepare(platform).await?;
     let node = story.start_node(WATCH_SELDOM_MS).await?;
     story.trust_what_runs_now().await?;
 
     story.head("a workload runs on what its machine proved")?;
     let (execution, workload) = story.run_until_renewed().await?;
-    story.head("PCR 4 changes, and the next renewal is denied")?;
-    let denial = story.change_and_be_denied(&mut machine, execution, workload).await?;
-    story.explain(denial).await?;
+    story.head("the machine changes, and the next renewal is denied")?;
+    let change = machine.change(stage).await?;
+    story.denied_at_renewal(&change, execution, &workload).await?;
     story.refused_while_quarantined("a second exec").await?;
 
-    story.head("back by readmission, and halted at once by the local watch")?;
-    let node = story.restart_node(node).await?;
-    machine.reboot(stage).await?;
-    story.say(format_args!("the machine was booted anew, without the implant"))?;
+    let node = story.restart_node(node, &mut machine).await?;
     story.readmit().await?;
-    let artifact = story.halted_by_the_watch(&mut machine).await?;
+    let artifact = match (&machine.tee, &mut machine.tpm) {
+        (Some(tee), _) => story.denied_for_old_firmware(tee).await?,
+        (None, Some(tpm)) => story.halted_by_the_watch(tpm).await?,
+        (None, None) => return Err(DemoFault::new("the machine", "is nothing")),
+    };
 
     story.head("a stranger checks all of it, with public keys alone")?;
     story.prove(&artifact).await?;
@@ -66,28 +70,14 @@ impl<'a> Story<'a> {
     }
 
     /// A domain, its verifier, a machine, an execution key: everything before the node itself runs.
-    pub(super) async fn prepare(&mut self) -> Told<(Machine, Child)> {
-        let machine = Machine::manufacture(self.stage).await?;
-        self.say(format_args!(
-            "software TPM made and started (swtpm, pid {}), {} measured boot events extended",
-            machine.pid(),
-            machine.events()
-        ))?;
-        let root = Machine::manufacturer_root(self.stage).display().to_string();
+    pub(super) async fn prepare(&mut self, platform: DemoPlatform) -> Told<(Machine, Child)> {
+        let machine = Machine::manufacture(self.stage, platform).await?;
+        machine.told().iter().try_for_each(|sentence| self.say(sentence))?;
         // Port 0: the service says where it listens.
         let any = "127.0.0.1:0";
-        let init = [
-            "init",
-            "--lab",
-            "--domain",
-            DOMAIN,
-            "--listen-enrolment",
-            any,
-            "--listen-nodes",
-            any,
-            "--simulated-root",
-            &root,
-        ];
+        let mut init = vec!["init", "--lab", "--domain", DOMAIN, "--listen-enrolment", any, "--listen-nodes", any];
+        let roots = machine.roots(self.stage);
+        init.extend(roots.iter().map(String::as_str));
         self.stage.ask_verifier(&init, 0).await?;
         let mut serve = self.stage.verifier(&["serve"]);
         serve.env("VERIFIER_LEASE_LENGTH_MS", LEASE_MS.to_string());
@@ -95,23 +85,35 @@ impl<'a> Story<'a> {
         let addresses = self.stage.until("the verifier's start", async || Ok(self.addresses())).await?;
         let (nodes, enrolment) = (string(&addresses, &["/nodes"])?, string(&addresses, &["/enrolment"])?);
         self.say(format_args!("domain {DOMAIN}: keys made, verifier serves, leases last {LEASE_MS} ms"))?;
+        if machine.tee.is_some() {
+            self.endorsements().await?;
+        }
 
         self.stage.write("ledger.secret", SECRET)?;
         private(self.stage, "ledger.secret")?;
         let secret = self.stage.text("ledger.secret");
         self.stage.ask_verifier(&["keys", "put", KEY, "--secret-file", &secret], 0).await?;
         self.stage.make(ATTESTD_STATE)?;
-        let config = format!(
-            "node_id = \"{NODE}\"\n{}{}",
-            machine.tpm_toml(self.stage),
-            node_toml(self.stage, &nodes, &enrolment)
-        );
+        let domain = domain_toml(self.stage, &nodes, &enrolment);
+        let config = format!("node_id = \"{NODE}\"\n{}{domain}", machine.toml(self.stage));
         let path = node_config(self.stage);
         std::fs::write(&path, config).map_err(|error| DemoFault::new("writing attestd.toml", error))?;
         let enrolled = self.stage.ask_attestd(&["enrol"], 0).await?;
         expect("enrol", &enrolled, "/decision", "affirmed")?;
-        self.say(format_args!("node {NODE} enrolled: its TPM proved endorsement key and attestation key"))?;
+        let proved = match (&machine.tpm, &machine.tee) {
+            (Some(_), None) => "its TPM proved endorsement key and attestation key",
+            (None, _) => "its TEE signed for the key of its records",
+            (Some(_), Some(_)) => "its TPM proved its keys, and its TEE signed for them",
+        };
+        self.say(format_args!("node {NODE} enrolled: {proved}"))?;
         Ok((machine, verifier))
+    }
+
+    /// What the vendor says of his machines, as an operator would bring it in.
+    async fn endorsements(&mut self) -> Told<()> {
+        let vendor = self.stage.text(VENDOR);
+        self.stage.ask_verifier(&["endorsements", "import", &vendor], 0).await?;
+        self.say("the vendor's certificates, revocation lists and collateral imported")
     }
 
     /// Written once everything listens.
@@ -140,7 +142,7 @@ impl<'a> Story<'a> {
             })
             .await?;
         self.say(format_args!(
-            "attestd runs (pid {}), looks at its TPM every {watch_interval_ms} ms",
+            "attestd runs (pid {}), looks at its machine every {watch_interval_ms} ms",
             node.id().unwrap_or(0)
         ))?;
         Ok(node)
@@ -216,14 +218,9 @@ impl<'a> Story<'a> {
         self.say(format_args!("  the workload, with its key: {entry} sealed {}", short(seal)))
     }
 
-    async fn change_and_be_denied(
-        &mut self,
-        machine: &mut Machine,
-        mut execution: Watched,
-        workload: Workload,
-    ) -> Told<u64> {
-        machine.start_implant(self.stage, IMPLANT).await?;
-        self.say(format_args!("{IMPLANT} was started: measured into PCR 4 and the event log"))?;
+    /// The denial, the halt and the explanation of a change.
+    async fn denied_at_renewal(&mut self, change: &Change, mut execution: Watched, workload: &Workload) -> Told<()> {
+        self.say(&change.told)?;
         let refusal = execution.until(|seen| seen.is("refusal"), |_| Ok(())).await?;
         let entry: u64 =
             refusal.field("entry").parse().map_err(|_| DemoFault::new("the denial", "it is not logged"))?;
@@ -232,7 +229,7 @@ impl<'a> Story<'a> {
         }
         self.say(format_args!("  renewal denied: {} (log entry {entry})", refusal.field("code")))?;
         self.halted(execution, &workload.pid, "halt.refused_at_renewal").await?;
-        Ok(entry)
+        self.explain(entry, change).await
     }
 
     /// Phase 7, the exit code, and that nothing is left of the workload.
@@ -254,18 +251,20 @@ impl<'a> Story<'a> {
         self.say(format_args!("7 {}", record.told()))
     }
 
-    async fn explain(&mut self, entry: u64) -> Told<()> {
+    async fn explain(&mut self, entry: u64, change: &Change) -> Told<()> {
         let explained = self.stage.ask_verifier(&["explain", &entry.to_string()], 0).await?;
         let failures = explained.pointer("/failures").and_then(Value::as_array).cloned().unwrap_or_default();
-        let names_pcr =
-            |failure: &&Value| failure.to_string().contains("pcr") && failure.pointer("/reference/id").is_some();
-        let failure = failures.iter().find(names_pcr).ok_or_else(|| DemoFault::new("explain", &explained))?;
+        let names_it = |failure: &&Value| {
+            let claim = failure.pointer("/claim").and_then(Value::as_str).unwrap_or_default();
+            claim.contains(change.claim) && failure.pointer("/reference/id").is_some()
+        };
+        let failure = failures.iter().find(names_it).ok_or_else(|| DemoFault::new("explain", &explained))?;
         let got = string(failure, &["/got"])?;
         let accepted = failure
             .pointer("/accepted/0")
             .map_or_else(String::new, |value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         let (id, signer) = (string(failure, &["/reference/id"])?, string(failure, &["/reference/signer"])?);
-        if !explained.to_string().contains("implant.efi") {
+        if change.named.is_some_and(|named| !explained.to_string().contains(named)) {
             return Err(DemoFault::new("explain", format_args!("does not name the diverging event: {explained}")));
         }
         self.say(format_args!(
@@ -279,7 +278,10 @@ impl<'a> Story<'a> {
             short(&accepted),
             short(&signer)
         ))?;
-        self.say(format_args!("    first diverging event: {IMPLANT}"))
+        match change.named {
+            Some(_) => self.say(format_args!("    first diverging event: {IMPLANT}")),
+            None => Ok(()),
+        }
     }
 
     async fn refused_while_quarantined(&mut self, what: &str) -> Told<()> {
@@ -293,10 +295,16 @@ impl<'a> Story<'a> {
     }
 
     /// A restart forgives nothing.
-    async fn restart_node(&mut self, node: Child) -> Told<Child> {
+    async fn restart_node(&mut self, node: Child, machine: &mut Machine) -> Told<Child> {
+        self.head(match machine.tee {
+            Some(_) => "back by readmission, and denied again for older firmware",
+            None => "back by readmission, and halted at once by the local watch",
+        })?;
         terminate(node, "attestd").await?;
         let node = self.start_node(WATCH_OFTEN_MS).await?;
         self.refused_while_quarantined("after a restart, exec").await?;
+        let restored = machine.restore(self.stage).await?;
+        self.say(restored)?;
         Ok(node)
     }
 
@@ -313,20 +321,33 @@ impl<'a> Story<'a> {
         self.say(format_args!("  readmitted by the policy authority's signature, in a new epoch"))
     }
 
-    async fn halted_by_the_watch(&mut self, machine: &mut Machine) -> Told<String> {
+    /// A workload as after the first authorization, and its artifact.
+    async fn run_again(&mut self) -> Told<(Watched, Workload)> {
         let mut execution = Watched::start(self.stage, &["--key", KEY, "--", "sh", "-c", WORKLOAD])?;
         let authorized = execution.until(|seen| seen.phase() == Some(3), refuse_refusals).await?;
         let begun = execution.until(|seen| seen.phase() == Some(5), refuse_refusals).await?;
         let line = execution.until(|seen| seen.is("stdout"), refuse_refusals).await?;
         self.say(format_args!("  authorized anew: {}", authorized.told()))?;
         self.uses_its_key(&line)?;
+        let (artifact, pid) = (authorized.fact("artifact").to_owned(), begun.fact("pid").to_owned());
+        Ok((execution, Workload { artifact, pid }))
+    }
+
+    async fn halted_by_the_watch(&mut self, tpm: &mut SoftwareTpm) -> Told<String> {
+        let (execution, Workload { artifact, pid }) = self.run_again().await?;
         let changed = Instant::now();
-        machine.start_implant(self.stage, IMPLANT).await?;
-        let pid = begun.fact("pid").to_owned();
+        tpm.start_implant(self.stage, IMPLANT).await?;
         self.stage.until("the workload's end", async || Ok((!is_alive(&pid)).then_some(()))).await?;
         self.say(format_args!("  {IMPLANT} again: the workload was dead {} ms later", changed.elapsed().as_millis()))?;
         self.halted(execution, &pid, "halt.pcr_changed").await?;
-        Ok(authorized.fact("artifact").to_owned())
+        Ok(artifact)
+    }
+
+    async fn denied_for_old_firmware(&mut self, tee: &Simulator) -> Told<String> {
+        let (execution, workload) = self.run_again().await?;
+        let told = tee.roll_back().await?.to_owned();
+        self.denied_at_renewal(&Change { told, claim: "tcb", named: None }, execution, &workload).await?;
+        Ok(workload.artifact)
     }
 
     async fn prove(&mut self, artifact: &str) -> Told<()> {
@@ -353,7 +374,7 @@ impl<'a> Story<'a> {
     async fn stop(&mut self, node: Child, verifier: Child, machine: Machine) -> Told<()> {
         terminate(node, "attestd").await?;
         terminate(verifier, "verifier").await?;
-        machine.stop()?;
+        machine.stop().await?;
         self.head("all of it was observed; nothing is left running")?;
         match self.stage.is_kept().map(|folder| folder.display().to_string()) {
             Some(folder) => self.line(format_args!("the demo's folder is kept: {folder}")),
@@ -418,7 +439,6 @@ const SECRET: &[u8] = b"a secret of thirty-two bytes....";
 const WORKLOAD: &str = "while :; do n=$((n+1)); \
     seal=$({ cat /proc/$$/fd/$ATTESTD_KEY_FD_LEDGER; printf %s $n; } | sha256sum | cut -d' ' -f1); \
     echo \"entry $n sealed $seal\"; sleep 0.5; done";
-const IMPLANT: &str = "\\EFI\\demo\\implant.efi";
 const LEASE_MS: u32 = 2_400;
 /// Long enough that a renewal notices first.
 const WATCH_SELDOM_MS: u32 = 60_000;

@@ -6,6 +6,7 @@ use wire::proto;
 use super::domain::AcceptDenial;
 use crate::collect::{ChallengeDenial, CollectFault};
 use crate::gateway::GatewayError;
+use crate::tee::node_key::XWingKeyError;
 use crate::tpm::TpmError;
 
 /// A refusal: by a verifier, or by this node.
@@ -102,6 +103,13 @@ impl From<CollectFault> for Refused {
 
 impl From<TpmError> for Refused {
     fn from(error: TpmError) -> Self {
+        let class = if error.class() == "denied" { Class::Denied } else { Class::Fault };
+        Self::new(class, error.code(), &error)
+    }
+}
+
+impl From<XWingKeyError> for Refused {
+    fn from(error: XWingKeyError) -> Self {
         let class = if error.class() == "denied" { Class::Denied } else { Class::Fault };
         Self::new(class, error.code(), &error)
     }

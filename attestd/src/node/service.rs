@@ -14,6 +14,7 @@ use super::refused::Refused;
 use super::{Node, Parts, lock};
 use crate::local_api::LocalApi;
 use crate::state::StateError;
+use crate::tee::detect::{self, Finding};
 
 impl Node {
     /// Runs a node until `stop` resolves: ends its executions, gives their records a moment to be acknowledged, and returns.
@@ -108,6 +109,8 @@ impl Node {
             .collect();
         json!({
             "node": self.id().as_str(),
+            "platform": self.config.identity.kind().name(),
+            "machine": detect::look(&self.config).iter().map(Finding::to_json).collect::<Vec<_>>(),
             "state": state,
             "halt": halt,
             "domains": domains,

@@ -6,18 +6,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use attestd::cli::{Common, Outcome};
 use attestd::clock::unix_now;
-use attestd::collect::{Collector, TpmCollector};
 use attestd::config::Config;
 use attestd::gateway::{Gateway, GatewaySettings};
+use attestd::machine::Machine;
 use attestd::node::{DomainIdentity, Node, Parts};
 use attestd::state::StateDir;
 use attestd::supervise::forbid_core_dumps;
-use attestd::tpm::Tpm;
-use attestd::tpm::objects::AttestationKey;
-use attestd::watch::Watch;
 use attestd::{grants, record_key};
-use evidence::digest::HashAlg;
-use evidence::tpm::pcr::{PcrSelection, PcrSet};
 use std::io::Write as _;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -59,19 +54,14 @@ fn parts(config: Config, state: StateDir) -> anyhow::Result<Parts> {
             authority: grant.authority,
         });
     }
-    let tpm = Tpm::open(config.identity.tpm().context("this platform has no TPM")?)?;
-    // The TPM is not asked here: a node without one can still report the halt that losing it was.
-    let ak = AttestationKey::saved(&state)?;
-    let pcrs: Vec<u8> = config.watch.pcrs.iter().copied().collect();
-    let pcrs = PcrSet::of(&pcrs).context("watch.pcrs")?;
-    let interval = std::time::Duration::from_millis(config.watch.interval_ms);
-    let watch = Watch::new(tpm.clone(), ak.blob().clone(), PcrSelection { bank: HashAlg::Sha256, pcrs }, interval);
+    let machine = Machine::open(&config.identity)?;
+    let collector = machine.with_saved_keys(&config, &state)?;
+    let watch = collector.watch(&config.watch).context("watch.pcrs")?;
     let gateway = Gateway::new(GatewaySettings {
         // The very binary that runs, also after an upgrade replaced its file.
         program: PathBuf::from("/proc/self/exe"),
         cgroup: config.halt.cgroup.clone(),
     })?;
-    let collector = Collector::of_tpm(TpmCollector::new(tpm, ak, Arc::clone(&state), config.logs.clone()));
     Ok(Parts { config, state, record_key, collector, gateway, domains, watch })
 }
 

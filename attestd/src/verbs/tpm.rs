@@ -1,4 +1,4 @@
-//! The verbs that use the TPM without a running daemon: `enrol` and `evidence`.
+//! The verbs that use the TPM or TEE without a running daemon: `enrol` and `evidence`.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use attestd::cli::{Common, EnrolArgs, EvidenceArgs, Format, Outcome};
-use attestd::collect::{Collected, Collector, Demand, NamedPart, TpmCollector, Wanted, WantedOfTpm};
+use attestd::collect::{CollectFault, Collected, Demand, NamedPart, TpmCollector, Wanted, WantedOfTpm};
 use attestd::config::{Config, DomainConfig};
 use attestd::enrol::enrol as enrol_with;
+use attestd::machine::Machine;
 use attestd::state::{StateDir, StateError};
-use attestd::tpm::Tpm;
+use attestd::tee::detect;
 use attestd::tpm::objects::AttestationKey;
+use evidence::EvidenceKind;
 use evidence::digest::HashAlg;
 use evidence::tpm::pcr::{PcrSelection, PcrSet};
 use serde_json::{Value, json};
@@ -23,11 +25,11 @@ struct Failure {
     why: String,
 }
 
-/// Configuration, locked state and TPM: what both verbs need.
+/// Configuration, locked state and machine: what both verbs need.
 struct Place {
     config: Config,
     state: Arc<StateDir>,
-    tpm: Tpm,
+    machine: Machine,
 }
 
 impl Place {
@@ -48,10 +50,31 @@ impl Place {
             | StateError::Malformed { .. }
             | StateError::Io { .. } => fault("fault.state", error.to_string()),
         })?;
-        let no_tpm = || fault("fault.no_tpm", "this platform has no TPM".to_owned());
-        let tpm = Tpm::open(config.identity.tpm().ok_or_else(no_tpm)?)
-            .map_err(|error| fault(error.code(), error.to_string()))?;
-        Ok(Self { config, state: Arc::new(state), tpm })
+        let machine = Machine::open(&config.identity).map_err(|error| fault(error.code(), error.to_string()))?;
+        Ok(Self { config, state: Arc::new(state), machine })
+    }
+
+    /// What Evidence for people holds: everything that this machine has and the configuration names.
+    fn wanted(&self, arguments: &EvidenceArgs) -> Result<Wanted, Failure> {
+        let usage = |why: &str| Failure { class: "usage", code: "pcrs".to_owned(), why: why.to_owned() };
+        let logs = &self.config.logs;
+        let (event_log, ima_log) = (logs.event_log.is_some(), logs.ima_log.is_some());
+        let ccel = self.config.identity.tee().is_some_and(|(_, tee)| tee.ccel.is_some());
+        let of_tpm = || {
+            let bank = HashAlg::from_name(&arguments.bank);
+            let pcrs = PcrSet::of(&arguments.pcrs).filter(|pcrs| !pcrs.is_empty());
+            let quoted = bank.zip(pcrs).map(|(bank, pcrs)| PcrSelection { bank, pcrs });
+            let quoted = quoted.ok_or_else(|| usage("--bank and --pcrs must name a bank and PCRs 0 to 23"))?;
+            let wanted = WantedOfTpm::for_inspection(quoted, event_log, ima_log);
+            wanted.ok_or_else(|| usage("--pcrs must name a PCR that a node key can be bound to"))
+        };
+        Ok(match self.config.identity.kind() {
+            EvidenceKind::Tpm => Wanted::Tpm(of_tpm()?),
+            EvidenceKind::SevSnp => Wanted::SevSnp,
+            EvidenceKind::Tdx => Wanted::Tdx { ccel, ima_log },
+            EvidenceKind::TpmOnSevSnp => Wanted::TpmOnSevSnp(of_tpm()?),
+            EvidenceKind::TpmOnTdx => Wanted::TpmOnTdx(of_tpm()?, ccel),
+        })
     }
 }
 
@@ -68,7 +91,7 @@ pub(crate) async fn enrol(common: &Common, arguments: EnrolArgs) -> anyhow::Resu
         let why = "--domain must name one of the configured domains".to_owned();
         return failed(common.format, &Failure { class: "usage", code: "domain".to_owned(), why });
     };
-    match enrol_with(&place.config, domain, &place.tpm, &place.state).await {
+    match enrol_with(&place.config, domain, &place.machine, &place.state).await {
         Ok(grant) => {
             let bundle = grant.bundle.bundle();
             let document = json!({
@@ -115,42 +138,45 @@ pub(crate) async fn evidence(common: &Common, arguments: EvidenceArgs) -> anyhow
     let Some(nonce) = nonce else {
         return failed(common.format, &usage("nonce", "--nonce must be 64 hexadecimal digits"));
     };
-    let bank = HashAlg::from_name(&arguments.bank);
-    let (Some(bank), Some(pcrs)) = (bank, PcrSet::of(&arguments.pcrs).filter(|pcrs| !pcrs.is_empty())) else {
-        return failed(common.format, &usage("pcrs", "--bank and --pcrs must name a bank and PCRs 0 to 23"));
-    };
     let place = match Place::open(common) {
         Ok(place) => place,
         Err(failure) => return failed(common.format, &failure),
     };
-    let logs = place.config.logs.clone();
-    let wanted = PcrSelection { bank, pcrs };
-    let wanted = WantedOfTpm::for_inspection(wanted, logs.event_log.is_some(), logs.ima_log.is_some());
-    let Some(wanted) = wanted else {
-        return failed(common.format, &usage("pcrs", "--pcrs must name a PCR that a node key can be bound to"));
+    let wanted = match place.wanted(&arguments) {
+        Ok(wanted) => wanted,
+        Err(failure) => return failed(common.format, &failure),
     };
-    let ak = match AttestationKey::load_or_create(&place.tpm, &place.state).await {
-        Ok(ak) => ak,
-        Err(fault) => return failed(common.format, &fault_of(fault.code(), &fault)),
+    let demand = Demand::for_inspection(nonce, wanted);
+    let collecting = async {
+        let collector = place.machine.with_keys(&place.config, &place.state).await?;
+        let collected = collector.collect(&demand).await?;
+        Ok::<_, CollectFault>((collector, collected))
     };
-    let demand = Demand::for_inspection(nonce, Wanted::Tpm(wanted));
-    let collector = Collector::of_tpm(TpmCollector::new(place.tpm, ak.clone(), place.state, logs));
-    let collected = match collector.collect(&demand).await {
+    let (collector, collected) = match collecting.await {
         Ok(collected) => collected,
-        Err(fault) => return failed(common.format, &fault_of(fault.code(), &fault)),
+        Err(fault) => {
+            say_what_is_there(&place.config)?;
+            return failed(common.format, &fault_of(fault.code(), &fault));
+        }
     };
+    let ak = collector.tpm().map(TpmCollector::ak);
     if let Some(path) = &arguments.out {
         std::fs::write(path, collected.evidence.bytes()).with_context(|| format!("writing {}", path.display()))?;
     }
     if let Some(directory) = &arguments.parts {
-        write_parts(directory, &collected.named_parts(Some(&ak)))?;
+        write_parts(directory, &collected.named_parts(ak))?;
     }
-    let document = describe(place.config.node_id.as_str(), &arguments, &collected, Some(&ak))?;
+    let document = describe(place.config.node_id.as_str(), &arguments, &collected, ak)?;
     match common.format {
         Format::Json => writeln!(io::stdout(), "{document}")?,
         Format::Text => print_text(&document)?,
     }
     Ok(Outcome::Done)
+}
+
+/// On standard error, whatever the format: for whoever wonders why there is no Evidence.
+fn say_what_is_there(config: &Config) -> io::Result<()> {
+    detect::look(config).iter().try_for_each(|finding| writeln!(io::stderr(), "attestd: {finding}"))
 }
 
 fn fault_of(code: &str, fault: &dyn std::fmt::Display) -> Failure {
@@ -175,8 +201,19 @@ fn describe(
 
 fn print_text(document: &Value) -> anyhow::Result<()> {
     let mut out = io::stdout();
-    let fields =
-        ["node", "kind", "evidence_digest", "evidence_bytes", "qualifying_data", "pcr_bank", "pcr_digest", "ak_name"];
+    let fields = [
+        "node",
+        "kind",
+        "evidence_digest",
+        "evidence_bytes",
+        "qualifying_data",
+        "report_data",
+        "measurement",
+        "mrtd",
+        "pcr_bank",
+        "pcr_digest",
+        "ak_name",
+    ];
     for field in fields {
         match document.get(field) {
             Some(Value::String(text)) => writeln!(out, "{field}: {text}")?,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use attestd::collect::{Asked, Demand};
 use attestd::enrol::{EnrolError, enrol};
 use attestd::grants;
+use attestd::machine::Machine;
 use attestd::tls::{ClientIdentity, Connection};
 use evidence::anchors::AnchorSet;
 use evidence::challenge::{Challenge, Demands, TpmDemands};
@@ -257,7 +258,7 @@ async fn an_enrolled_node_collects_evidence_that_binds() {
     let mut verifier = serve(Defect::None, manufacturer.anchors()).await;
     let config = node.configure("node-1", &verifier.address);
     let state = node.state();
-    let grant = enrol(&config, &config.domains[0], &node.tpm, &state).await.unwrap();
+    let grant = enrol(&config, &config.domains[0], &Machine::Tpm(node.tpm.clone()), &state).await.unwrap();
     let stored = grants::load(&state, &grant.domain, now()).unwrap().unwrap();
     assert_eq!((stored.bundle, stored.certificate_pem), (grant.bundle, grant.certificate_pem.clone()));
     assert_eq!(state.lineage_head(&grant.domain).unwrap(), Sha256Digest([4; 32]));
@@ -328,7 +329,7 @@ async fn an_enrolled_node_collects_evidence_that_binds() {
     assert!(relayed.is_err(), "evidence of another connection");
 
     // Enrolling again shows the same keys.
-    enrol(&config, &config.domains[0], &node.tpm, &state).await.unwrap();
+    enrol(&config, &config.domains[0], &Machine::Tpm(node.tpm.clone()), &state).await.unwrap();
     let (second, _) = verifier.enrolled.lock().unwrap().take().unwrap();
     assert_eq!(second.identity, enrolment.identity);
     assert_eq!(node.tpm.handles().await.unwrap(), attestd::tpm::HandleCounts::default());
@@ -358,14 +359,14 @@ async fn each_misbehaviour_of_a_verifier_has_its_own_code_and_stores_nothing() {
     for (defect, class, code) in cases {
         let verifier = serve(defect, anchors.clone()).await;
         let config = node.configure("node-1", &verifier.address);
-        let error = enrol(&config, &config.domains[0], &node.tpm, &state).await.unwrap_err();
+        let error = enrol(&config, &config.domains[0], &Machine::Tpm(node.tpm.clone()), &state).await.unwrap_err();
         assert_eq!(error.class(), class, "{defect:?}: {error}");
         assert!(error.code().starts_with(code), "{defect:?}: {} ({error})", error.code());
         assert!(grants::load(&state, &domain, now()).unwrap().is_none(), "{defect:?}");
     }
     let verifier = serve(Defect::None, anchors).await;
     let config = node.configure("node-1", &verifier.address);
-    enrol(&config, &config.domains[0], &node.tpm, &state).await.unwrap();
+    enrol(&config, &config.domains[0], &Machine::Tpm(node.tpm.clone()), &state).await.unwrap();
 }
 
 #[tokio::test]
@@ -378,7 +379,7 @@ async fn only_the_pinned_verifier_is_spoken_with() {
     let state = node.state();
     let wrong_ca = VerifierAddress { ca_pem: other.address.ca_pem, ..verifier.address };
     let config = node.configure("node-1", &wrong_ca);
-    let error = enrol(&config, &config.domains[0], &node.tpm, &state).await.unwrap_err();
+    let error = enrol(&config, &config.domains[0], &Machine::Tpm(node.tpm.clone()), &state).await.unwrap_err();
     assert!(matches!(error, EnrolError::Connect(_)), "{error}");
     assert_eq!(error.code(), "fault.verifier_unreachable");
     let wrong_name = VerifierAddress {
@@ -388,6 +389,6 @@ async fn only_the_pinned_verifier_is_spoken_with() {
         ..wrong_ca
     };
     let config = node.configure("node-1", &wrong_name);
-    let error = enrol(&config, &config.domains[0], &node.tpm, &state).await.unwrap_err();
+    let error = enrol(&config, &config.domains[0], &Machine::Tpm(node.tpm.clone()), &state).await.unwrap_err();
     assert_eq!(error.code(), "fault.verifier_unreachable");
 }

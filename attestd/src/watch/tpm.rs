@@ -1,7 +1,6 @@
-//! The local watch: between renewals the node looks at its own TPM, and halts at once when it is no longer what was
-//! appraised.
+//! The TPM: are its registers and its clock still what was appraised?
 //!
-//! It can only shorten a lease. What it compares with are the values that the verifier appraised, where it named them.
+//! What is compared with are the values that the verifier appraised, where it named them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,12 +11,12 @@ use evidence::tpm::pcr::PcrSelection;
 use governance::halt::HaltReason;
 use tokio::time::MissedTickBehavior;
 
-use crate::clock::{boottime_ms, unix_now};
+use super::{FAILURES_CAP, clock_went_back, wall_less_boot_s};
 use crate::tpm::{ClockBreak, KeyBlob, Tpm, TpmError};
 
 /// What is looked at, and how often.
 #[derive(Clone, Debug)]
-pub struct Watch {
+pub struct TpmWatch {
     tpm: Tpm,
     ak: KeyBlob,
     selection: PcrSelection,
@@ -35,7 +34,7 @@ pub struct Reading {
     pub wall_less_boot_s: i64,
 }
 
-impl Watch {
+impl TpmWatch {
     /// A watch over these PCRs by this attestation key's view of the clock.
     #[must_use]
     pub const fn new(tpm: Tpm, ak: KeyBlob, selection: PcrSelection, interval: Duration) -> Self {
@@ -55,7 +54,7 @@ impl Watch {
 
     /// Resolves when the TPM is no longer what `appraised` says, or no longer there. The first look is taken at once;
     /// PCRs that the verifier did not appraise, and the clock, are compared with that one.
-    pub async fn until_changed(&self, appraised: BTreeMap<u8, Digest>) -> HaltReason {
+    pub(super) async fn until_changed(&self, appraised: BTreeMap<u8, Digest>) -> HaltReason {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expected: Option<Reading> = None;
@@ -95,9 +94,8 @@ impl Reading {
             }
             None => {}
         }
-        let back_s = self.wall_less_boot_s.saturating_sub(later.wall_less_boot_s);
-        if let Some(by_s) = u64::try_from(back_s).ok().filter(|by_s| *by_s > CLOCK_BACK_TOLERANCE_S) {
-            return Some(HaltReason::ClockWentBack { by_s });
+        if let Some(reason) = clock_went_back(self.wall_less_boot_s, later.wall_less_boot_s) {
+            return Some(reason);
         }
         let differs = |(pcr, value): &(&u8, &Digest)| later.pcrs.get(pcr) != Some(value);
         self.pcrs.iter().find(differs).map(|(pcr, _)| HaltReason::PcrChanged { pcr: *pcr })
@@ -117,11 +115,6 @@ fn first(reading: &Reading, appraised: &BTreeMap<u8, Digest>) -> Reading {
     expected
 }
 
-fn wall_less_boot_s() -> i64 {
-    let signed = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
-    signed(unix_now().0).saturating_sub(signed(boottime_ms() / 1_000))
-}
-
 /// Errors after which the TPM may be another one, or none.
 fn is_final(error: &TpmError) -> bool {
     match error {
@@ -139,11 +132,6 @@ fn is_final(error: &TpmError) -> bool {
         | TpmError::NotForThisKey => false,
     }
 }
-
-/// Looks in a row that may fail for a reason that could pass, such as another program holding the handles.
-const FAILURES_CAP: u32 = 3;
-/// The wall clock may be set back by this much (SECURITY.md P8).
-const CLOCK_BACK_TOLERANCE_S: u64 = 2;
 
 #[cfg(test)]
 mod tests {
