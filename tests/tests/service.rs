@@ -18,3 +18,5 @@ mod node;
 mod enrolment;
 #[path = "service/life.rs"]
 mod life;
+#[path = "service/snp.rs"]
+mod snp;

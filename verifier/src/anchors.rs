@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use evidence::anchors::{AnchorError, AnchorSet, RootPin, TrustAnchors};
 use evidence::digest::Sha256Digest;
+use evidence::sev_snp::{ProductLine, roots::genuine_ark_digest};
 use serde_bytes::ByteBuf;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode as _, Encode as _};
 
-use crate::config::TpmConfig;
+use crate::config::{SnpConfig, TpmConfig};
 
 /// Largest file of certificates.
 const FILE_CAP_BYTES: u64 = 1 << 20;
@@ -48,7 +49,7 @@ pub struct ConfiguredAnchors {
 
 impl ConfiguredAnchors {
     /// Reads every certificate file.
-    pub fn read(tpm: &TpmConfig, lab: bool) -> Result<Self, AnchorsFault> {
+    pub fn read(tpm: &TpmConfig, snp: &SnpConfig, lab: bool) -> Result<Self, AnchorsFault> {
         let mut set = AnchorSet { revoked: tpm.revoked.clone(), ..AnchorSet::default() };
         for path in &tpm.roots {
             pin(path, &mut set.tpm_roots, &mut set.ca_certificates)?;
@@ -58,6 +59,16 @@ impl ConfiguredAnchors {
         }
         for path in &tpm.intermediates {
             set.ca_certificates.extend(certificates(path)?.into_iter().map(ByteBuf::from));
+        }
+        for line in snp.product_lines.iter().filter_map(|line| ProductLine::from_name(line)) {
+            let pin = RootPin::Certificate(genuine_ark_digest(line));
+            set.snp_roots.entry(line.name().to_owned()).or_default().insert(pin);
+        }
+        for (line, paths) in &snp.simulated_roots {
+            let pins = set.simulated_snp_roots.entry(line.clone()).or_default();
+            for path in paths {
+                pins.extend(certificates(path)?.iter().map(|der| RootPin::Certificate(Sha256Digest::of(der))));
+            }
         }
         Ok(Self { set, lab })
     }

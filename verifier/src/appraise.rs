@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use evidence::challenge::Challenge;
 use evidence::digest::{Digest, Sha256Digest};
-use evidence::evidence::Evidence;
 use evidence::names::DomainName;
 use evidence::node_key::AttestedNodeKey;
 use evidence::register::Register;
+use evidence::time::UnixSeconds;
 use evidence::tpm::ClockState;
+use evidence::{Endorsements, Evidence, EvidenceDenial};
 use governance::node_key::NodeKey;
 use governance::text::Text;
 use policy::result::{AttestationResult, Issuance, ResultFault};
@@ -18,12 +19,15 @@ use policy::{Affirmed, Denial};
 
 use crate::decision::{Decision, build};
 use crate::desk::Desk;
-use crate::endorsements::Unendorsed;
+use crate::endorsements::{At, Endorsement, Unendorsed};
 use crate::evidence_store::BlobKind;
 use crate::fault::Fault;
 use crate::intake::{Asks, Request};
-use crate::judge::{self, Asking, Case, Execution, Judgement};
+use crate::judge::{self, Asking, Case, Execution, Judgement, Restarted};
 use crate::keys;
+use crate::nodes::{BootSeen, Machine, ReportId};
+use crate::platforms::{Held, Whose};
+use crate::refusal::Refused;
 use crate::trust::Trust;
 
 /// What an affirmed request is granted from.
@@ -34,6 +38,8 @@ pub(crate) struct Verdict {
     pub(crate) evidence: Sha256Digest,
     /// The decision's inputs, kept for replay.
     pub(crate) kept: Vec<(BlobKind, Vec<u8>)>,
+    /// Anchors and vendors' documents that the commit makes durable, if they were not before.
+    pub(crate) documents: Vec<Sha256Digest>,
     /// Name under which the decision is listed.
     pub(crate) decision: Sha256Digest,
     /// The attested node key.
@@ -44,10 +50,12 @@ pub(crate) struct Verdict {
     pub(crate) measurements: BTreeMap<Register, Digest>,
     /// Digest over them.
     pub(crate) register_digest: Digest,
-    /// TPM clock to keep, of kinds that have one.
+    /// TPM clock to keep, of machines that have one.
     pub(crate) clock: Option<ClockState>,
-    /// Set when the TPM was restarted since last seen.
-    pub(crate) restarted: Option<ClockState>,
+    /// REPORT_ID that the node's SNP guest showed, of machines that are one.
+    pub(crate) report_id: Option<ReportId>,
+    /// How its machine was started anew since last seen.
+    pub(crate) restarted: Restarted,
     /// Policy set that permitted it.
     pub(crate) policy_set: Sha256Digest,
     /// Its version.
@@ -81,13 +89,17 @@ pub(crate) enum Outcome {
 }
 
 impl Desk {
-    /// The evidence store holds these anchors from now on: a commit that kept them is durable.
-    pub(crate) fn hold_anchors(&self, anchors: Sha256Digest) {
-        *self.anchors_kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(anchors);
+    /// The evidence store holds these from now on: a commit that kept them is durable.
+    pub(crate) fn hold(&self, kept: impl IntoIterator<Item = Sha256Digest>) {
+        let mut held = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.len() >= HELD_CAP {
+            held.clear();
+        }
+        held.extend(kept);
     }
 
-    fn holds_anchors(&self, anchors: Sha256Digest) -> bool {
-        *self.anchors_kept.lock().unwrap_or_else(PoisonError::into_inner) == Some(anchors)
+    fn holds(&self, kept: Sha256Digest) -> bool {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).contains(&kept)
     }
 
     /// Judges evidence for a request.
@@ -106,16 +118,58 @@ impl Desk {
             Err(denial) => return denied(denial.into()),
         };
         let now = self.now()?;
-        let anchors = request.trust.anchors();
-        let endorsements = match self.proven.endorsements(&self.parts.store, &request.node, anchors, now).await {
-            Ok(endorsements) => endorsements,
+        let Held { endorsements, documents } = match self.held_for(request, &evidence, now).await {
+            Ok(held) => held,
             Err(Unendorsed::Denied(denial)) => return denied(denial.into()),
             Err(Unendorsed::Fault(fault)) => return Err(fault),
         };
         let (challenge, challenge_digest) = challenge;
-        let asks = self.asking(request).await?;
-        let case = Case { evidence, endorsements, challenge, challenge_digest, asks, now };
-        self.judged(request, case).await
+        let (asks, enrolment) = (self.asking(request).await?, request.node.identity.enrolment);
+        let used = documents.iter().map(Endorsement::used).collect();
+        let case = Case { evidence, endorsements, enrolment, documents: used, challenge, challenge_digest, asks, now };
+        self.judged(request, case, documents).await
+    }
+
+    /// Everything that evidence of the node is judged by: evidence of another kind than it enrolled as is not its own.
+    async fn held_for(&self, request: &Request, evidence: &Evidence, now: UnixSeconds) -> Result<Held, Unendorsed> {
+        let (node, anchors, store) = (&request.node, request.trust.anchors(), &self.parts.store);
+        let kind = node.identity.machine.kind();
+        if evidence.kind() != kind {
+            return Err(Unendorsed::Denied(EvidenceDenial::KindUnexpected { got: evidence.kind(), demanded: kind }));
+        }
+        let whole = node.identity.enrolment;
+        match &node.identity.machine {
+            Machine::Tpm(_) => {
+                let tpm = self.proven.endorsement(store, node, whole, anchors, now).await?;
+                Ok(Held { endorsements: Endorsements::Tpm(tpm), documents: Vec::new() })
+            }
+            Machine::Tee(_) | Machine::TpmOn(..) => {
+                let (enrolled, of_tpm) = self.platforms.of_node(store, node).await?;
+                let tpm = match of_tpm {
+                    Some(enrolment) => Some(self.proven.endorsement(store, node, enrolment, anchors, now).await?),
+                    None => None,
+                };
+                let whose = Whose::Node(enrolled, node.boot);
+                self.platforms.held(evidence, kind, whose, tpm, anchors, At::Now(now)).await.map(|(held, _)| held)
+            }
+        }
+    }
+
+    /// The boot that a stranger's evidence shows, judged off the IO threads.
+    pub(crate) async fn boot_of(
+        &self,
+        evidence: Evidence,
+        endorsements: Endorsements,
+        challenge: Challenge,
+        trust: Arc<Trust>,
+        now: UnixSeconds,
+    ) -> Result<BootSeen, Refused> {
+        let place = self.appraisals.acquire().await.map_err(|_| Fault::ShuttingDown)?;
+        let judged =
+            tokio::task::spawn_blocking(move || judge::boot(&evidence, &endorsements, &challenge, &trust.judging, now));
+        let judged = judged.await;
+        drop(place);
+        judged.map_err(|error| Fault::Bug { what: format!("appraisal: {error}") })?.map_err(Refused::unproven)
     }
 
     /// What the policies are asked; keys with the labels that they have now.
@@ -140,7 +194,12 @@ impl Desk {
         })))
     }
 
-    async fn judged(self: &Arc<Self>, request: &Request, case: Case) -> Result<Outcome, Fault> {
+    async fn judged(
+        self: &Arc<Self>,
+        request: &Request,
+        case: Case,
+        documents: Vec<Endorsement>,
+    ) -> Result<Outcome, Fault> {
         let place = self.appraisals.acquire().await.map_err(|_| Fault::ShuttingDown)?;
         let (desk, trust) = (self.clone(), request.trust.clone());
         let capture = matches!(request.asks, Asks::Capture);
@@ -149,13 +208,13 @@ impl Desk {
             let outcome = if capture {
                 judge::authentic(&case, &trust.judging)
                     .map(Outcome::Authentic)
-                    .or_else(|denial| refused(&desk, &case, &trust, denial.into()))
+                    .or_else(|denial| refused(&desk, &case, &trust, documents, denial.into()))
             } else {
                 match judge::judge(&case, &trust.judging) {
-                    Ok(judgement) => {
-                        desk.verdict(&case, &trust, &judgement).map(|verdict| Outcome::Verdict(Box::new(verdict)))
-                    }
-                    Err(denial) => refused(&desk, &case, &trust, denial),
+                    Ok(judgement) => desk
+                        .verdict(&case, &trust, &judgement, documents)
+                        .map(|verdict| Outcome::Verdict(Box::new(verdict))),
+                    Err(denial) => refused(&desk, &case, &trust, documents, denial),
                 }
             };
             desk.metrics().appraisal.observe(started.elapsed().as_secs_f64());
@@ -167,9 +226,15 @@ impl Desk {
         outcome.map_err(|error| Fault::Bug { what: format!("appraisal: {error}") })?
     }
 
-    fn verdict(&self, case: &Case, trust: &Trust, judgement: &Judgement) -> Result<Verdict, Fault> {
+    fn verdict(
+        &self,
+        case: &Case,
+        trust: &Trust,
+        judgement: &Judgement,
+        documents: Vec<Endorsement>,
+    ) -> Result<Verdict, Fault> {
         let bug = |what: String| Fault::Bug { what };
-        let (affirmed, decision) = (&judgement.affirmed, Decision::of(case, trust)?.to_kept()?);
+        let (affirmed, decision) = (&judgement.affirmed, Decision::of(case, trust).to_kept()?);
         let (machine, basis) = (affirmed.machine(), affirmed.basis());
         let result = attestation_result(affirmed, &trust.judging, &self.parts.domain)
             .and_then(|result| result.to_cwt(&self.parts.issuer))
@@ -179,13 +244,17 @@ impl Desk {
             result,
             evidence: basis.evidence,
             decision: Sha256Digest::of(&decision),
-            kept: kept(decision, trust, self)?,
+            documents: std::iter::once(trust.anchors().digest())
+                .chain(documents.iter().map(|document| document.digest))
+                .collect(),
+            kept: kept(decision, trust, documents, self)?,
             confirmation: NodeKey::from_cose_key(machine.node_key.cose_key())
                 .map_err(|error| bug(error.to_string()))?,
             node_key: machine.node_key.clone(),
             measurements: machine.measurements.clone(),
             register_digest: machine.register_digest,
             clock: machine.tpm.as_ref().map(|tpm| tpm.clock),
+            report_id: machine.report_id,
             restarted: judgement.restarted,
             policy_set: basis.policy_set,
             policy_version: basis.policy.version,
@@ -195,24 +264,37 @@ impl Desk {
     }
 }
 
-fn refused(desk: &Desk, case: &Case, trust: &Trust, denial: Denial) -> Result<Outcome, Fault> {
-    let decision = Decision::of(case, trust)?.to_kept()?;
+fn refused(
+    desk: &Desk,
+    case: &Case,
+    trust: &Trust,
+    documents: Vec<Endorsement>,
+    denial: Denial,
+) -> Result<Outcome, Fault> {
+    let decision = Decision::of(case, trust).to_kept()?;
     let name = Sha256Digest::of(&decision);
     Ok(Outcome::Denied(Box::new(NotAffirmed {
         denial,
         evidence: case.evidence.digest(),
-        kept: kept(decision, trust, desk)?,
+        kept: kept(decision, trust, documents, desk)?,
         decision: Some(name),
     })))
 }
 
-/// What the decision names and the evidence store may not hold yet: itself, and the anchors as data.
-fn kept(decision: Vec<u8>, trust: &Trust, desk: &Desk) -> Result<Vec<(BlobKind, Vec<u8>)>, Fault> {
+/// What the decision names and the evidence store may not hold yet: itself, the anchors as data, vendors' documents.
+fn kept(
+    decision: Vec<u8>,
+    trust: &Trust,
+    documents: Vec<Endorsement>,
+    desk: &Desk,
+) -> Result<Vec<(BlobKind, Vec<u8>)>, Fault> {
     let mut kept = vec![(BlobKind::Decision, decision)];
-    if !desk.holds_anchors(trust.anchors().digest()) {
+    if !desk.holds(trust.anchors().digest()) {
         let set = evidence::cbor::to_vec(trust.anchors().set());
         kept.push((BlobKind::Anchors, set.map_err(|error| Fault::Bug { what: error.to_string() })?));
     }
+    let unheld = documents.into_iter().filter(|document| !desk.holds(document.digest));
+    kept.extend(unheld.map(|document| (BlobKind::Endorsement, document.bytes)));
     Ok(kept)
 }
 
@@ -233,3 +315,5 @@ pub(crate) fn attestation_result(
 
 /// A result speaks of one moment; whoever relies on it later than this asks for a newer one.
 const RESULT_LIFETIME_S: u64 = 300;
+/// Digests of kept anchors and documents that are remembered as kept.
+const HELD_CAP: usize = 16 * 1024;

@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 
 mod endorsements;
 mod overrides;
+mod snp;
 mod words;
 
 pub use endorsements::{CacheUrl, EndorsementsConfig};
+pub use snp::SnpConfig;
 
 /// Largest configuration file.
 pub const CONFIG_CAP_BYTES: u64 = 256 * 1024;
@@ -81,6 +83,9 @@ pub struct Config {
     pub authority: AuthorityConfig,
     /// What TPMs are trusted by.
     pub tpm: TpmConfig,
+    /// What SNP guests are trusted by.
+    #[serde(default)]
+    pub snp: SnpConfig,
     /// Who may attest after enrolment.
     pub nodes: NodesConfig,
     /// Authorizations and leases.
@@ -231,6 +236,7 @@ impl Config {
         for path in lists.into_iter().flatten().chain(&mut self.endorsements.cache_roots) {
             *path = base.join(&*path);
         }
+        self.snp.anchor_paths(base);
     }
 
     fn refuse_contradictions(&self) -> Result<(), ConfigError> {
@@ -241,6 +247,7 @@ impl Config {
         if !self.lab && !self.tpm.simulated_roots.is_empty() {
             return Err(value_error("tpm.simulated_roots", "software TPMs are trusted only in a lab domain"));
         }
+        self.snp.refuse_contradictions(self.lab)?;
         if crate::store::Engine::of(&self.store).is_none() {
             return Err(value_error("store", "must be sqlite:///PATH or postgres://…"));
         }

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use evidence::cbor::{self, Caps};
 use evidence::digest::Sha256Digest;
+use evidence::evidence::Endorsements;
 use evidence::names::{DomainName, ItemName};
 use evidence::threshold::Authority;
 use evidence::time::UnixSeconds;
 use evidence::tpm::ClockState;
 use firmware_refs::InForce;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
 
+use crate::endorsements::EndorsementUsed;
 use crate::fault::Fault;
 use crate::judge::{Asking, Case};
 use crate::trust::Trust;
@@ -34,14 +37,26 @@ pub struct Decision {
     pub evidence: Sha256Digest,
     /// The enrolment it was judged by.
     pub enrolment: Sha256Digest,
-    /// TPM clock as last accepted before.
-    pub clock: ClockState,
+    /// What its machine had last shown of its boot.
+    pub boot: BootBefore,
+    /// Vendors' documents that it was judged by.
+    pub endorsements: Vec<EndorsementUsed>,
     /// The challenge.
     pub challenge: Sha256Digest,
     /// What was asked.
     pub asked: Option<AskedFor>,
     /// What it was judged by.
     pub trust: TrustInputs,
+}
+
+/// What a machine had last shown of its boot: nothing for kinds that show nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootBefore {
+    /// Clock of its TPM.
+    pub clock: Option<ClockState>,
+    /// REPORT_ID of its SNP guest.
+    pub report_id: Option<ByteArray<32>>,
 }
 
 /// An execution, as the policies were asked about it.
@@ -88,6 +103,14 @@ pub struct SetInForce {
     pub grace_until: Option<UnixSeconds>,
 }
 
+impl BootBefore {
+    fn of(endorsements: &Endorsements) -> Self {
+        let (tpm, snp) = (endorsements.tpm(), endorsements.snp());
+        let report_id = snp.and_then(|snp| snp.report_id).map(ByteArray::new);
+        Self { clock: tpm.map(|tpm| tpm.clock), report_id }
+    }
+}
+
 impl SetInForce {
     pub(crate) fn of(set: &InForce) -> Self {
         Self { set: set.set().digest(), grace_until: set.grace_until() }
@@ -96,14 +119,7 @@ impl SetInForce {
 
 impl Decision {
     /// The decision about a case under a trust snapshot.
-    ///
-    /// # Errors
-    /// [`Fault::Bug`] for a kind of evidence that no enrolment leads to.
-    pub(crate) fn of(case: &Case, trust: &Trust) -> Result<Self, Fault> {
-        let endorsement = case
-            .endorsements
-            .tpm()
-            .ok_or_else(|| Fault::Bug { what: "a decision about evidence of no TPM".to_owned() })?;
+    pub(crate) fn of(case: &Case, trust: &Trust) -> Self {
         let asked = match &case.asks {
             Asking::Nothing => None,
             Asking::Execute(execution) => Some(AskedFor {
@@ -112,17 +128,18 @@ impl Decision {
                 renewal: execution.renewal,
             }),
         };
-        Ok(Self {
+        Self {
             version: VERSION,
             build: build(),
             now: case.now,
             evidence: case.evidence.digest(),
-            enrolment: endorsement.enrolled.digest(),
-            clock: endorsement.clock,
+            enrolment: case.enrolment,
+            boot: BootBefore::of(&case.endorsements),
+            endorsements: case.documents.clone(),
             challenge: case.challenge_digest,
             asked,
             trust: trust.inputs.clone(),
-        })
+        }
     }
 
     /// As it is kept.

@@ -3,6 +3,7 @@
 //! request taken in ([`crate::intake`]) → challenge ([`crate::challenges`]) → evidence judged (`appraise`, [`crate::judge`]) →
 //! recorded and released, or refused (`issuer`, `grant`, `denials`).
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use crate::ca::CertificateAuthority;
 use crate::challenges::{About, Outstanding};
 use crate::clock::Clock;
 use crate::config::Admission;
-use crate::endorsements::ProvenNodes;
+use crate::endorsements::{EndorsementStore, ProvenNodes};
 use crate::fault::Fault;
 use crate::intake::Request;
 use crate::keys::KeyEncryptionKey;
@@ -28,6 +29,7 @@ use crate::live::Live;
 use crate::log::{Log, Seen};
 use crate::metrics::Metrics;
 use crate::nodes::{self, Node, NodeStatus};
+use crate::platforms::Platforms;
 use crate::rate::PerNode;
 use crate::refusal::{ProtocolDenial, Refused};
 use crate::signatures;
@@ -67,6 +69,8 @@ pub struct DeskParts {
     pub lease: LeaseLengths,
     /// Who is admitted without an operator.
     pub admission: Admission,
+    /// Vendors' certificates and collateral.
+    pub endorsements: EndorsementStore,
     /// Appraisals at once: enough to hide storage, few enough to bound memory.
     pub appraisals: usize,
 }
@@ -76,11 +80,12 @@ pub struct Desk {
     pub(crate) parts: DeskParts,
     audience: String,
     pub(crate) proven: ProvenNodes,
+    pub(crate) platforms: Platforms,
     metrics: Metrics,
     pub(crate) appraisals: Semaphore,
     pub(crate) denials_per_node: PerNode,
-    /// Digest of the anchors that the evidence store holds already.
-    pub(crate) anchors_kept: Mutex<Option<Sha256Digest>>,
+    /// Digests of anchors and vendors' documents that the evidence store holds already.
+    pub(crate) kept: Mutex<HashSet<Sha256Digest>>,
     /// Set once somebody shows that our log went back or was replaced; nothing is judged any more.
     contradicted: OnceLock<StoreError>,
 }
@@ -106,14 +111,16 @@ impl Desk {
     /// Opens the desk.
     pub fn new(parts: DeskParts) -> Self {
         let (audience, appraisals) = (parts.domain.verifier_spiffe_id(), parts.appraisals);
+        let platforms = Platforms::new(parts.endorsements.clone());
         Self {
             parts,
             audience,
             proven: ProvenNodes::default(),
+            platforms,
             metrics: Metrics::new(),
             appraisals: Semaphore::new(appraisals),
             denials_per_node: PerNode::new(DENIALS_BURST, DENIALS_REFILL),
-            anchors_kept: Mutex::default(),
+            kept: Mutex::default(),
             contradicted: OnceLock::new(),
         }
     }

@@ -14,6 +14,10 @@ pub enum BlobKind {
     Evidence,
     /// The record of a TPM's enrolment.
     Enrolment,
+    /// The record of a TEE's enrolment.
+    PlatformEnrolment,
+    /// A vendor's certificate, revocation list or statement.
+    Endorsement,
     /// A challenge, as bound.
     Challenge,
     /// A signed reference value set.
@@ -47,6 +51,8 @@ impl BlobKind {
         match self {
             Self::Evidence => "evidence",
             Self::Enrolment => "enrolment",
+            Self::PlatformEnrolment => "platform-enrolment",
+            Self::Endorsement => "endorsement",
             Self::Challenge => "challenge",
             Self::ReferenceSet => "reference-set",
             Self::PolicySet => "policy-set",

@@ -5,7 +5,6 @@ use audit::record::{Boot, RecordBody};
 use evidence::digest::Sha256Digest;
 use evidence::names::ItemName;
 use evidence::time::UnixSeconds;
-use evidence::tpm::ClockState;
 use governance::GovernanceDenial;
 use governance::artifact::{Artifact, ArtifactTerms, ReceiptReference};
 use policy::Denial;
@@ -20,7 +19,7 @@ use crate::fault::Fault;
 use crate::governance_state;
 use crate::leases::{self, LeaseEnd, LeaseRefusal};
 use crate::lineage::{Chain, Signed};
-use crate::nodes::{self, ClockSeen, Node, NodeRefusal, NodeStatus};
+use crate::nodes::{self, Node, NodeRefusal, NodeStatus};
 use crate::store::{NewEntry, StoreError, Transaction};
 
 /// What is granted, decided and ready to be recorded.
@@ -105,17 +104,12 @@ impl Grant {
         let id = &node.identity.id;
         let mut chain = Chain::after(&desk.parts.issuer, &desk.parts.domain, id, node.head_current, self.now);
         let mut before = 0_usize;
-        if let Some(restarted) = &self.verdict.restarted {
-            self.restart(transaction, &mut chain, &node, restarted).await?;
-            before = before.saturating_add(1);
-        }
+        before = before.saturating_add(self.restart(transaction, &mut chain, &node).await?);
         if let Some(clock) = self.verdict.clock {
-            let seen = ClockSeen {
-                reset_count: clock.reset_count,
-                restart_count: clock.restart_count,
-                clock_ms: clock.last_clock_ms,
-            };
-            nodes::see_clock(transaction, id, seen).await?;
+            nodes::see_clock(transaction, id, clock.into()).await?;
+        }
+        if let Some(report_id) = self.verdict.report_id {
+            nodes::see_report_id(transaction, id, report_id, self.verdict.restarted.guest).await?;
         }
         let (record, index) = match &self.kind {
             Kind::First { intent_cose, parent, .. } => {
@@ -214,21 +208,30 @@ impl Grant {
         Ok(head)
     }
 
-    /// The TPM was reset or restarted since we last saw it: whatever the node held before is over, on the record (T8).
+    /// The machine was started anew since we last saw it: whatever the node held before is over, on the record (T8,
+    /// S13). How many records say so.
     async fn restart(
         &self,
         transaction: &mut Transaction<'_>,
         chain: &mut Chain<'_>,
         node: &Node,
-        restarted: &ClockState,
-    ) -> Result<(), NotGranted> {
-        let (reset_count, restart_count) = (restarted.reset_count, restarted.restart_count);
+    ) -> Result<usize, NotGranted> {
+        let restarted = self.verdict.restarted;
+        let tpm =
+            restarted.tpm.map(|clock| Boot::Tpm { reset_count: clock.reset_count, restart_count: clock.restart_count });
+        let guest = self.verdict.report_id.filter(|_| restarted.guest);
+        let guest = guest.map(|report_id| Boot::SevSnp { report_id: ByteArray::new(report_id) });
+        let mut records = 0_usize;
         let evidence = self.verdict.evidence;
-        let boot = Boot::Tpm { reset_count, restart_count };
-        let record = chain.next(evidence, &[], RecordBody::Restart { evidence, boot })?;
-        transaction.append(record.entry(&[node.identity.id.to_string()]))?;
-        leases::end_all(transaction, &node.identity.id, LeaseEnd::Halted).await?;
-        Ok(())
+        for boot in tpm.into_iter().chain(guest) {
+            let record = chain.next(evidence, &[], RecordBody::Restart { evidence, boot })?;
+            transaction.append(record.entry(&[node.identity.id.to_string()]))?;
+            records = records.saturating_add(1);
+        }
+        if records > 0 {
+            leases::end_all(transaction, &node.identity.id, LeaseEnd::Halted).await?;
+        }
+        Ok(records)
     }
 }
 

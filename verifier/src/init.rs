@@ -15,7 +15,7 @@ use serde_bytes::ByteBuf;
 use crate::ca::{CaError, CertificateAuthority};
 use crate::config::{
     Admission, AuthorityConfig, Config, EndorsementsConfig, GovernanceConfig, LeaseConfig, LimitsConfig, ListenConfig,
-    LogConfig, NodesConfig, TpmConfig,
+    LogConfig, NodesConfig, SnpConfig, TpmConfig,
 };
 use crate::governor::OrderRefusal;
 use crate::open::OpenError;
@@ -214,6 +214,7 @@ fn config(options: &InitOptions, state: &StateFolder, authority: &AuthorityKeys)
             intermediates: Vec::new(),
             revoked: std::collections::BTreeSet::new(),
         },
+        snp: SnpConfig::default(),
         nodes: NodesConfig { admission: Admission::Endorsed },
         lease: LeaseConfig { length_ms: 30_000 },
         governance: GovernanceConfig { state_lifetime_s: 3_600, reference_grace_s: 0 },

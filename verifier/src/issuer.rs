@@ -8,7 +8,6 @@ use std::sync::Arc;
 use audit::record::RecordBody;
 use evidence::challenge::Challenge;
 use evidence::digest::Sha256Digest;
-use evidence::node_key::AttestedNodeKey;
 use evidence::time::UnixSeconds;
 use governance::artifact::{
     ARTIFACT_VERSION, ArtifactId, ArtifactTerms, Attribution, Confirmation, EnvironmentalConditions,
@@ -30,7 +29,7 @@ use crate::node_records::receipt;
 use crate::nodes;
 use crate::random;
 use crate::refusal::Refused;
-use crate::wrap::{self, Recipient};
+use crate::wrap;
 
 /// A node's clock may lag ours by this much and still take its artifact.
 const CLOCK_LAG_S: u64 = 5;
@@ -129,14 +128,10 @@ impl Desk {
         id: ArtifactId,
         verdict: &Verdict,
     ) -> Result<Vec<proto::WrappedKey>, Fault> {
-        let recipient = match &verdict.node_key {
-            AttestedNodeKey::Tpm(key) => Recipient::Tpm(key.point()),
-            AttestedNodeKey::XWing(key) => Recipient::Tee(key),
-        };
         let mut wrapped = Vec::with_capacity(scope.keys.len());
         for name in &scope.keys {
             let secret = keys::unseal(&self.parts.store, &self.parts.kek, name).await?;
-            wrapped.push(wrap::to_node_key(recipient, &id.0, name, &secret)?);
+            wrapped.push(wrap::to_node_key((&verdict.node_key).into(), &id.0, name, &secret)?);
         }
         Ok(wrapped)
     }
@@ -211,6 +206,7 @@ impl Desk {
         kept.push((BlobKind::AttestationResult, verdict.result.clone()));
         kept.extend(verdict.kept.iter().cloned());
         let result = verdict.result.clone();
+        let held: Vec<_> = verdict.documents.clone();
         let grant = Grant { terms, terms_digest, verdict, kept, presented: request.head, now, kind };
         let desk = self.clone();
         let committed = self
@@ -238,7 +234,7 @@ impl Desk {
                 return Err(self.deny(&request.node, &request.trust, judged).await);
             }
         };
-        self.hold_anchors(request.trust.anchors().digest());
+        self.hold(held);
         let Granted { artifact, head, position } = committed.value;
         let logged = committed.logged.get(position);
         let logged = logged.ok_or_else(|| Fault::Bug { what: "granted without a record".to_owned() })?;

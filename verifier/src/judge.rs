@@ -7,6 +7,7 @@ use evidence::challenge::Challenge;
 use evidence::digest::Sha256Digest;
 use evidence::evidence::{Endorsements, Evidence};
 use evidence::names::ItemName;
+use evidence::sev_snp::SnpEndorsement;
 use evidence::time::UnixSeconds;
 use evidence::tpm::attest::ClockInfo;
 use evidence::tpm::{ClockState, TpmEndorsement};
@@ -16,12 +17,19 @@ use policy::claims::{IntentClaims, Question};
 use policy::engine::Rule;
 use policy::{Affirmed, Denial};
 
+use crate::endorsements::EndorsementUsed;
+use crate::nodes::BootSeen;
+
 /// Everything that one judgement is made from, trust aside.
 pub struct Case {
     /// What came.
     pub evidence: Evidence,
     /// What we hold about the machine.
     pub endorsements: Endorsements,
+    /// Digest of its enrolment.
+    pub enrolment: Sha256Digest,
+    /// The vendors' documents that the endorsements were made from.
+    pub documents: Vec<EndorsementUsed>,
     /// What it answers.
     pub challenge: Challenge,
     /// SHA-256 of its deterministic CBOR.
@@ -48,7 +56,7 @@ pub struct Execution {
     pub intent_digest: Sha256Digest,
     /// Keys to be released, with their labels; none when an execution goes on.
     pub keys: Vec<(ItemName, Vec<String>)>,
-    /// It goes on, and so must the clock of its TPM; else a restart may show: whatever was held before is over.
+    /// It goes on, and so must the boot of its machine; else a restart may show: whatever was held before is over.
     pub renewal: bool,
 }
 
@@ -58,8 +66,55 @@ pub struct Judgement {
     pub affirmed: Affirmed,
     /// The rules that permitted each step, by id.
     pub rules: Vec<Rule>,
-    /// The TPM was reset or restarted since it was last seen.
-    pub restarted: Option<ClockState>,
+    /// How its machine was started anew since it was last seen.
+    pub restarted: Restarted,
+}
+
+/// What shows that a machine was started anew: nothing, its TPM's counters, its SNP guest's REPORT_ID, or both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restarted {
+    /// The TPM's clock from the restart on.
+    pub tpm: Option<ClockState>,
+    /// Whether the guest was launched anew (S13).
+    pub guest: bool,
+}
+
+impl Restarted {
+    /// Whether anything shows it.
+    pub fn is_some(&self) -> bool {
+        self.tpm.is_some() || self.guest
+    }
+
+    fn held_to(self, endorsements: &Endorsements) -> Endorsements {
+        let tpm = |tpm: &TpmEndorsement| TpmEndorsement { clock: self.tpm.unwrap_or(tpm.clock), ..tpm.clone() };
+        let snp =
+            |snp: &SnpEndorsement| SnpEndorsement { report_id: snp.report_id.filter(|_| !self.guest), ..snp.clone() };
+        match endorsements {
+            Endorsements::Tpm(endorsement) => Endorsements::Tpm(tpm(endorsement)),
+            Endorsements::SevSnp(endorsement) => Endorsements::SevSnp(snp(endorsement)),
+            Endorsements::TpmOnSevSnp(of_tpm, of_guest) => Endorsements::TpmOnSevSnp(tpm(of_tpm), snp(of_guest)),
+        }
+    }
+
+    /// Endorsements that hold the machine to what it shows from the restart on, when `denial` is that it was restarted.
+    /// Each of the two is taken once: a second denial stands.
+    fn shown_by(&mut self, denial: &EvidenceDenial, endorsements: &Endorsements) -> Option<Endorsements> {
+        if let (EvidenceDenial::TpmRestarted { got, baseline }, None) = (denial, self.tpm) {
+            let shown = ClockInfo {
+                clock_ms: got.last_clock_ms,
+                reset_count: got.reset_count,
+                restart_count: got.restart_count,
+                safe: true,
+            };
+            self.tpm = Some(baseline.after_logged_restart(shown)?);
+            return Some(self.held_to(endorsements));
+        }
+        if let (EvidenceDenial::SnpReportId { .. }, false) = (denial, self.guest) {
+            self.guest = true;
+            return Some(self.held_to(endorsements));
+        }
+        None
+    }
 }
 
 /// Judges a case: affirmed, and permitted to do what is asked.
@@ -76,6 +131,22 @@ pub fn judge(case: &Case, trust: &policy::Trust) -> Result<Judgement, Denial> {
     Ok(Judgement { affirmed, rules, restarted })
 }
 
+/// The boot that a stranger's evidence shows, once it is authentic and an answer to the challenge.
+pub fn boot(
+    evidence: &Evidence,
+    endorsements: &Endorsements,
+    challenge: &Challenge,
+    trust: &policy::Trust,
+    now: UnixSeconds,
+) -> Result<BootSeen, EvidenceDenial> {
+    let bound = verify(evidence, endorsements, trust.anchors(), now)?.bind(challenge, now)?;
+    let claims = bound.claims();
+    Ok(BootSeen {
+        clock: claims.tpm().map(|tpm| tpm.clock().into()).unwrap_or_default(),
+        report_id: claims.snp().map(|snp| *snp.report().report_id),
+    })
+}
+
 /// Is the evidence authentic and an answer to the challenge? No more is asked of evidence that is only kept.
 pub fn authentic(case: &Case, trust: &policy::Trust) -> Result<Sha256Digest, EvidenceDenial> {
     let bound =
@@ -83,38 +154,26 @@ pub fn authentic(case: &Case, trust: &policy::Trust) -> Result<Sha256Digest, Evi
     Ok(bound.evidence_digest())
 }
 
-/// A machine that starts something anew may have been restarted: then its clock is judged from the restart on. The
-/// signature under which it shows its counters is verified before they are looked at.
-fn affirm(case: &Case, trust: &policy::Trust) -> Result<(Affirmed, Option<ClockState>), Denial> {
-    let first = policy::decide(&case.evidence, &case.endorsements, &case.challenge, trust, case.now);
+/// A machine that starts something anew may have been restarted: then its boot is judged from the restart on. The
+/// signature under which it shows its boot is verified before that is looked at.
+fn affirm(case: &Case, trust: &policy::Trust) -> Result<(Affirmed, Restarted), Denial> {
     let may_have_restarted = match &case.asks {
         Asking::Execute(execution) => !execution.renewal,
         Asking::Nothing => true,
     };
-    let Err(Denial::Evidence(EvidenceDenial::TpmRestarted { got, baseline })) = &first else {
-        return first.map(|affirmed| (affirmed, None));
-    };
-    let shown = ClockInfo {
-        clock_ms: got.last_clock_ms,
-        reset_count: got.reset_count,
-        restart_count: got.restart_count,
-        safe: true,
-    };
-    let (true, Some(from)) = (may_have_restarted, baseline.after_logged_restart(shown)) else {
-        return first.map(|affirmed| (affirmed, None));
-    };
-    let endorsements = restarted_at(&case.endorsements, from);
-    let affirmed = policy::decide(&case.evidence, &endorsements, &case.challenge, trust, case.now)?;
-    Ok((affirmed, Some(from)))
-}
-
-fn restarted_at(endorsements: &Endorsements, clock: ClockState) -> Endorsements {
-    match endorsements {
-        Endorsements::Tpm(tpm) => Endorsements::Tpm(TpmEndorsement { clock, ..tpm.clone() }),
-        Endorsements::TpmOnSevSnp(tpm, snp) => {
-            Endorsements::TpmOnSevSnp(TpmEndorsement { clock, ..tpm.clone() }, snp.clone())
+    let mut restarted = Restarted::default();
+    let mut from_here = None;
+    loop {
+        let endorsements = from_here.as_ref().unwrap_or(&case.endorsements);
+        let decided = policy::decide(&case.evidence, endorsements, &case.challenge, trust, case.now);
+        let next = match &decided {
+            Err(Denial::Evidence(denial)) if may_have_restarted => restarted.shown_by(denial, &case.endorsements),
+            Err(_) | Ok(_) => None,
+        };
+        match next {
+            Some(next) => from_here = Some(next),
+            None => return decided.map(|affirmed| (affirmed, restarted)),
         }
-        Endorsements::SevSnp(_) => endorsements.clone(),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use audit::record::{RecordBody, VerifiedRecord};
+use evidence::EvidenceKind;
 use evidence::anchors::{AnchorSet, TrustAnchors};
 use evidence::cbor::{self, Caps};
 use evidence::challenge::Challenge;
@@ -11,6 +12,8 @@ use evidence::cose::KeySet;
 use evidence::digest::Sha256Digest;
 use evidence::evidence::{Endorsements, Evidence};
 use evidence::names::{ItemName, NodeId};
+use evidence::sev_snp::{SnpEndorsement, SnpReport};
+use evidence::time::UnixSeconds;
 use evidence::tpm::attest::Attest;
 use evidence::tpm::{ClockState, EnrolledTpm, Enrolment, TpmEndorsement};
 use evidence::verify;
@@ -21,18 +24,22 @@ use governance::intent::Intent;
 use policy::Denial;
 use policy::denial::DeniedJson;
 use policy::trust::GovernanceBasis;
+use serde_bytes::ByteArray;
 use serde_json::{Value, json};
 
 use crate::appraise::attestation_result;
 use crate::decision::{AskedFor, Decision, TrustInputs, build};
 use crate::denials::DECISION_PREFIX;
 use crate::desk::Desk;
+use crate::endorsements::{At, Unendorsed};
+use crate::enrolment::PlatformEnrolment;
 use crate::evidence_store;
 use crate::governor::{Governor, OrderRefusal};
 use crate::judge::{self, Asking, Case, Execution};
 use crate::log::Entry;
-use crate::nodes;
+use crate::nodes::{self, BootSeen, Machine, Node};
 use crate::operator::Judgements;
+use crate::platforms::{Whose, vek_of};
 
 /// Longest that a captured set is proposed to hold, in seconds: a year.
 const CAPTURED_LIFETIME_S: u64 = 365 * 24 * 3600;
@@ -84,11 +91,7 @@ impl DeskJudgements {
     async fn remake(&self, decision: Decision) -> Result<Remade, OrderRefusal> {
         let trust = self.trust(&decision.trust).await?;
         let evidence = Evidence::decode(self.blob("evidence", &decision.evidence).await?).map_err(unreadable)?;
-        let enrolment =
-            Enrolment::from_cbor(&self.blob("enrolment", &decision.enrolment).await?).map_err(unreadable)?;
-        let enrolled = EnrolledTpm::verify(&enrolment, trust.anchors(), decision.now).map_err(unreadable)?;
-        let endorsements =
-            Endorsements::Tpm(TpmEndorsement { enrolled: Arc::new(enrolled), clock: decision.clock, node_key: None });
+        let endorsements = self.endorsements(&decision, &evidence, trust.anchors()).await?;
         let challenge: Challenge =
             cbor::from_slice(&self.blob("challenge", &decision.challenge).await?, Caps::bytes(KEPT_CAP_BYTES))?;
         let asks = match &decision.asked {
@@ -96,8 +99,98 @@ impl DeskJudgements {
             Some(asked) => Asking::Execute(Box::new(self.execution(asked).await?)),
         };
         let challenge_digest = decision.challenge;
-        let case = Case { evidence, endorsements, challenge, challenge_digest, asks, now: decision.now };
+        let (enrolment, documents, now) = (decision.enrolment, decision.endorsements.clone(), decision.now);
+        let case = Case { evidence, endorsements, enrolment, documents, challenge, challenge_digest, asks, now };
         Ok(Remade { case, trust, decision })
+    }
+
+    /// What the evidence was judged by, made again from the enrolment and the documents that the decision names.
+    async fn endorsements(
+        &self,
+        decision: &Decision,
+        evidence: &Evidence,
+        anchors: &TrustAnchors,
+    ) -> Result<Endorsements, OrderRefusal> {
+        let tpm = async |enrolment| self.tpm_endorsement(decision, enrolment, anchors).await;
+        match evidence.kind() {
+            EvidenceKind::Tpm => Ok(Endorsements::Tpm(tpm(decision.enrolment).await?)),
+            EvidenceKind::SevSnp => Ok(Endorsements::SevSnp(self.snp_endorsement(decision, anchors).await?.0)),
+            EvidenceKind::TpmOnSevSnp => {
+                let (snp, of_tpm) = self.snp_endorsement(decision, anchors).await?;
+                let of_tpm = of_tpm.ok_or_else(|| unreadable("the enrolment names no TPM"))?;
+                Ok(Endorsements::TpmOnSevSnp(tpm(of_tpm).await?, snp))
+            }
+            EvidenceKind::Tdx | EvidenceKind::TpmOnTdx => {
+                Err(OrderRefusal::Malformed("evidence of TDX is not judged here yet".to_owned()))
+            }
+        }
+    }
+
+    async fn tpm_endorsement(
+        &self,
+        decision: &Decision,
+        enrolment: Sha256Digest,
+        anchors: &TrustAnchors,
+    ) -> Result<TpmEndorsement, OrderRefusal> {
+        let enrolment = Enrolment::from_cbor(&self.blob("enrolment", &enrolment).await?).map_err(unreadable)?;
+        let enrolled = EnrolledTpm::verify(&enrolment, anchors, decision.now).map_err(unreadable)?;
+        let clock = decision.boot.clock.ok_or_else(|| unreadable("the decision names no TPM clock"))?;
+        Ok(TpmEndorsement { enrolled: Arc::new(enrolled), clock, node_key: None })
+    }
+
+    async fn snp_endorsement(
+        &self,
+        decision: &Decision,
+        anchors: &TrustAnchors,
+    ) -> Result<(SnpEndorsement, Option<Sha256Digest>), OrderRefusal> {
+        let enrolment = self.blob("enrolment", &decision.enrolment).await?;
+        let enrolment = PlatformEnrolment::from_kept(&enrolment).map_err(unreadable)?;
+        let enrolled = enrolment.enrolled().ok_or_else(|| unreadable("the enrolment has no record key"))?;
+        let mut documents = Vec::with_capacity(decision.endorsements.len());
+        for used in &decision.endorsements {
+            documents.push(self.blob("endorsement", &used.digest).await?);
+        }
+        let [leaf, intermediate, root, crl] = documents.as_slice() else {
+            return Err(unreadable("the decision does not name four certificates and lists of AMD"));
+        };
+        let vek = vek_of([leaf, intermediate, root, crl], anchors, decision.now).map_err(unreadable)?;
+        let report_id = decision.boot.report_id.map(ByteArray::into_array);
+        Ok((SnpEndorsement { vek: Arc::new(vek), enrolled: Arc::new(enrolled), report_id }, enrolment.tpm))
+    }
+
+    /// What captured evidence was judged by when it came. It was accepted then, its boot included: what the node has
+    /// shown since is no measure for it.
+    async fn held_then(
+        &self,
+        node: &Node,
+        evidence: &Evidence,
+        anchors: &TrustAnchors,
+        at: UnixSeconds,
+    ) -> Result<Endorsements, OrderRefusal> {
+        let (desk, identity) = (&self.desk, &node.identity);
+        let (platform, of_tpm) = match &identity.machine {
+            Machine::Tpm(_) => (None, Some(identity.enrolment)),
+            Machine::Tee(_) | Machine::TpmOn(..) => {
+                let (enrolled, of_tpm) = desk.platforms.of_node(&desk.parts.store, node).await.map_err(unendorsed)?;
+                (Some(enrolled), of_tpm)
+            }
+        };
+        let tpm = match of_tpm {
+            Some(enrolment) => {
+                let enrolment = Enrolment::from_cbor(&self.blob("enrolment", &enrolment).await?).map_err(unreadable)?;
+                let enrolled = Arc::new(EnrolledTpm::verify(&enrolment, anchors, at).map_err(unreadable)?);
+                Some(TpmEndorsement { enrolled, clock: clock_before(evidence)?, node_key: None })
+            }
+            None => None,
+        };
+        let Some(platform) = platform else {
+            return tpm.map(Endorsements::Tpm).ok_or_else(|| unreadable("a TPM without an enrolment"));
+        };
+        let report = evidence.snp_report().and_then(|report| SnpReport::parse(report).ok());
+        let boot = BootSeen { report_id: report.map(|report| *report.report_id), ..node.boot };
+        let (kind, whose) = (identity.machine.kind(), Whose::Node(platform, boot));
+        let held = desk.platforms.held(evidence, kind, whose, tpm, anchors, At::Then(at)).await;
+        held.map(|(held, _)| held.endorsements).map_err(unendorsed)
     }
 
     async fn execution(&self, asked: &AskedFor) -> Result<Execution, OrderRefusal> {
@@ -222,14 +315,7 @@ impl Judgements for DeskJudgements {
         let evidence = Evidence::decode(self.blob("evidence", evidence).await?).map_err(unreadable)?;
         let at = record.record().at;
         let trust = self.desk.trust().map_err(|fault| OrderRefusal::Malformed(fault.to_string()))?;
-        let enrolment = self.blob("enrolment", &known.identity.enrolment).await?;
-        let enrolment = Enrolment::from_cbor(&enrolment).map_err(unreadable)?;
-        let enrolled = EnrolledTpm::verify(&enrolment, trust.anchors(), at).map_err(unreadable)?;
-        let endorsements = Endorsements::Tpm(TpmEndorsement {
-            enrolled: Arc::new(enrolled),
-            clock: clock_before(&evidence)?,
-            node_key: None,
-        });
+        let endorsements = self.held_then(&known, &evidence, trust.anchors(), at).await?;
         let authentic = verify(&evidence, &endorsements, trust.anchors(), at).map_err(unreadable)?;
         let id = ItemName::new(node.as_str()).map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
         let versions = self.governor.list_references().await?;
@@ -291,6 +377,13 @@ fn inputs(decision: &Decision) -> Value {
         "epoch": decision.trust.epoch,
         "now": decision.now,
     })
+}
+
+fn unendorsed(unendorsed: Unendorsed) -> OrderRefusal {
+    match unendorsed {
+        Unendorsed::Denied(denial) => unreadable(denial),
+        Unendorsed::Fault(fault) => OrderRefusal::Malformed(fault.to_string()),
+    }
 }
 
 fn unreadable(error: impl std::fmt::Display) -> OrderRefusal {

@@ -50,6 +50,7 @@ pub mod open;
 pub mod operator;
 pub mod payloads;
 pub mod pin;
+pub mod platforms;
 pub mod proof;
 pub mod random;
 pub mod rate;

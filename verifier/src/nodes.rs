@@ -8,6 +8,7 @@ use evidence::cose::PublicKey;
 use evidence::digest::Sha256Digest;
 use evidence::kind::EvidenceKind;
 use evidence::names::NodeId;
+use evidence::tpm::ClockState;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
@@ -80,6 +81,13 @@ pub struct ClockSeen {
     pub restart_count: u32,
     /// TPM clock in milliseconds.
     pub clock_ms: u64,
+}
+
+impl From<ClockState> for ClockSeen {
+    fn from(clock: ClockState) -> Self {
+        let ClockState { reset_count, restart_count, last_clock_ms } = clock;
+        Self { reset_count, restart_count, clock_ms: last_clock_ms }
+    }
 }
 
 /// A node as stored.

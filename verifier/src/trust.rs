@@ -124,6 +124,20 @@ impl Trust {
         &self.revocations
     }
 
+    /// What evidence of a stranger of a kind must come with: no logs. What it measures is judged when it asks for
+    /// something.
+    pub fn enrolment_demands(&self, kind: EvidenceKind) -> Demands {
+        let mut demands = self.demands(kind);
+        if let Some(tpm) = demands.tpm_mut() {
+            (tpm.event_log, tpm.ima_log) = (false, false);
+        }
+        match demands {
+            Demands::Tdx(_) => Demands::Tdx(TdxDemands { event_log: false, ima_log: false }),
+            Demands::TpmOnTdx(both) => Demands::TpmOnTdx(TpmOnTdxDemands { ccel: false, ..both }),
+            demands @ (Demands::Tpm(_) | Demands::SevSnp | Demands::TpmOnSevSnp(_)) => demands,
+        }
+    }
+
     /// What evidence of a kind must come with.
     pub fn demands(&self, kind: EvidenceKind) -> Demands {
         let tpm = || tpm_demands(self.judging.reference_values(), kind);

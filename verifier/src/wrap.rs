@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use evidence::names::ItemName;
-use evidence::node_key::XWingPublicKey;
+use evidence::node_key::{AttestedNodeKey, XWingPublicKey};
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::XWing;
@@ -25,6 +25,15 @@ pub enum Recipient<'k> {
     Tpm(&'k [u8]),
     /// A key in a TEE's memory.
     Tee(&'k XWingPublicKey),
+}
+
+impl<'k> From<&'k AttestedNodeKey> for Recipient<'k> {
+    fn from(key: &'k AttestedNodeKey) -> Self {
+        match key {
+            AttestedNodeKey::Tpm(key) => Self::Tpm(key.point()),
+            AttestedNodeKey::XWing(key) => Self::Tee(key),
+        }
+    }
 }
 
 /// The attested key is no key of its kind, or the system gave no randomness: nothing is released.

@@ -12,7 +12,7 @@ use evidence::{
 };
 use firmware_refs::{
     InForce, ReferenceValues,
-    capture::{CaptureHeader, capture},
+    capture::{Capture, CaptureHeader, capture},
     observed::{Observed, ObservedTpm},
     signed::{SignedSet, sign},
 };
@@ -28,8 +28,9 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use verifier::{
     ca::CertificateAuthority,
     clock::Clock,
-    config::Admission,
+    config::{Admission, EndorsementsConfig},
     desk::{Desk, DeskParts, LeaseLengths},
+    endorsements::{EndorsementStore, recognise::Recognised, table::Source},
     governance_state::{self, StateInForce},
     keys::{self, KeyEncryptionKey},
     listen::ConnectionCaps,
@@ -101,6 +102,15 @@ impl Bed {
     }
 
     pub(crate) async fn with(machine: &Machine, references: Vec<InForce>, admission: Admission) -> Self {
+        Self::trusting(machine.anchors(), references, admission).await
+    }
+
+    /// A domain that trusts hardware by these anchors.
+    pub(crate) async fn trusting(
+        anchors: evidence::TrustAnchors,
+        references: Vec<InForce>,
+        admission: Admission,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::at(&url(&folder)).unwrap();
         create(&database, "a.example", "instance-1").await.unwrap();
@@ -110,7 +120,7 @@ impl Bed {
         let rules = Rules { references, cedar, revoked: Vec::new() };
         let lease = LeaseLengths { duration_ms: 30_000, renew_after_ms: 10_000 };
         let parts = (certificate, ca_key.to_vec());
-        Self::start(folder, machine.anchors(), parts, rules, admission, lease, None).await
+        Self::start(folder, anchors, parts, rules, admission, lease, None).await
     }
 
     /// Stops this one and starts another on the same state.
@@ -161,6 +171,7 @@ impl Bed {
             live: Live::default(),
             lease,
             admission,
+            endorsements: endorsement_store(&opened.store),
             appraisals: 8,
         }));
         let loopback = "127.0.0.1:0".parse().unwrap();
@@ -209,6 +220,12 @@ impl Bed {
         put.await.unwrap();
     }
 
+    /// Imports vendors' certificates and lists, as an operator does.
+    pub(crate) async fn import(&self, documents: &[&[u8]]) {
+        let found = documents.iter().map(|document| Recognised::from_document(document).unwrap()).collect();
+        endorsement_store(&self.opened.store).put(found, Source::Directory, "test").await.unwrap();
+    }
+
     pub(crate) fn root(&self) -> CertificateDer<'static> {
         CertificateDer::from(self.ca.0.clone())
     }
@@ -243,6 +260,10 @@ impl Bed {
     }
 }
 
+fn endorsement_store(store: &verifier::store::Store) -> EndorsementStore {
+    EndorsementStore::new(store.clone(), &EndorsementsConfig::default(), &[]).unwrap()
+}
+
 fn url(folder: &tempfile::TempDir) -> String {
     format!("sqlite://{}", folder.path().join("verifier.db").display())
 }
@@ -272,7 +293,10 @@ pub(crate) fn named_reference_set(machine: &Machine, id: &str, version: u64) -> 
         now: machine.now.minus(60),
         lifetime_s: 3600 * 24,
     };
-    let captured = capture(&Observed::Tpm(ObservedTpm::of(claims)), header).unwrap();
+    signed_set(&capture(&Observed::Tpm(ObservedTpm::of(claims)), header).unwrap())
+}
+
+pub(crate) fn signed_set(captured: &Capture) -> SignedSet {
     let signature = sign(captured.set(), &authority_key()).unwrap();
     SignedSet::open(&[signature], &domain(), &authority()).unwrap()
 }

@@ -67,7 +67,7 @@ impl Node {
         other
     }
 
-    fn record_key_pair(&self) -> KeyPair {
+    pub(crate) fn record_key_pair(&self) -> KeyPair {
         let document = self.machine.record_key.to_pkcs8().unwrap();
         KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(document.as_slice()), &rcgen::PKCS_ED25519)
             .unwrap()
@@ -114,18 +114,20 @@ impl Node {
         let secret = self.activate(&challenge).expect("made for this TPM");
         stream.say(enrol_request::Message::Proof(self.proof(&secret))).await;
         match stream.next().await {
-            enrol_reply::Message::Grant(grant) => {
-                let pem = String::from_utf8(grant.client_certificate.clone()).unwrap();
-                let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-                use base64::Engine as _;
-                let der = base64::engine::general_purpose::STANDARD.decode(base64).unwrap();
-                self.certificate = Some(CertificateDer::from(der));
-                self.head = Sha256Digest::try_from(grant.lineage_head.as_slice()).unwrap();
-                Ok(grant)
-            }
+            enrol_reply::Message::Grant(grant) => Ok(self.granted(grant)),
             enrol_reply::Message::Refusal(refusal) => Err(refusal),
             enrol_reply::Message::Challenge(_) | enrol_reply::Message::Platform(_) => panic!("challenged twice"),
         }
+    }
+
+    pub(crate) fn granted(&mut self, grant: proto::EnrolGrant) -> proto::EnrolGrant {
+        let pem = String::from_utf8(grant.client_certificate.clone()).unwrap();
+        let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        use base64::Engine as _;
+        let der = base64::engine::general_purpose::STANDARD.decode(base64).unwrap();
+        self.certificate = Some(CertificateDer::from(der));
+        self.head = Sha256Digest::try_from(grant.lineage_head.as_slice()).unwrap();
+        grant
     }
 
     /// Opens a stream and says hello.
@@ -247,7 +249,7 @@ impl Node {
         }
     }
 
-    fn heard(&mut self, refusal: proto::Refusal) -> proto::Refusal {
+    pub(crate) fn heard(&mut self, refusal: proto::Refusal) -> proto::Refusal {
         if let Ok(head) = Sha256Digest::try_from(refusal.lineage_head.as_slice()) {
             self.head = head;
         }
@@ -329,19 +331,24 @@ impl Stream {
 
 /// A stream to the enrolment listener.
 pub(crate) struct EnrolStream {
+    pub(crate) channel: [u8; 32],
     says: mpsc::Sender<proto::EnrolRequest>,
     hears: Streaming<proto::EnrolReply>,
 }
 
 impl EnrolStream {
     pub(crate) async fn open(bed: &Bed, identity: proto::EnrolIdentity) -> Self {
-        let (connection, _) =
+        Self::opening(bed, enrol_request::Message::Identity(identity)).await
+    }
+
+    pub(crate) async fn opening(bed: &Bed, first: enrol_request::Message) -> Self {
+        let (connection, channel) =
             dial(bed.addresses.enrolment, h2(builder(&bed.root()).with_no_client_auth())).await.unwrap();
         let (says, said) = mpsc::channel(4);
-        let stream = Self::say_to(&says, enrol_request::Message::Identity(identity));
-        stream.await;
+        Self::say_to(&says, first).await;
         let hears = EnrolmentClient::new(connection).enrol(ReceiverStream::new(said)).await.unwrap().into_inner();
-        Self { says, hears }
+        let channel = channel.lock().unwrap().expect("connected");
+        Self { channel, says, hears }
     }
 
     async fn say_to(says: &mpsc::Sender<proto::EnrolRequest>, message: enrol_request::Message) {

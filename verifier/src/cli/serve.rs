@@ -22,6 +22,7 @@ use crate::governor::{Governor, Snapshot};
 use crate::judgements::DeskJudgements;
 use crate::listen::ConnectionCaps;
 use crate::live::Live;
+use crate::log::Opened;
 use crate::open::{OpenVerifier, endorsement_store, open_store, parts};
 use crate::operator::{self, OperatorParts};
 use crate::serve::{Bound, Listeners, stop_signal};
@@ -81,10 +82,10 @@ impl ServeArgs {
         let wall = super::signing::now()?;
         let governor =
             Governor::open(parts, &opened.store, &opened.log, wall).await.map_err(|error| refused(&error))?;
-        let desk = desk(&state, &config, &opened.store, &opened.log, &governor, live).await?;
+        let endorsements = endorsement_store(&config, &opened.store).map_err(|error| refused(&error))?;
+        let desk = desk(&state, &config, &opened, &governor, live, endorsements.clone()).await?;
         let bound = Bound::bind(listeners(&config, &state)).await.map_err(|error| refused(&error))?;
         let (stopping, stopped) = watch::channel(false);
-        let endorsements = endorsement_store(&config, &opened.store).map_err(|error| refused(&error))?;
         let side = side_tasks(&state, &config, &desk, &governor, endorsements, stopped)?;
         let outcome = bound
             .serve(
@@ -179,18 +180,18 @@ fn listeners(config: &Config, state: &StateFolder) -> Listeners {
 async fn desk(
     state: &StateFolder,
     config: &Config,
-    store: &crate::store::Store,
-    log: &crate::log::Log,
+    opened: &Opened,
     governor: &Governor,
     live: Live,
+    endorsements: EndorsementStore,
 ) -> Result<Arc<Desk>, CommandError> {
     let refused = |error: &dyn std::fmt::Display| CommandError::fault("fault.start", error);
     let (certificate, key) = state.certificate_authority().map_err(|error| refused(&error))?;
-    let floor = floor(log, governor).await.map_err(|error| refused(&error))?;
+    let floor = floor(&opened.log, governor).await.map_err(|error| refused(&error))?;
     Ok(Arc::new(Desk::new(DeskParts {
         domain: config.domain.clone(),
-        store: store.clone(),
-        log: log.clone(),
+        store: opened.store.clone(),
+        log: opened.log.clone(),
         issuer: Arc::new(state.key(KeyFile::Issuer).map_err(|error| refused(&error))?),
         kek: state.key_encryption_key().map_err(|error| refused(&error))?,
         ca: CertificateAuthority::open(config.domain.clone(), &certificate, &key).map_err(|error| refused(&error))?,
@@ -202,6 +203,7 @@ async fn desk(
             renew_after_ms: config.lease.length_ms / LEASE_PARTS,
         },
         admission: config.nodes.admission,
+        endorsements,
         appraisals: config.limits.appraisals,
     })))
 }

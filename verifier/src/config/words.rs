@@ -19,11 +19,12 @@ impl Config {
             self.authority.keys.len()
         ));
         words.push(self.tpms_in_words());
+        words.push(self.snp.in_words());
         words.push(match self.nodes.admission {
             Admission::Endorsed => {
-                "A node may attest once its TPM is proven and its EK is endorsed by a trusted root or admitted by an operator."
+                "A node may attest once its TPM or TEE is proven, and a trusted root endorses it or an operator admitted it."
             }
-            Admission::Operator => "A node may attest once its TPM is proven and an operator has admitted it.",
+            Admission::Operator => "A node may attest once its TPM or TEE is proven and an operator has admitted it.",
         }.to_owned());
         words.push(format!(
             "An authorization lasts for its lease of {} ms, renewed with fresh evidence at a third of it.",

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use evidence::EvidenceDenial;
 use evidence::anchors::TrustAnchors;
-use evidence::evidence::Endorsements;
+use evidence::digest::Sha256Digest;
 use evidence::names::NodeId;
 use evidence::time::UnixSeconds;
 use evidence::tpm::{CertifiedNodeKey, ClockState, EnrolledTpm, Enrolment, TpmEndorsement};
@@ -43,24 +43,25 @@ pub enum Unendorsed {
 }
 
 impl ProvenNodes {
-    /// Everything that Evidence of `node` is judged by.
-    pub async fn endorsements(
+    /// What the TPM of `node` is judged by; `enrolment` is the digest of the TPM's own enrolment.
+    pub async fn endorsement(
         &self,
         store: &Store,
         node: &Node,
+        enrolment: Sha256Digest,
         anchors: &TrustAnchors,
         now: UnixSeconds,
-    ) -> Result<Endorsements, Unendorsed> {
-        let Kept { enrolled, node_key } = match self.current(node, anchors, now) {
+    ) -> Result<TpmEndorsement, Unendorsed> {
+        let Kept { enrolled, node_key } = match self.current(node, enrolment, anchors, now) {
             Some(kept) => kept,
-            None => self.prove(store, node, anchors, now).await?,
+            None => self.prove(store, node, enrolment, anchors, now).await?,
         };
         let clock = ClockState {
             reset_count: node.boot.clock.reset_count,
             restart_count: node.boot.clock.restart_count,
             last_clock_ms: node.boot.clock.clock_ms,
         };
-        Ok(Endorsements::Tpm(TpmEndorsement { enrolled, clock, node_key }))
+        Ok(TpmEndorsement { enrolled, clock, node_key })
     }
 
     /// Remembers the node key that accepted evidence came with.
@@ -71,13 +72,13 @@ impl ProvenNodes {
     }
 
     /// Remembers an enrolment that was just proven.
-    pub fn keep(&self, node: &NodeId, enrolled: EnrolledTpm) {
-        self.insert(node.clone(), Kept { enrolled: Arc::new(enrolled), node_key: None });
+    pub fn keep(&self, node: &NodeId, enrolled: Arc<EnrolledTpm>) {
+        self.insert(node.clone(), Kept { enrolled, node_key: None });
     }
 
-    fn current(&self, node: &Node, anchors: &TrustAnchors, now: UnixSeconds) -> Option<Kept> {
+    fn current(&self, node: &Node, enrolment: Sha256Digest, anchors: &TrustAnchors, now: UnixSeconds) -> Option<Kept> {
         let kept = self.lock().get(&node.identity.id).cloned()?;
-        let holds = kept.enrolled.digest() == node.identity.enrolment && kept.enrolled.current(anchors, now).is_ok();
+        let holds = kept.enrolled.digest() == enrolment && kept.enrolled.current(anchors, now).is_ok();
         holds.then_some(kept)
     }
 
@@ -85,10 +86,10 @@ impl ProvenNodes {
         &self,
         store: &Store,
         node: &Node,
+        digest: Sha256Digest,
         anchors: &TrustAnchors,
         now: UnixSeconds,
     ) -> Result<Kept, Unendorsed> {
-        let digest = node.identity.enrolment;
         let unavailable = |what: String| Unendorsed::Fault(Fault::EndorsementsUnavailable { what });
         let bytes = evidence_store::get(store, &digest)
             .await
