@@ -25,7 +25,6 @@ use crate::store::{Database, StoreError, create};
 
 mod found;
 
-
 /// What to make.
 #[derive(Debug, Clone)]
 pub struct InitOptions {

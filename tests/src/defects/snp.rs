@@ -172,7 +172,7 @@ use SnpPlace::{Issuer, Leaf, List, Machine, Root, Signed, Vek};
 #[rustfmt::skip]
 pub const VCEK_DEFECTS: &[SnpDefect] = &[
     // S1: the form of a report
-    defect(S1, Kind::Malformed, "a byte short", Signed(|c| drop(c.report.pop()))),
+    defect(S1, Kind::Malformed, "a byte short", Signed(|c| c.report.truncate(c.report.len() - 1))),
     defect(S1, Kind::Malformed, "empty", Signed(|c| c.report.clear())),
     defect(S1, Kind::TrailingBytes, "a byte more", Signed(|c| c.report.push(0))),
     defect(S1, Kind::Malformed, "version 1", Machine(|m| m.fields.version = 1)),
@@ -218,7 +218,7 @@ pub const VCEK_DEFECTS: &[SnpDefect] = &[
         let leaf = fields.certificate_fields(&authority, &fields.derive_key().unwrap());
         c.leaf = leaf.sign(Signer::RsaPss(&AmdKeys::foreign().unwrap())).unwrap();
     })),
-    defect(S3, Kind::Malformed, "leaf cut", Signed(|c| drop(c.leaf.pop()))),
+    defect(S3, Kind::Malformed, "leaf cut", Signed(|c| c.leaf.truncate(c.leaf.len() - 1))),
     defect(S3, Kind::Malformed, "byte after the leaf", Signed(|c| c.leaf.push(0))),
     defect(S3, Kind::TooLarge, "leaf above its cap", Signed(|c| c.leaf.resize(20_000, 0))),
     defect(S3, Kind::CertificateConstraint, "another organisation", Leaf(|l| l.subject.iter_mut().for_each(|part| part.value = part.value.replace("Advanced", "Retired")))),
@@ -244,8 +244,8 @@ pub const VCEK_DEFECTS: &[SnpDefect] = &[
     defect(S3, Kind::Revoked, "ASK on the revocation list", List(|l, a| {
         l.revoked.push(RevokedCertificate { serial: a.ask_fields().serial, at: NOW - 10, reason: 1 });
     })),
-    defect(S3, Kind::Revoked, "leaf taken back by the operator", Signed(|c| drop(c.revoked.insert(Sha256Digest::of(&c.leaf))))),
-    defect(S3, Kind::Revoked, "root taken back by the operator", Signed(|c| drop(c.revoked.insert(Sha256Digest::of(&c.root))))),
+    defect(S3, Kind::Revoked, "leaf taken back by the operator", Signed(|c| c.revoked.extend([Sha256Digest::of(&c.leaf)]))),
+    defect(S3, Kind::Revoked, "root taken back by the operator", Signed(|c| c.revoked.extend([Sha256Digest::of(&c.root)]))),
     // S4: the kind of key
     defect(S4, Kind::SnpSigningKey, "says VLEK", Machine(|m| m.fields.key_info.signing_key = SigningKey::Vlek)),
     defect(S4, Kind::SnpSigningKey, "says unsigned", Machine(|m| m.fields.key_info.signing_key = SigningKey::None)),
