@@ -46,6 +46,8 @@ pub struct InitOptions {
     pub tpm_roots: Vec<PathBuf>,
     /// Software TPM root certificates; lab only.
     pub simulated_roots: Vec<PathBuf>,
+    /// What SNP guests are trusted by.
+    pub snp: SnpConfig,
 }
 
 /// Why nothing, or not everything, was made.
@@ -164,8 +166,8 @@ impl AuthorityKeys {
         if options.threshold < 2 {
             return usage("outside a lab at least two authority keys must sign: --threshold 2");
         }
-        if !options.simulated_roots.is_empty() {
-            return usage("software TPM roots are for a lab: --lab");
+        if !options.simulated_roots.is_empty() || !options.snp.simulated_roots.is_empty() {
+            return usage("roots of software TPMs and simulated processors are for a lab: --lab");
         }
         match &options.authority_folder {
             None => usage("name a folder for the policy authority's keys: --authority-dir DIR"),
@@ -213,7 +215,7 @@ fn config(options: &InitOptions, state: &StateFolder, authority: &AuthorityKeys)
             intermediates: Vec::new(),
             revoked: std::collections::BTreeSet::new(),
         },
-        snp: SnpConfig::default(),
+        snp: options.snp.clone(),
         nodes: NodesConfig { admission: Admission::Endorsed },
         lease: LeaseConfig { length_ms: 30_000 },
         governance: GovernanceConfig { state_lifetime_s: 3_600, reference_grace_s: 0 },

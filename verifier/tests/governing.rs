@@ -13,7 +13,7 @@ use firmware_refs::set::ReferenceValueSet;
 use governance::revocation::Revoked;
 use governance::statement::{Order, STATEMENT_VERSION, Statement};
 use governance::text::Text;
-use verifier::config::{Config, ListenConfig};
+use verifier::config::{Config, ListenConfig, SnpConfig};
 use verifier::governor::{AdmittedMachine, Governor, OrderRefusal};
 use verifier::init::{InitError, InitOptions, init};
 use verifier::live::Live;
@@ -35,6 +35,7 @@ fn options(folder: &Path, lab: bool) -> InitOptions {
         listen: ListenConfig { enrolment: any, nodes: any, admin: None, names: vec!["localhost".to_owned()] },
         tpm_roots: Vec::new(),
         simulated_roots: Vec::new(),
+        snp: SnpConfig::default(),
     }
 }
 

@@ -75,11 +75,12 @@ const SOON: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_daemon_takes_its_workload_along_and_must_attest_anew() {
-    let Scene { stage, node, workload, artifact, machine: _machine, _verifier, execution: _execution } =
+    let Scene { stage, mut node, workload, artifact, machine: _machine, _verifier, execution: _execution } =
         running(DemoPlatform::Tpm, 60_000).await;
     kill_process(pid_of(&node), Signal::KILL).unwrap();
     assert!(gone(workload, SOON), "the workload outlived attestd");
-    drop(node);
+    // Its workload sees it go a moment before its lock on the state is free.
+    node.wait().await.unwrap();
     let mut out = std::io::sink();
     let mut story = Story::new(&stage, &mut out);
     let _node = story.start_node(60_000).await.map_err(|fault| fault.with_logs(&stage)).unwrap();
@@ -109,6 +110,27 @@ async fn a_tpm_reset_halts_with_its_own_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tee_that_is_gone_halts_with_its_own_reason() {
+    let Scene { machine, workload, execution, stage: _stage, node: _node, _verifier, .. } =
+        running(DemoPlatform::SimulatedSnp, 100).await;
+    signal(machine.tee.as_ref().unwrap().pid(), Signal::KILL);
+    assert!(gone(workload, SOON), "the workload outlived the TEE");
+    ends_with(execution, "halt.device_lost").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tee_that_hangs_is_given_up_at_its_deadline() {
+    let Scene { machine, workload, execution, stage: _stage, node: _node, _verifier, .. } =
+        running(DemoPlatform::SimulatedSnp, 100).await;
+    let pid = machine.tee.as_ref().unwrap().pid();
+    signal(pid, Signal::STOP);
+    let died = gone(workload, SOON);
+    signal(pid, Signal::CONT);
+    assert!(died, "the workload outlived a TEE that hangs");
+    ends_with(execution, "halt.device_lost").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_daemon_does_not_prolong_a_lease() {
     let Scene { node, workload, stage: _stage, machine: _machine, _verifier, execution: _execution, .. } =
         running(DemoPlatform::Tpm, 60_000).await;
@@ -134,4 +156,14 @@ async fn told(platform: &str, lines: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_story_is_told() {
     told("tpm", &["halted (halt.pcr_changed)"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_story_of_an_snp_guest_is_told() {
+    told("simulated-snp", &["MEASUREMENT is another", "TCB is lower"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_story_of_a_tpm_in_an_snp_guest_is_told() {
+    told("simulated-snp+tpm", &["implant.efi was started", "TCB is lower"]).await;
 }

@@ -1,5 +1,6 @@
 //! `verifier init`: the only verb that makes keys.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use evidence::names::DomainName;
 
 use super::signing::now;
 use super::{CommandError, Format, output};
-use crate::config::ListenConfig;
+use crate::config::{ListenConfig, SnpConfig};
 use crate::init::{InitError, InitOptions, init};
 
 /// Arguments of `verifier init`.
@@ -51,6 +52,12 @@ pub struct InitArgs {
     /// Root certificate of software TPMs (PEM or DER); needs --lab; repeatable.
     #[arg(long = "simulated-root", value_name = "FILE", requires = "lab")]
     simulated_roots: Vec<PathBuf>,
+    /// Product line of AMD's whose SNP guests may be trusted (Milan, Genoa, Turin); repeatable.
+    #[arg(long = "snp", value_name = "LINE")]
+    snp_lines: Vec<String>,
+    /// Root certificate (ARK) of simulated processors of a product line; needs --lab; repeatable.
+    #[arg(long = "simulated-snp-root", value_name = "LINE=FILE", requires = "lab", value_parser = line_and_file)]
+    simulated_snp_roots: Vec<(String, PathBuf)>,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -61,6 +68,14 @@ impl InitArgs {
     #[must_use]
     pub fn run(self) -> ExitCode {
         super::run(self.format, self.answer())
+    }
+
+    fn snp(&self) -> SnpConfig {
+        let mut simulated_roots: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for (line, file) in &self.simulated_snp_roots {
+            simulated_roots.entry(line.clone()).or_default().push(file.clone());
+        }
+        SnpConfig { product_lines: self.snp_lines.iter().cloned().collect(), simulated_roots }
     }
 
     async fn answer(&self) -> Result<(), CommandError> {
@@ -81,6 +96,7 @@ impl InitArgs {
             },
             tpm_roots: self.tpm_roots.clone(),
             simulated_roots: self.simulated_roots.clone(),
+            snp: self.snp(),
         };
         match init(options, now()?).await {
             Ok(made) => {
@@ -91,4 +107,9 @@ impl InitArgs {
             Err(error) => Err(CommandError::fault("fault.init", error)),
         }
     }
+}
+
+fn line_and_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (line, file) = text.split_once('=').ok_or("must be LINE=FILE")?;
+    Ok((line.to_owned(), PathBuf::from(file)))
 }
