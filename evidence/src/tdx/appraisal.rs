@@ -83,12 +83,12 @@ pub(crate) fn verify_quote<'a>(
     let quote = Quote::parse(quote)?;
     let report = *quote.td_report()?;
     ledger.pass(CheckId::X1);
+    let collateral = &*endorsement.collateral;
     let pck = match &endorsement.pck {
         Some(known) if known.is_of(&quote) => Arc::clone(known),
-        Some(_) | None => Arc::new(VerifiedPck::verify(quote.pck_chain(), roots, now)?),
+        Some(_) | None => Arc::new(VerifiedPck::verify_beside(collateral, quote.pck_chain(), roots, now)?),
     };
     pck.current(roots, now)?;
-    let collateral = &*endorsement.collateral;
     collateral.current(roots, now)?;
     let authentic = pck.authenticate(&quote)?;
     ledger.pass(CheckId::X3);

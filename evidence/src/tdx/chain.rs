@@ -1,6 +1,8 @@
 //! Intel's chains of fixed shape: a leaf under the root, or under one intermediate of it (Intel SGX PCK Certificate
 //! and CRL specification §1.2; PCS API v4 for the issuer chains of collateral). No path is searched for.
 
+use std::collections::BTreeSet;
+
 use super::roots::{RootAnchor, TdxRoots};
 use crate::{
     EvidenceDenial,
@@ -36,6 +38,24 @@ impl Window {
     }
 }
 
+/// Signatures of certificates that were verified, each by digest of the whole certificate and of its issuer's key.
+///
+/// Intel's chains share certificates: with this, each signature costs once. All else is judged in every chain.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Signatures(BTreeSet<(Sha256Digest, Sha256Digest)>);
+
+impl Signatures {
+    /// Does `issuer`'s key verify `certificate`'s signature? Says why not.
+    pub(super) fn verify(&mut self, certificate: &Certificate<'_>, issuer: &Certificate<'_>) -> Result<(), &'static str> {
+        let pair = (certificate.digest(), issuer.key_digest());
+        if !self.0.contains(&pair) {
+            certificate.is_signed_by(issuer)?;
+            self.0.insert(pair);
+        }
+        Ok(())
+    }
+}
+
 /// A chain verified to a pinned root.
 pub(super) struct Chain {
     pub(super) anchor: RootAnchor,
@@ -49,6 +69,7 @@ pub(super) struct Chain {
 pub(super) fn verify(
     certificates: &[(&Certificate<'_>, &str)],
     leaf_is_authority: bool,
+    signatures: &mut Signatures,
     roots: &TdxRoots<'_>,
     now: UnixSeconds,
 ) -> Result<Chain, EvidenceDenial> {
@@ -66,14 +87,15 @@ pub(super) fn verify(
         digests.extend([certificate.digest(), certificate.key_digest()]);
         let Some((issuer, _)) = certificates.get(position.saturating_add(1)) else {
             let unanchored = EvidenceDenial::ChainUnanchored { position, sha256: certificate.digest() };
-            roots.pin(certificate).ok_or(unanchored)?;
+            roots.pin(certificate, signatures).ok_or(unanchored)?;
             digests.iter().try_for_each(|digest| roots.refuse_revoked(*digest))?;
             return Ok(Chain { anchor: RootAnchor::of(certificate), window, digests });
         };
         if certificate.issuer != issuer.subject {
             return Err(unmet(position, "the next certificate's subject as issuer"));
         }
-        certificate.is_signed_by(issuer).map_err(|what| EvidenceDenial::CertificateSignature { position, what })?;
+        let denied = |what| EvidenceDenial::CertificateSignature { position, what };
+        signatures.verify(certificate, issuer).map_err(denied)?;
     }
     Err(EvidenceDenial::Missing { part: "certificate chain" })
 }

@@ -8,10 +8,11 @@ use der::{
 };
 
 use super::{
-    chain::{self, Window},
+    chain::{self, Signatures, Window},
     pem,
     quote::Quote,
     roots::{RootAnchor, TdxRoots},
+    verified_collateral::VerifiedCollateral,
 };
 use crate::{
     EvidenceDenial,
@@ -66,12 +67,35 @@ impl VerifiedPck {
     /// # Errors
     /// [`EvidenceDenial`] for the first certificate that does not fit its place.
     pub fn verify(pem_chain: &[u8], roots: &TdxRoots<'_>, now: UnixSeconds) -> Result<Self, EvidenceDenial> {
+        Self::verify_with(pem_chain, Signatures::default(), roots, now)
+    }
+
+    /// The same beside collateral that was verified, in whose chains the authorities' certificates mostly stand too:
+    /// their signatures are not verified again.
+    ///
+    /// # Errors
+    /// As [`VerifiedPck::verify`].
+    pub fn verify_beside(
+        collateral: &VerifiedCollateral,
+        pem_chain: &[u8],
+        roots: &TdxRoots<'_>,
+        now: UnixSeconds,
+    ) -> Result<Self, EvidenceDenial> {
+        Self::verify_with(pem_chain, collateral.signatures().clone(), roots, now)
+    }
+
+    fn verify_with(
+        pem_chain: &[u8],
+        mut signatures: Signatures,
+        roots: &TdxRoots<'_>,
+        now: UnixSeconds,
+    ) -> Result<Self, EvidenceDenial> {
         let [leaf, intermediate, root] = pem::read_chain(pem_chain)?;
         let leaf = Certificate::read(&leaf)?;
         let intermediate = Certificate::read(&intermediate)?;
         let root = Certificate::read(&root)?;
         let certificates = [(&leaf, chain::PCK), (&intermediate, chain::PCK_CA), (&root, chain::ROOT_CA)];
-        let verified = chain::verify(&certificates, false, roots, now)?;
+        let verified = chain::verify(&certificates, false, &mut signatures, roots, now)?;
         Ok(Self {
             chain: pem_chain.into(),
             digest: Sha256Digest::of(pem_chain),

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
+use super::chain::Signatures;
 use crate::{EvidenceDenial, anchors::RootPin, digest::Sha256Digest, x509::Certificate};
 
 /// SHA-256 of the SubjectPublicKeyInfo of "Intel SGX Root CA", valid until 2049-12-31.
@@ -48,9 +49,9 @@ impl<'a> TdxRoots<'a> {
 
     /// Whether `root` is pinned, and if so whether as a simulated one only. By its key only when it is self-signed, so
     /// that all it says comes from that key.
-    pub(super) fn pin(&self, root: &Certificate<'_>) -> Option<bool> {
+    pub(super) fn pin(&self, root: &Certificate<'_>, signatures: &mut Signatures) -> Option<bool> {
         let anchor = RootAnchor::of(root);
-        let is_self_signed = root.issuer == root.subject && root.is_signed_by(root).is_ok();
+        let is_self_signed = root.issuer == root.subject && signatures.verify(root, root).is_ok();
         self.pinned(|pin| {
             *pin == RootPin::Certificate(anchor.certificate)
                 || (is_self_signed && *pin == RootPin::PublicKey(anchor.key))
@@ -82,7 +83,7 @@ static NOTHING_REVOKED: BTreeSet<Sha256Digest> = BTreeSet::new();
 /// [`EvidenceDenial::Malformed`], or [`EvidenceDenial::ChainUnanchored`].
 pub fn verify_root(der: &[u8], roots: &TdxRoots<'_>) -> Result<(), EvidenceDenial> {
     let root = Certificate::read(der)?;
-    if roots.pin(&root).is_some() {
+    if roots.pin(&root, &mut Signatures::default()).is_some() {
         return Ok(());
     }
     Err(EvidenceDenial::ChainUnanchored { position: 0, sha256: root.digest() })

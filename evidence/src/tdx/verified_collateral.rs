@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    chain::{self, Window},
+    chain::{self, Signatures, Window},
     collateral::Collateral,
     json::TEXT_CAP_BYTES,
     pck::{VerifiedPck, p256_key},
@@ -32,6 +32,7 @@ pub struct VerifiedCollateral {
     certificates: Window,
     /// SHA-256 of every certificate and key.
     digests: Vec<Sha256Digest>,
+    signatures: Signatures,
 }
 
 /// What of a verified list is used.
@@ -53,7 +54,8 @@ impl VerifiedCollateral {
         let [pck_ca, root] = pem::read_chain(collateral.pck_crl_issuer_chain.as_bytes())?;
         let (pck_ca, root) = (Certificate::read(&pck_ca)?, Certificate::read(&root)?);
         let issuers = [(&pck_ca, chain::PCK_CA), (&root, chain::ROOT_CA)];
-        let verified = chain::verify(&issuers, true, roots, now)?;
+        let mut signatures = Signatures::default();
+        let verified = chain::verify(&issuers, true, &mut signatures, roots, now)?;
         let (mut certificates, mut digests) = (verified.window, verified.digests);
         let root_crl = Crl::read(&collateral.root_ca_crl)?;
         root_crl.verify(&root, now)?;
@@ -61,7 +63,7 @@ impl VerifiedCollateral {
         let pck_crl = Crl::read(&collateral.pck_crl)?;
         pck_crl.verify(&pck_ca, now)?;
 
-        let signer = Signer { root: &root, root_crl: &root_crl, roots, now };
+        let mut signer = Signer { root: &root, root_crl: &root_crl, signatures, roots, now };
         let mut take = |chain: chain::Chain| {
             certificates.narrow(chain.window.from, chain.window.until);
             digests.extend(chain.digests);
@@ -85,6 +87,7 @@ impl VerifiedCollateral {
             anchor: verified.anchor,
             certificates,
             digests,
+            signatures: signer.signatures,
         };
         verified.judge_texts(now)?;
         Ok(verified)
@@ -152,6 +155,10 @@ impl VerifiedCollateral {
         Ok(())
     }
 
+    pub(super) const fn signatures(&self) -> &Signatures {
+        &self.signatures
+    }
+
     /// SHA-256 of the collateral, as [`Collateral::digest`].
     #[must_use]
     pub const fn digest(&self) -> Sha256Digest {
@@ -189,13 +196,14 @@ impl VerifiedCollateral {
 struct Signer<'a> {
     root: &'a Certificate<'a>,
     root_crl: &'a Crl<'a>,
+    signatures: Signatures,
     roots: &'a TdxRoots<'a>,
     now: UnixSeconds,
 }
 
 impl Signer<'_> {
     fn verify(
-        &self,
+        &mut self,
         over: &'static str,
         issuer_chain: &str,
         text: &str,
@@ -207,7 +215,7 @@ impl Signer<'_> {
         let [leaf, root] = pem::read_chain(issuer_chain.as_bytes())?;
         let (leaf, root) = (Certificate::read(&leaf)?, Certificate::read(&root)?);
         let certificates = [(&leaf, chain::TCB_SIGNING), (&root, chain::ROOT_CA)];
-        let verified = chain::verify(&certificates, false, self.roots, self.now)?;
+        let verified = chain::verify(&certificates, false, &mut self.signatures, self.roots, self.now)?;
         if root.digest() != self.root.digest() {
             let what = "the root that the revocation list is of";
             return Err(EvidenceDenial::CertificateConstraint { position: 1, what });
