@@ -6,13 +6,18 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export TSS2_LOG=${TSS2_LOG:-all+NONE}
-read -ra benches <<<"${BENCHES:-$(sed -n '/^\[\[bench\]\]/{n;s/^name = "\(.*\)"/\1/p}' tests/Cargo.toml | tr '\n' ' ')}"
+names() { sed -n '/^\[\[bench\]\]/{n;s/^name = "\(.*\)"/\1/p}' "$1/Cargo.toml" | tr '\n' ' '; }
+beside_others=$(names oracle)
+read -ra benches <<<"${BENCHES:-$(names tests)$beside_others}"
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 
 for bench in "${benches[@]}"; do
   echo "bench $bench" >&2
-  cargo bench --quiet --package tests --bench "$bench" -- "$@" | tee -a "$out" >&2
+  # what runs beside other verifiers is in a workspace of its own
+  package=tests
+  if [[ " $beside_others" == *" $bench "* ]]; then package=oracle; fi
+  (cd "$package" && cargo bench --quiet --package "$package" --bench "$bench" -- "$@") | tee -a "$out" >&2
 done
 
 echo
