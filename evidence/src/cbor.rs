@@ -2,7 +2,7 @@
 //!
 //! Writing sorts map keys by their encoded bytes and uses shortest lengths. Reading first walks the bytes
 //! once, without allocating, and refuses whatever the writer would not have written: indefinite lengths,
-//! longer-than-needed integers, unsorted or repeated keys, floats, `undefined`, trailing bytes, and anything
+//! longer-than-needed integers, unsorted or repeated keys, floats, `undefined`, tags, trailing bytes, and anything
 //! deeper or larger than its [`Caps`]. Only then are values built.
 
 mod items;
@@ -18,6 +18,9 @@ pub(crate) const BYTES: u8 = 2;
 pub(crate) const TEXT: u8 = 3;
 pub(crate) const ARRAY: u8 = 4;
 pub(crate) const MAP: u8 = 5;
+const TAG: u8 = 6;
+/// Tag of a COSE_Sign1 (RFC 9052 §4.2): the only one in use, around whole messages.
+const COSE_SIGN1: u64 = 18;
 /// null (RFC 8949 §3.3).
 pub(crate) const NULL: u8 = 0xf6;
 
@@ -116,6 +119,9 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CborError> {
 /// The first rule that the bytes break; [`CborError::Shape`] when they are another type's.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8], caps: Caps) -> Result<T, CborError> {
     inspect(bytes, caps)?;
+    if bytes.first().is_some_and(|initial| initial >> 5 == TAG) {
+        return Err(CborError::NotDeterministic { offset: 0, what: "tag" });
+    }
     ciborium::from_reader(bytes).map_err(|e| CborError::Shape(e.to_string()))
 }
 
@@ -196,7 +202,9 @@ impl<'a> Walk<'a> {
             }
             4 => self.fits(count?, 1, offset)?.try_for_each(|_| self.item(depth.saturating_add(1))),
             5 => self.map(count?, depth, offset),
-            6 => self.item(depth.saturating_add(1)),
+            TAG if depth == 0 && argument == COSE_SIGN1 => self.item(depth.saturating_add(1)),
+            // readers of values would skip it: the same value in other bytes
+            TAG => Err(self.irregular("tag")),
             _ if (20..=22).contains(&argument) => Ok(()),
             _ => Err(self.irregular("simple value other than false, true, null")),
         }
@@ -333,6 +341,10 @@ mod tests {
             ("bf6161f5ff", "indefinite map"),
             ("a2616201616101", "unsorted"),
             ("a2616101616101", "repeated"),
+            ("c24105", "bignum of a small number"),
+            ("c105", "tag that readers skip"),
+            ("d2d280", "tag twice"),
+            ("81d280", "tag within"),
             ("f7", "undefined"),
             ("f800", "two-byte simple"),
             ("fb3ff0000000000000", "float"),
@@ -356,8 +368,8 @@ mod tests {
         assert!(inspect(&deep, CAPS).is_ok());
         let deeper = [vec![0x81; 17], vec![0x00]].concat();
         assert!(matches!(inspect(&deeper, CAPS), Err(CborError::TooDeep { .. })));
-        let tags = [vec![0xc1; 100_000], vec![0x00]].concat();
-        assert!(matches!(inspect(&tags, Caps::bytes(1 << 20)), Err(CborError::TooDeep { .. })));
+        let tags = [vec![0xd2; 100_000], vec![0x00]].concat();
+        assert!(inspect(&tags, Caps::bytes(1 << 20)).is_err());
         assert!(matches!(inspect(&[0x82, 0, 0], CAPS.items(2)), Err(CborError::TooManyItems { .. })));
         assert!(matches!(inspect(&[0; 9], Caps::bytes(8)), Err(CborError::TooLong { .. })));
     }
@@ -367,6 +379,15 @@ mod tests {
         let other = to_vec(&std::collections::BTreeMap::from([("zebra", 1u64)])).unwrap();
         assert!(matches!(from_slice::<Sample>(&other, CAPS), Err(CborError::Shape(_))));
         assert!(to_vec(&1.5f64).is_err());
+    }
+
+    #[test]
+    fn a_number_has_one_encoding() {
+        assert_eq!(from_slice::<u64>(&[0x05], CAPS), Ok(5));
+        for other in [&[0xc2, 0x41, 0x05][..], &[0xc1, 0x05], &[0xd2, 0x05]] {
+            assert!(from_slice::<u64>(other, CAPS).is_err(), "{other:02x?}");
+        }
+        assert!(inspect(&[0xd2, 0x80], CAPS).is_ok(), "the tag of a signed message");
     }
 
     proptest! {
