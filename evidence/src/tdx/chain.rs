@@ -46,7 +46,11 @@ pub(super) struct Signatures(BTreeSet<(Sha256Digest, Sha256Digest)>);
 
 impl Signatures {
     /// Does `issuer`'s key verify `certificate`'s signature? Says why not.
-    pub(super) fn verify(&mut self, certificate: &Certificate<'_>, issuer: &Certificate<'_>) -> Result<(), &'static str> {
+    pub(super) fn verify(
+        &mut self,
+        certificate: &Certificate<'_>,
+        issuer: &Certificate<'_>,
+    ) -> Result<(), &'static str> {
         let pair = (certificate.digest(), issuer.key_digest());
         if !self.0.contains(&pair) {
             certificate.is_signed_by(issuer)?;

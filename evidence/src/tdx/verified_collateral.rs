@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use aws_lc_rs::signature::ParsedPublicKey;
+
 use super::{
     chain::{self, Signatures, Window},
     collateral::Collateral,
@@ -63,17 +65,20 @@ impl VerifiedCollateral {
         let pck_crl = Crl::read(&collateral.pck_crl)?;
         pck_crl.verify(&pck_ca, now)?;
 
-        let mut signer = Signer { root: &root, root_crl: &root_crl, signatures, roots, now };
-        let mut take = |chain: chain::Chain| {
+        let mut signer = Signers { root: &root, root_crl: &root_crl, signatures, roots, now };
+        let tcb_info_signer = signer.read(&collateral.tcb_info_issuer_chain)?;
+        tcb_info_signer.verify(TCB_INFO, &collateral.tcb_info, &collateral.tcb_info_signature)?;
+        let tcb_info = TcbInfo::read(&collateral.tcb_info)?;
+        // Intel signs both by one key and sends its chain twice
+        let is_same = collateral.qe_identity_issuer_chain == collateral.tcb_info_issuer_chain;
+        let other = (!is_same).then(|| signer.read(&collateral.qe_identity_issuer_chain)).transpose()?;
+        let (text, signature) = (&collateral.qe_identity, &collateral.qe_identity_signature);
+        other.as_ref().unwrap_or(&tcb_info_signer).verify(QE_IDENTITY, text, signature)?;
+        let qe_identity = QeIdentity::read(text)?;
+        for TextSigner { chain, .. } in std::iter::once(tcb_info_signer).chain(other) {
             certificates.narrow(chain.window.from, chain.window.until);
             digests.extend(chain.digests);
-        };
-        let (text, signature) = (&collateral.tcb_info, &collateral.tcb_info_signature);
-        take(signer.verify(TCB_INFO, &collateral.tcb_info_issuer_chain, text, signature)?);
-        let tcb_info = TcbInfo::read(text)?;
-        let (text, signature) = (&collateral.qe_identity, &collateral.qe_identity_signature);
-        take(signer.verify(QE_IDENTITY, &collateral.qe_identity_issuer_chain, text, signature)?);
-        let qe_identity = QeIdentity::read(text)?;
+        }
         if tcb_info.tee_type != qe_identity.tee_type {
             let (structure, got) = (QE_IDENTITY, format!("{:?}", qe_identity.tee_type));
             return Err(EvidenceDenial::CollateralField { structure, field: "id", got, accepted: "the TCB info's" });
@@ -192,8 +197,8 @@ impl VerifiedCollateral {
     }
 }
 
-/// Verifies texts under the one root that the revocation list is of.
-struct Signer<'a> {
+/// Verifies signers of texts under the one root that the revocation list is of.
+struct Signers<'a> {
     root: &'a Certificate<'a>,
     root_crl: &'a Crl<'a>,
     signatures: Signatures,
@@ -201,30 +206,34 @@ struct Signer<'a> {
     now: UnixSeconds,
 }
 
-impl Signer<'_> {
-    fn verify(
-        &mut self,
-        over: &'static str,
-        issuer_chain: &str,
-        text: &str,
-        signature: &[u8],
-    ) -> Result<chain::Chain, EvidenceDenial> {
-        if text.len() > TEXT_CAP_BYTES {
-            return Err(EvidenceDenial::TooLarge { part: over, got_bytes: text.len(), cap_bytes: TEXT_CAP_BYTES });
-        }
+/// Who may sign texts.
+struct TextSigner {
+    chain: chain::Chain,
+    key: ParsedPublicKey,
+}
+
+impl Signers<'_> {
+    fn read(&mut self, issuer_chain: &str) -> Result<TextSigner, EvidenceDenial> {
         let [leaf, root] = pem::read_chain(issuer_chain.as_bytes())?;
         let (leaf, root) = (Certificate::read(&leaf)?, Certificate::read(&root)?);
         let certificates = [(&leaf, chain::TCB_SIGNING), (&root, chain::ROOT_CA)];
-        let verified = chain::verify(&certificates, false, &mut self.signatures, self.roots, self.now)?;
+        let chain = chain::verify(&certificates, false, &mut self.signatures, self.roots, self.now)?;
         if root.digest() != self.root.digest() {
             let what = "the root that the revocation list is of";
             return Err(EvidenceDenial::CertificateConstraint { position: 1, what });
         }
         self.root_crl.refuse_listed(&leaf)?;
-        p256_key(&leaf)?
-            .verify_sig(text.as_bytes(), signature)
-            .map_err(|_| EvidenceDenial::CollateralSignature { over })?;
-        Ok(verified)
+        Ok(TextSigner { chain, key: p256_key(&leaf)? })
+    }
+}
+
+impl TextSigner {
+    fn verify(&self, over: &'static str, text: &str, signature: &[u8]) -> Result<(), EvidenceDenial> {
+        if text.len() > TEXT_CAP_BYTES {
+            return Err(EvidenceDenial::TooLarge { part: over, got_bytes: text.len(), cap_bytes: TEXT_CAP_BYTES });
+        }
+        let verified = self.key.verify_sig(text.as_bytes(), signature);
+        verified.map_err(|_| EvidenceDenial::CollateralSignature { over })
     }
 }
 
