@@ -21,11 +21,13 @@ struct Fields {
     list: CrlFields,
 }
 
+type Change = dyn Fn(&mut Fields, &mut Pick) + Send + Sync;
+
 /// One change of [`Fields`], by name.
 pub struct Defect {
     name: String,
     part: Part,
-    change: Box<dyn Fn(&mut Fields, &mut Pick) + Send + Sync>,
+    change: Box<Change>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

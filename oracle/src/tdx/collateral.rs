@@ -111,7 +111,9 @@ fn alter_value(root: &mut Value, path: &str, paths: &[String], pick: &mut Pick) 
             return "named twice".to_owned();
         }
         3 => {
-            root.pointer_mut(path).map(|slot| *slot = other.clone());
+            if let Some(slot) = root.pointer_mut(path) {
+                *slot = other;
+            }
             return "another's".to_owned();
         }
         _ => {}

@@ -151,11 +151,11 @@ pub(super) fn alter(of: &mut CertificateFields, pick: &mut Pick) -> &'static str
             "not_after.now"
         }
         3 => {
-            of.issuer = intel_name(*pick.one(&["Intel SGX Root CA 2", "Intel SGX PCK Platform CA", ""]));
+            of.issuer = intel_name(pick.one::<&str>(&["Intel SGX Root CA 2", "Intel SGX PCK Platform CA", ""]));
             "issuer"
         }
         4 => {
-            of.subject = intel_name(*pick.one(&["Example", "Intel SGX TCB Signing", "Intel SGX PCK Certificate", ""]));
+            of.subject = intel_name(pick.one::<&str>(&["Example", "Intel SGX TCB Signing", "Intel SGX PCK Certificate", ""]));
             "subject"
         }
         5 => {
