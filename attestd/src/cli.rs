@@ -214,13 +214,14 @@ pub enum DemoPlatform {
     Tpm,
     /// A simulated AMD SEV-SNP guest.
     SimulatedSnp,
-    /// A simulated Intel TDX guest.
+    /// A simulated Intel TDX guest. Not offered while no verifier of this version enrols one.
+    #[value(skip)]
     SimulatedTdx,
     /// A software TPM in a simulated SEV-SNP guest.
     #[value(name = "simulated-snp+tpm")]
     SimulatedSnpTpm,
-    /// A software TPM in a simulated TDX guest.
-    #[value(name = "simulated-tdx+tpm")]
+    /// A software TPM in a simulated TDX guest. Not offered either.
+    #[value(skip)]
     SimulatedTdxTpm,
 }
 

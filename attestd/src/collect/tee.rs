@@ -58,7 +58,7 @@ impl TeeCollector {
                 let certificates = report.certificates();
                 Evidence::SevSnp(SnpEvidence::assemble(SnpParts { report: report.report(), certificates, node_key })?)
             }
-            TeeKind::Tdx => return Err(CollectFault::OtherKind),
+            TeeKind::Tdx => return Err(CollectFault::NotCollected { kind: "tdx" }),
         };
         Ok(Collected { evidence, node_key: HeldKey::XWing(Arc::clone(&self.node_key)), quoted: None })
     }
