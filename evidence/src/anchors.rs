@@ -9,6 +9,7 @@ use crate::{
     EvidenceDenial, cbor,
     digest::Sha256Digest,
     sev_snp::{ProductLine, SnpRoots, roots::RootsByLine},
+    tdx::TdxRoots,
     x509::Certificate,
 };
 
@@ -147,6 +148,12 @@ impl TrustAnchors {
     #[must_use]
     pub const fn snp_roots(&self) -> SnpRoots<'_> {
         SnpRoots::lab_accepting_simulated(&self.set.snp_roots, &self.set.simulated_snp_roots, &self.set.revoked)
+    }
+
+    /// What TDX evidence is judged by.
+    #[must_use]
+    pub const fn tdx_roots(&self) -> TdxRoots<'_> {
+        TdxRoots::lab_accepting_simulated(&self.set.tdx_roots, &self.set.simulated_tdx_roots, &self.set.revoked)
     }
 
     /// The anchors as data.

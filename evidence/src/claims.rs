@@ -6,6 +6,7 @@ use crate::{
     kind::EvidenceKind,
     names::NodeId,
     sev_snp::SnpClaims,
+    tdx::TdxClaims,
     tee::PlatformId,
     tpm::{appraisal::TpmClaims, ek::EkEndorser},
 };
@@ -18,8 +19,12 @@ pub enum Claims<'a> {
     Tpm(TpmClaims<'a>),
     /// An SNP guest.
     SevSnp(SnpClaims<'a>),
+    /// A trust domain.
+    Tdx(TdxClaims<'a>),
     /// A vTPM in an SNP guest.
     TpmOnSevSnp(TpmClaims<'a>, SnpClaims<'a>),
+    /// A vTPM in a trust domain.
+    TpmOnTdx(TpmClaims<'a>, TdxClaims<'a>),
 }
 
 impl<'a> Claims<'a> {
@@ -29,7 +34,9 @@ impl<'a> Claims<'a> {
         match self {
             Self::Tpm(_) => EvidenceKind::Tpm,
             Self::SevSnp(_) => EvidenceKind::SevSnp,
+            Self::Tdx(_) => EvidenceKind::Tdx,
             Self::TpmOnSevSnp(..) => EvidenceKind::TpmOnSevSnp,
+            Self::TpmOnTdx(..) => EvidenceKind::TpmOnTdx,
         }
     }
 
@@ -37,8 +44,8 @@ impl<'a> Claims<'a> {
     #[must_use]
     pub const fn tpm(&self) -> Option<&TpmClaims<'a>> {
         match self {
-            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) => Some(tpm),
-            Self::SevSnp(_) => None,
+            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) | Self::TpmOnTdx(tpm, _) => Some(tpm),
+            Self::SevSnp(_) | Self::Tdx(_) => None,
         }
     }
 
@@ -47,7 +54,16 @@ impl<'a> Claims<'a> {
     pub const fn snp(&self) -> Option<&SnpClaims<'a>> {
         match self {
             Self::SevSnp(snp) | Self::TpmOnSevSnp(_, snp) => Some(snp),
-            Self::Tpm(_) => None,
+            Self::Tpm(_) | Self::Tdx(_) | Self::TpmOnTdx(..) => None,
+        }
+    }
+
+    /// What a TDX quote says, of kinds that have one.
+    #[must_use]
+    pub const fn tdx(&self) -> Option<&TdxClaims<'a>> {
+        match self {
+            Self::Tdx(tdx) | Self::TpmOnTdx(_, tdx) => Some(tdx),
+            Self::Tpm(_) | Self::SevSnp(_) | Self::TpmOnSevSnp(..) => None,
         }
     }
 
@@ -55,8 +71,9 @@ impl<'a> Claims<'a> {
     #[must_use]
     pub const fn evidence_digest(&self) -> Sha256Digest {
         match self {
-            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) => tpm.evidence_digest(),
+            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) | Self::TpmOnTdx(tpm, _) => tpm.evidence_digest(),
             Self::SevSnp(snp) => snp.evidence_digest(),
+            Self::Tdx(tdx) => tdx.evidence_digest(),
         }
     }
 
@@ -64,8 +81,9 @@ impl<'a> Claims<'a> {
     #[must_use]
     pub fn node_id(&self) -> &'a NodeId {
         match self {
-            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) => tpm.node_id(),
+            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) | Self::TpmOnTdx(tpm, _) => tpm.node_id(),
             Self::SevSnp(snp) => snp.enrolled().node_id(),
+            Self::Tdx(tdx) => tdx.enrolled().node_id(),
         }
     }
 
@@ -73,8 +91,9 @@ impl<'a> Claims<'a> {
     #[must_use]
     pub fn record_key(&self) -> &'a cose::PublicKey {
         match self {
-            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) => tpm.record_key(),
+            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) | Self::TpmOnTdx(tpm, _) => tpm.record_key(),
             Self::SevSnp(snp) => snp.enrolled().record_key(),
+            Self::Tdx(tdx) => tdx.enrolled().record_key(),
         }
     }
 
@@ -83,6 +102,7 @@ impl<'a> Claims<'a> {
     pub fn platform(&self) -> Option<&'a PlatformId> {
         match self {
             Self::SevSnp(snp) | Self::TpmOnSevSnp(_, snp) => Some(snp.enrolled().platform()),
+            Self::Tdx(tdx) | Self::TpmOnTdx(_, tdx) => Some(tdx.enrolled().platform()),
             Self::Tpm(_) => None,
         }
     }
@@ -97,7 +117,9 @@ impl<'a> Claims<'a> {
         match self {
             Self::Tpm(tpm) => tpm.enrolment_digest(),
             Self::SevSnp(snp) => snp.enrolled().digest(),
+            Self::Tdx(tdx) => tdx.enrolled().digest(),
             Self::TpmOnSevSnp(tpm, snp) => both(tpm, snp.enrolled().digest()),
+            Self::TpmOnTdx(tpm, tdx) => both(tpm, tdx.enrolled().digest()),
         }
     }
 
@@ -108,7 +130,9 @@ impl<'a> Claims<'a> {
         match self {
             Self::Tpm(on_tpm) => tpm(on_tpm),
             Self::SevSnp(snp) => snp.vek().is_simulated(),
+            Self::Tdx(tdx) => tdx.is_simulated(),
             Self::TpmOnSevSnp(on_tpm, snp) => tpm(on_tpm) || snp.vek().is_simulated(),
+            Self::TpmOnTdx(on_tpm, tdx) => tpm(on_tpm) || tdx.is_simulated(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the verifier holds about the machine that evidence is from, by kind. Fetched before judging.
 
-use crate::{kind::EvidenceKind, sev_snp::SnpEndorsement, tpm::TpmEndorsement};
+use crate::{kind::EvidenceKind, sev_snp::SnpEndorsement, tdx::TdxEndorsement, tpm::TpmEndorsement};
 
 /// What the verifier holds, by the kind of evidence it is for.
 #[derive(Clone, Debug)]
@@ -9,8 +9,12 @@ pub enum Endorsements {
     Tpm(TpmEndorsement),
     /// For an SNP guest.
     SevSnp(SnpEndorsement),
+    /// For a trust domain.
+    Tdx(TdxEndorsement),
     /// For a vTPM in an SNP guest; both of one node.
     TpmOnSevSnp(TpmEndorsement, SnpEndorsement),
+    /// For a vTPM in a trust domain; both of one node.
+    TpmOnTdx(TpmEndorsement, TdxEndorsement),
 }
 
 impl Endorsements {
@@ -20,7 +24,9 @@ impl Endorsements {
         match self {
             Self::Tpm(_) => EvidenceKind::Tpm,
             Self::SevSnp(_) => EvidenceKind::SevSnp,
+            Self::Tdx(_) => EvidenceKind::Tdx,
             Self::TpmOnSevSnp(..) => EvidenceKind::TpmOnSevSnp,
+            Self::TpmOnTdx(..) => EvidenceKind::TpmOnTdx,
         }
     }
 
@@ -29,7 +35,7 @@ impl Endorsements {
     pub const fn snp(&self) -> Option<&SnpEndorsement> {
         match self {
             Self::SevSnp(snp) | Self::TpmOnSevSnp(_, snp) => Some(snp),
-            Self::Tpm(_) => None,
+            Self::Tpm(_) | Self::Tdx(_) | Self::TpmOnTdx(..) => None,
         }
     }
 
@@ -37,8 +43,8 @@ impl Endorsements {
     #[must_use]
     pub const fn tpm(&self) -> Option<&TpmEndorsement> {
         match self {
-            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) => Some(tpm),
-            Self::SevSnp(_) => None,
+            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) | Self::TpmOnTdx(tpm, _) => Some(tpm),
+            Self::SevSnp(_) | Self::Tdx(_) => None,
         }
     }
 }

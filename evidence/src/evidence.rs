@@ -8,7 +8,7 @@ use crate::{
     EvidenceDenial,
     anchors::TrustAnchors,
     binding::Binding,
-    challenge::{Challenge, Demands},
+    challenge::{Challenge, Demands, TdxDemands, TpmOnTdxDemands},
     cmw,
     digest::Sha256Digest,
     kind::EvidenceKind,
@@ -18,18 +18,26 @@ use crate::{
         SnpEvidence,
         appraisal::{self as snp, AuthenticSnp},
     },
+    tdx::{
+        TdxEvidence,
+        appraisal::{self as tdx, AuthenticTdx},
+    },
     tee::EnrolledPlatform,
     time::UnixSeconds,
     tpm::{
-        TpmEndorsement, TpmOnSnpEvidence,
+        TpmEndorsement, TpmOnSnpEvidence, TpmOnTdxEvidence,
         appraisal::{self as tpm, AuthenticTpm, TpmClaims},
         evidence::TpmEvidence,
-        on_tee::TPM_ON_SNP_EVIDENCE_CAP_BYTES,
+        on_tee::{TPM_ON_SNP_EVIDENCE_CAP_BYTES, TPM_ON_TDX_EVIDENCE_CAP_BYTES},
     },
 };
 
 /// Longest evidence of any kind: check before receiving.
-pub const EVIDENCE_CAP_BYTES: usize = TPM_ON_SNP_EVIDENCE_CAP_BYTES;
+pub const EVIDENCE_CAP_BYTES: usize = if TPM_ON_SNP_EVIDENCE_CAP_BYTES > TPM_ON_TDX_EVIDENCE_CAP_BYTES {
+    TPM_ON_SNP_EVIDENCE_CAP_BYTES
+} else {
+    TPM_ON_TDX_EVIDENCE_CAP_BYTES
+};
 
 /// Evidence, by the kind of machine it is from. Structure only, nothing believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +46,12 @@ pub enum Evidence {
     Tpm(TpmEvidence),
     /// An SNP guest.
     SevSnp(SnpEvidence),
+    /// A trust domain.
+    Tdx(TdxEvidence),
     /// A vTPM in an SNP guest.
     TpmOnSevSnp(TpmOnSnpEvidence),
+    /// A vTPM in a trust domain.
+    TpmOnTdx(TpmOnTdxEvidence),
 }
 
 impl Evidence {
@@ -51,11 +63,12 @@ impl Evidence {
         let unknown = EvidenceDenial::UnexpectedPart { part: "a collection of unknown kind" };
         // what has no type that can be read at all is refused by the reader, for the first rule that it breaks
         let named = cmw::kind(&bytes).or_else(|_| cmw::read(&bytes, EVIDENCE_CAP_BYTES).map(|read| read.kind))?;
-        match EvidenceKind::of_collection(named).ok_or_else(|| unknown.clone())? {
+        match EvidenceKind::of_collection(named).ok_or(unknown)? {
             EvidenceKind::Tpm => TpmEvidence::decode(bytes).map(Self::Tpm),
             EvidenceKind::SevSnp => SnpEvidence::decode(bytes).map(Self::SevSnp),
+            EvidenceKind::Tdx => TdxEvidence::decode(bytes).map(Self::Tdx),
             EvidenceKind::TpmOnSevSnp => TpmOnSnpEvidence::decode(bytes).map(Self::TpmOnSevSnp),
-            EvidenceKind::Tdx | EvidenceKind::TpmOnTdx => Err(unknown),
+            EvidenceKind::TpmOnTdx => TpmOnTdxEvidence::decode(bytes).map(Self::TpmOnTdx),
         }
     }
 
@@ -65,7 +78,9 @@ impl Evidence {
         match self {
             Self::Tpm(_) => EvidenceKind::Tpm,
             Self::SevSnp(_) => EvidenceKind::SevSnp,
+            Self::Tdx(_) => EvidenceKind::Tdx,
             Self::TpmOnSevSnp(_) => EvidenceKind::TpmOnSevSnp,
+            Self::TpmOnTdx(_) => EvidenceKind::TpmOnTdx,
         }
     }
 
@@ -75,7 +90,9 @@ impl Evidence {
         match self {
             Self::Tpm(evidence) => evidence.bytes(),
             Self::SevSnp(evidence) => evidence.bytes(),
+            Self::Tdx(evidence) => evidence.bytes(),
             Self::TpmOnSevSnp(evidence) => evidence.bytes(),
+            Self::TpmOnTdx(evidence) => evidence.bytes(),
         }
     }
 
@@ -85,7 +102,9 @@ impl Evidence {
         match self {
             Self::Tpm(evidence) => evidence.digest(),
             Self::SevSnp(evidence) => evidence.digest(),
+            Self::Tdx(evidence) => evidence.digest(),
             Self::TpmOnSevSnp(evidence) => evidence.digest(),
+            Self::TpmOnTdx(evidence) => evidence.digest(),
         }
     }
 
@@ -95,7 +114,8 @@ impl Evidence {
         match self {
             Self::Tpm(evidence) => Some(evidence),
             Self::TpmOnSevSnp(evidence) => Some(evidence.tpm()),
-            Self::SevSnp(_) => None,
+            Self::TpmOnTdx(evidence) => Some(evidence.tpm()),
+            Self::SevSnp(_) | Self::Tdx(_) => None,
         }
     }
 
@@ -105,7 +125,7 @@ impl Evidence {
         match self {
             Self::SevSnp(evidence) => Some(evidence.parts().report),
             Self::TpmOnSevSnp(evidence) => Some(evidence.parts().report),
-            Self::Tpm(_) => None,
+            Self::Tpm(_) | Self::Tdx(_) | Self::TpmOnTdx(_) => None,
         }
     }
 
@@ -115,7 +135,27 @@ impl Evidence {
         match self {
             Self::SevSnp(evidence) => evidence.parts().certificates,
             Self::TpmOnSevSnp(evidence) => evidence.parts().certificates,
-            Self::Tpm(_) => None,
+            Self::Tpm(_) | Self::Tdx(_) | Self::TpmOnTdx(_) => None,
+        }
+    }
+
+    /// The TDX quote, of kinds that have one.
+    #[must_use]
+    pub fn tdx_quote(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tdx(evidence) => Some(evidence.parts().quote),
+            Self::TpmOnTdx(evidence) => Some(evidence.parts().quote),
+            Self::Tpm(_) | Self::SevSnp(_) | Self::TpmOnSevSnp(_) => None,
+        }
+    }
+
+    /// The CC event log beside a TDX quote, if one came.
+    #[must_use]
+    pub fn cc_event_log(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tdx(evidence) => evidence.parts().event_log,
+            Self::TpmOnTdx(evidence) => evidence.parts().ccel,
+            Self::Tpm(_) | Self::SevSnp(_) | Self::TpmOnSevSnp(_) => None,
         }
     }
 }
@@ -129,7 +169,9 @@ pub struct Authentic<'a>(AuthenticKind<'a>);
 enum AuthenticKind<'a> {
     Tpm(AuthenticTpm<'a>),
     SevSnp(AuthenticSnp<'a>),
+    Tdx(AuthenticTdx<'a>),
     TpmOnSevSnp(AuthenticTpm<'a>, AuthenticSnp<'a>),
+    TpmOnTdx(AuthenticTpm<'a>, AuthenticTdx<'a>),
 }
 
 /// Is it signed by hardware we trust, and consistent?
@@ -149,15 +191,30 @@ pub fn verify<'a>(
         (Evidence::SevSnp(evidence), Endorsements::SevSnp(endorsement)) => {
             AuthenticKind::SevSnp(snp::verify(evidence, endorsement, &anchors.snp_roots(), now)?)
         }
+        (Evidence::Tdx(evidence), Endorsements::Tdx(endorsement)) => {
+            AuthenticKind::Tdx(tdx::verify(evidence, endorsement, &anchors.tdx_roots(), now)?)
+        }
         (Evidence::TpmOnSevSnp(evidence), Endorsements::TpmOnSevSnp(on_tpm, on_snp)) => {
             one_node(on_tpm, &on_snp.enrolled)?;
             let on_tpm = tpm::verify(evidence.tpm(), on_tpm, anchors, now)?;
             let (report, digest) = (evidence.parts().report, evidence.digest());
             AuthenticKind::TpmOnSevSnp(on_tpm, snp::verify_report(report, digest, on_snp, &anchors.snp_roots(), now)?)
         }
-        (Evidence::Tpm(_) | Evidence::SevSnp(_) | Evidence::TpmOnSevSnp(_), _) => {
-            return Err(EvidenceDenial::KindUnexpected { got: evidence.kind(), demanded: endorsements.kind() });
+        (Evidence::TpmOnTdx(evidence), Endorsements::TpmOnTdx(on_tpm, on_tdx)) => {
+            one_node(on_tpm, &on_tdx.enrolled)?;
+            let on_tpm = tpm::verify(evidence.tpm(), on_tpm, anchors, now)?;
+            let (parts, digest) = (evidence.parts(), evidence.digest());
+            let on_tdx = tdx::verify_quote(parts.quote, parts.ccel, digest, on_tdx, &anchors.tdx_roots(), now)?;
+            AuthenticKind::TpmOnTdx(on_tpm, on_tdx)
         }
+        (
+            Evidence::Tpm(_)
+            | Evidence::SevSnp(_)
+            | Evidence::Tdx(_)
+            | Evidence::TpmOnSevSnp(_)
+            | Evidence::TpmOnTdx(_),
+            _,
+        ) => return Err(EvidenceDenial::KindUnexpected { got: evidence.kind(), demanded: endorsements.kind() }),
     };
     Ok(Authentic(authentic))
 }
@@ -193,6 +250,11 @@ impl<'a> Authentic<'a> {
                 let (ledger, claims) = on_snp.bind(&binding)?;
                 (ledger, snp::required(), Claims::SevSnp(claims), node_key)
             }
+            (AuthenticKind::Tdx(on_tdx), Demands::Tdx(demands)) => {
+                let (binding, node_key) = tee_binding(challenge, on_tdx.claims().node_key())?;
+                let (ledger, claims) = on_tdx.bind(&binding, *demands)?;
+                (ledger, tdx::required(*demands), Claims::Tdx(claims), node_key)
+            }
             (AuthenticKind::TpmOnSevSnp(on_tpm, on_snp), Demands::TpmOnSevSnp(demands)) => {
                 let (passed, on_tpm) = on_tpm.bind(challenge, demands)?;
                 let (ledger, on_snp) = on_snp.bind(&tpm_binding(challenge, &on_tpm)?)?;
@@ -200,9 +262,22 @@ impl<'a> Authentic<'a> {
                 let node_key = tpm_key(&on_tpm);
                 (passed.union(ledger), required, Claims::TpmOnSevSnp(on_tpm, on_snp), node_key)
             }
-            (AuthenticKind::Tpm(_) | AuthenticKind::SevSnp(_) | AuthenticKind::TpmOnSevSnp(..), demands) => {
-                return Err(EvidenceDenial::KindUnexpected { got, demanded: demands.kind() });
+            (AuthenticKind::TpmOnTdx(on_tpm, on_tdx), Demands::TpmOnTdx(TpmOnTdxDemands { tpm: demands, ccel })) => {
+                let logs = TdxDemands { event_log: *ccel, ima_log: false };
+                let (passed, on_tpm) = on_tpm.bind(challenge, demands)?;
+                let (ledger, on_tdx) = on_tdx.bind(&tpm_binding(challenge, &on_tpm)?, logs)?;
+                let required = tpm::required(demands).union(tdx::required(logs));
+                let node_key = tpm_key(&on_tpm);
+                (passed.union(ledger), required, Claims::TpmOnTdx(on_tpm, on_tdx), node_key)
             }
+            (
+                AuthenticKind::Tpm(_)
+                | AuthenticKind::SevSnp(_)
+                | AuthenticKind::Tdx(_)
+                | AuthenticKind::TpmOnSevSnp(..)
+                | AuthenticKind::TpmOnTdx(..),
+                demands,
+            ) => return Err(EvidenceDenial::KindUnexpected { got, demanded: demands.kind() }),
         };
         Ok(Bound { ledger, required, claims, node_key, challenge, judged_at: now })
     }
@@ -213,7 +288,9 @@ impl<'a> Authentic<'a> {
         match &self.0 {
             AuthenticKind::Tpm(_) => EvidenceKind::Tpm,
             AuthenticKind::SevSnp(_) => EvidenceKind::SevSnp,
+            AuthenticKind::Tdx(_) => EvidenceKind::Tdx,
             AuthenticKind::TpmOnSevSnp(..) => EvidenceKind::TpmOnSevSnp,
+            AuthenticKind::TpmOnTdx(..) => EvidenceKind::TpmOnTdx,
         }
     }
 
@@ -221,8 +298,10 @@ impl<'a> Authentic<'a> {
     #[must_use]
     pub const fn tpm(&self) -> Option<&TpmClaims<'a>> {
         match &self.0 {
-            AuthenticKind::Tpm(on_tpm) | AuthenticKind::TpmOnSevSnp(on_tpm, _) => Some(on_tpm.claims()),
-            AuthenticKind::SevSnp(_) => None,
+            AuthenticKind::Tpm(on_tpm) | AuthenticKind::TpmOnSevSnp(on_tpm, _) | AuthenticKind::TpmOnTdx(on_tpm, _) => {
+                Some(on_tpm.claims())
+            }
+            AuthenticKind::SevSnp(_) | AuthenticKind::Tdx(_) => None,
         }
     }
 
@@ -232,8 +311,12 @@ impl<'a> Authentic<'a> {
         match &self.0 {
             AuthenticKind::Tpm(on_tpm) => Claims::Tpm(on_tpm.claims().clone()),
             AuthenticKind::SevSnp(on_snp) => Claims::SevSnp(on_snp.claims().clone()),
+            AuthenticKind::Tdx(on_tdx) => Claims::Tdx(on_tdx.claims().clone()),
             AuthenticKind::TpmOnSevSnp(on_tpm, on_snp) => {
                 Claims::TpmOnSevSnp(on_tpm.claims().clone(), on_snp.claims().clone())
+            }
+            AuthenticKind::TpmOnTdx(on_tpm, on_tdx) => {
+                Claims::TpmOnTdx(on_tpm.claims().clone(), on_tdx.claims().clone())
             }
         }
     }
@@ -244,7 +327,9 @@ impl<'a> Authentic<'a> {
         match &self.0 {
             AuthenticKind::Tpm(on_tpm) => on_tpm.ledger,
             AuthenticKind::SevSnp(on_snp) => on_snp.ledger,
+            AuthenticKind::Tdx(on_tdx) => on_tdx.ledger,
             AuthenticKind::TpmOnSevSnp(on_tpm, on_snp) => on_tpm.ledger.union(on_snp.ledger),
+            AuthenticKind::TpmOnTdx(on_tpm, on_tdx) => on_tpm.ledger.union(on_tdx.ledger),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! read and sign: a machine that was already wrong would be captured wrong.
 
 mod snp;
+mod tdx;
 mod tpm;
 
 use evidence::{
@@ -87,6 +88,7 @@ pub fn capture(observed: &Observed<'_>, header: CaptureHeader) -> Result<Capture
         reason: Text::lossy(&format!("captured from node {}", header.node)),
         tpm: observed.tpm().map(|tpm| draft.tpm(tpm)),
         snp: observed.snp().map(|snp| draft.snp(snp)),
+        tdx: observed.tdx().map(|tdx| draft.tdx(tdx)),
     };
     Ok(Capture { observed_only: draft.observed_only, set: ReferenceValueSet::from_document(document)? })
 }

@@ -24,7 +24,7 @@ impl ReferenceValues {
     /// # Errors
     /// The first failure of the set that came nearest.
     pub fn compare<'b>(&'b self, bound: &'b Bound<'b>) -> Result<Matched<'b>, ReferenceDenial> {
-        let observed = Observed::of(bound.claims());
+        let observed = Observed::of(bound.claims(), bound.judged_at());
         let matched = self.compare_observed(&observed, bound.judged_at())?;
         let ledger = bound.ledger().union(matched.passed);
         Ok(Matched { bound, by: matched.by, reference_values: self.digest(), ledger })

@@ -14,6 +14,7 @@ use evidence::{
     names::ItemName,
     register::Register,
     sev_snp::{Product, TcbVersion},
+    tdx::TcbStatus,
     tee::CspId,
     time::UnixSeconds,
 };
@@ -419,6 +420,66 @@ pub enum ReferenceDenial {
         got: CspId,
         /// Listed ones, at most [`ACCEPTED_CAP`].
         accepted: Vec<CspId>,
+    },
+    /// The collateral is older than the set allows.
+    #[error("TCB evaluation data number {got} is below {floor} of {reference}")]
+    EvaluationTooOld {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// Lower of the TCB info's and the QE identity's.
+        got: u32,
+        /// Lowest acceptable.
+        floor: u32,
+    },
+    /// The platform's TCB status is not an accepted one.
+    #[error("TCB status is {got}, {reference} accepts others")]
+    TcbStatusRefused {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// The status.
+        got: TcbStatus,
+        /// Accepted statuses.
+        accepted: Vec<TcbStatus>,
+    },
+    /// An advisory stands against the platform that the set does not bear.
+    #[error("advisory {got} stands against the platform, {reference} does not bear it")]
+    AdvisoryRefused {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// Its id.
+        got: Text,
+        /// Borne advisories, at most [`ACCEPTED_CAP`].
+        accepted: Vec<Text>,
+    },
+    /// An advisory was borne for a time, which is over.
+    #[error("advisory {advisory} was borne until {until} by {reference}, it is {now}")]
+    AdvisoryExpired {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// Its id.
+        advisory: Text,
+        /// When that ended.
+        until: Moment,
+        /// When it was judged.
+        now: Moment,
+    },
+    /// The trust domain may use a feature that the set does not allow.
+    #[error("XFAM is {got}, {reference} allows {allowed}")]
+    XfamRefused {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// In the TD report.
+        got: Mask,
+        /// Bits that may be set.
+        allowed: Mask,
+    },
+    /// The platform is not listed.
+    #[error("platform {got} is not listed in {reference}")]
+    PpidNotListed {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// PPID.
+        got: Hex<16>,
     },
 }
 

@@ -3,6 +3,7 @@
 //! [`crate::set`] checks that together they mean something.
 
 pub mod snp;
+pub mod tdx;
 
 use std::fmt;
 
@@ -12,7 +13,7 @@ use evidence::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::snp::SnpDocument;
+use self::{snp::SnpDocument, tdx::TdxDocument};
 use crate::text::{FirmwareVersion, KeyName, Manufacturer, Moment, Text};
 
 /// Largest authored or signed set, before anything in it is read.
@@ -44,6 +45,9 @@ pub struct SetDocument {
     /// Values for SEV-SNP reports. Beside `tpm`, the set is for a vTPM in an SNP guest, and for nothing else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snp: Option<SnpDocument>,
+    /// Values for TDX quotes. Beside `tpm`, the set is for a vTPM in a trust domain, and for nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tdx: Option<TdxDocument>,
 }
 
 /// Reference values for TPM evidence.

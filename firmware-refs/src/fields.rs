@@ -152,6 +152,23 @@ pub(crate) mod product {
     }
 }
 
+/// TCB statuses as they are written: Intel's name for each.
+pub(crate) mod tcb_statuses {
+    use evidence::tdx::TcbStatus;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(crate) fn serialize<S: Serializer>(statuses: &[TcbStatus], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(statuses.iter().map(|status| status.name()))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TcbStatus>, D::Error> {
+        let named = |text: String| {
+            TcbStatus::from_name(&text).ok_or_else(|| D::Error::custom("not a TCB status by Intel's name"))
+        };
+        Vec::<String>::deserialize(deserializer)?.into_iter().map(named).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

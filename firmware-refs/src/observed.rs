@@ -8,10 +8,11 @@ use evidence::{
     digest::{Digest, HashAlg, Sha256Digest},
     event_log::EventLog,
     ima::ImaEntry,
+    time::UnixSeconds,
     tpm::{PcrSet, appraisal::TpmClaims, ek::EkEndorser},
 };
 
-pub use self::tee::ObservedSnp;
+pub use self::tee::{ObservedCcel, ObservedSnp, ObservedTdx};
 use crate::document::MakerName;
 use crate::text::{FirmwareVersion, KeyName, Manufacturer};
 
@@ -22,18 +23,24 @@ pub enum Observed<'a> {
     Tpm(ObservedTpm<'a>),
     /// Of an SNP guest.
     SevSnp(ObservedSnp),
+    /// Of a trust domain.
+    Tdx(ObservedTdx<'a>),
     /// Of a vTPM in an SNP guest.
     TpmOnSevSnp(ObservedTpm<'a>, ObservedSnp),
+    /// Of a vTPM in a trust domain.
+    TpmOnTdx(ObservedTpm<'a>, ObservedTdx<'a>),
 }
 
 impl<'a> Observed<'a> {
     /// The view of claims that were proven.
     #[must_use]
-    pub fn of(claims: &'a Claims<'a>) -> Self {
+    pub fn of(claims: &'a Claims<'a>, judged_at: UnixSeconds) -> Self {
         match claims {
             Claims::Tpm(tpm) => Self::Tpm(ObservedTpm::of(tpm)),
             Claims::SevSnp(snp) => Self::SevSnp(ObservedSnp::of(snp)),
+            Claims::Tdx(tdx) => Self::Tdx(ObservedTdx::of(tdx, judged_at)),
             Claims::TpmOnSevSnp(tpm, snp) => Self::TpmOnSevSnp(ObservedTpm::of(tpm), ObservedSnp::of(snp)),
+            Claims::TpmOnTdx(tpm, tdx) => Self::TpmOnTdx(ObservedTpm::of(tpm), ObservedTdx::of(tdx, judged_at)),
         }
     }
 
@@ -43,7 +50,9 @@ impl<'a> Observed<'a> {
         match self {
             Self::Tpm(_) => EvidenceKind::Tpm,
             Self::SevSnp(_) => EvidenceKind::SevSnp,
+            Self::Tdx(_) => EvidenceKind::Tdx,
             Self::TpmOnSevSnp(..) => EvidenceKind::TpmOnSevSnp,
+            Self::TpmOnTdx(..) => EvidenceKind::TpmOnTdx,
         }
     }
 
@@ -51,8 +60,8 @@ impl<'a> Observed<'a> {
     #[must_use]
     pub const fn tpm(&self) -> Option<&ObservedTpm<'a>> {
         match self {
-            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) => Some(tpm),
-            Self::SevSnp(_) => None,
+            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm, _) | Self::TpmOnTdx(tpm, _) => Some(tpm),
+            Self::SevSnp(_) | Self::Tdx(_) => None,
         }
     }
 
@@ -61,7 +70,16 @@ impl<'a> Observed<'a> {
     pub const fn snp(&self) -> Option<&ObservedSnp> {
         match self {
             Self::SevSnp(snp) | Self::TpmOnSevSnp(_, snp) => Some(snp),
-            Self::Tpm(_) => None,
+            Self::Tpm(_) | Self::Tdx(_) | Self::TpmOnTdx(..) => None,
+        }
+    }
+
+    /// What was observed of a trust domain, if the kind is one.
+    #[must_use]
+    pub const fn tdx(&self) -> Option<&ObservedTdx<'a>> {
+        match self {
+            Self::Tdx(tdx) | Self::TpmOnTdx(_, tdx) => Some(tdx),
+            Self::Tpm(_) | Self::SevSnp(_) | Self::TpmOnSevSnp(..) => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! indexed for comparison. A set that could match by omission is refused here.
 
 pub mod snp;
+pub mod tdx;
 pub mod tpm;
 
 use std::collections::{BTreeSet, HashMap};
@@ -14,8 +15,8 @@ use evidence::{
     time::UnixSeconds,
 };
 
-use self::snp::SnpReferences;
 pub use self::tpm::{ImaFiles, TpmReferences};
+use self::{snp::SnpReferences, tdx::TdxReferences};
 use crate::document::{Accepted, SET_CAP_BYTES, SetDocument};
 use crate::text::Text;
 
@@ -77,7 +78,9 @@ pub struct ReferenceValueSet {
 enum References {
     Tpm(TpmReferences),
     SevSnp(Box<SnpReferences>),
+    Tdx(Box<TdxReferences>),
     TpmOnSevSnp(TpmReferences, Box<SnpReferences>),
+    TpmOnTdx(TpmReferences, Box<TdxReferences>),
 }
 
 /// The events that one register's log must and may hold.
@@ -214,7 +217,9 @@ impl ReferenceValueSet {
         match &self.references {
             References::Tpm(_) => EvidenceKind::Tpm,
             References::SevSnp(_) => EvidenceKind::SevSnp,
+            References::Tdx(_) => EvidenceKind::Tdx,
             References::TpmOnSevSnp(..) => EvidenceKind::TpmOnSevSnp,
+            References::TpmOnTdx(..) => EvidenceKind::TpmOnTdx,
         }
     }
 
@@ -222,8 +227,8 @@ impl ReferenceValueSet {
     #[must_use]
     pub const fn tpm(&self) -> Option<&TpmReferences> {
         match &self.references {
-            References::Tpm(tpm) | References::TpmOnSevSnp(tpm, _) => Some(tpm),
-            References::SevSnp(_) => None,
+            References::Tpm(tpm) | References::TpmOnSevSnp(tpm, _) | References::TpmOnTdx(tpm, _) => Some(tpm),
+            References::SevSnp(_) | References::Tdx(_) => None,
         }
     }
 
@@ -232,7 +237,16 @@ impl ReferenceValueSet {
     pub const fn snp(&self) -> Option<&SnpReferences> {
         match &self.references {
             References::SevSnp(snp) | References::TpmOnSevSnp(_, snp) => Some(snp),
-            References::Tpm(_) => None,
+            References::Tpm(_) | References::Tdx(_) | References::TpmOnTdx(..) => None,
+        }
+    }
+
+    /// Its values for a trust domain, if its kind is one.
+    #[must_use]
+    pub const fn tdx(&self) -> Option<&TdxReferences> {
+        match &self.references {
+            References::Tdx(tdx) | References::TpmOnTdx(_, tdx) => Some(tdx),
+            References::Tpm(_) | References::SevSnp(_) | References::TpmOnSevSnp(..) => None,
         }
     }
 }
@@ -240,13 +254,17 @@ impl ReferenceValueSet {
 impl References {
     /// By the sections that stand together; `None` where they name no kind of machine.
     fn index(document: &SetDocument) -> Option<Self> {
-        match (&document.tpm, &document.snp) {
-            (Some(tpm), None) => Some(Self::Tpm(TpmReferences::index(tpm))),
-            (None, Some(snp)) => Some(Self::SevSnp(Box::new(SnpReferences::index(snp)))),
-            (Some(tpm), Some(snp)) => {
+        match (&document.tpm, &document.snp, &document.tdx) {
+            (Some(tpm), None, None) => Some(Self::Tpm(TpmReferences::index(tpm))),
+            (None, Some(snp), None) => Some(Self::SevSnp(Box::new(SnpReferences::index(snp)))),
+            (None, None, Some(tdx)) => Some(Self::Tdx(Box::new(TdxReferences::index(tdx)))),
+            (Some(tpm), Some(snp), None) => {
                 Some(Self::TpmOnSevSnp(TpmReferences::index(tpm), Box::new(SnpReferences::index(snp))))
             }
-            (None, None) => None,
+            (Some(tpm), None, Some(tdx)) => {
+                Some(Self::TpmOnTdx(TpmReferences::index(tpm), Box::new(TdxReferences::index(tdx))))
+            }
+            (None, None, None) | (_, Some(_), Some(_)) => None,
         }
     }
 }
@@ -280,8 +298,13 @@ impl Problems {
         if let Some(snp) = &set.snp {
             self.snp(snp);
         }
-        let any = set.tpm.is_some() || set.snp.is_some();
+        if let Some(tdx) = &set.tdx {
+            self.tdx(tdx);
+        }
+        let any = set.tpm.is_some() || set.snp.is_some() || set.tdx.is_some();
         self.unless(any, "tpm", "the set has values for no kind of evidence: it would match nothing");
+        let one = set.snp.is_none() || set.tdx.is_none();
+        self.unless(one, "tdx", "a machine is an SNP guest or a trust domain: write a set for each");
     }
 
     fn accept(&mut self, at: &str, accept: &[Accepted], bank: Option<HashAlg>) {

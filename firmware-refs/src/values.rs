@@ -126,8 +126,12 @@ pub enum Requirements {
     Tpm(TpmRequirements),
     /// Of an SNP guest: its report says everything.
     SevSnp,
+    /// Of a trust domain.
+    Tdx(TdxRequirements),
     /// Of a vTPM in an SNP guest.
     TpmOnSevSnp(TpmRequirements),
+    /// Of a vTPM in a trust domain.
+    TpmOnTdx(TpmRequirements, TdxRequirements),
 }
 
 impl Requirements {
@@ -135,10 +139,17 @@ impl Requirements {
     #[must_use]
     pub const fn tpm(&self) -> Option<&TpmRequirements> {
         match self {
-            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm) => Some(tpm),
-            Self::SevSnp => None,
+            Self::Tpm(tpm) | Self::TpmOnSevSnp(tpm) | Self::TpmOnTdx(tpm, _) => Some(tpm),
+            Self::SevSnp | Self::Tdx(_) => None,
         }
     }
+}
+
+/// What a trust domain must come with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TdxRequirements {
+    /// Whether the CCEL event log must come.
+    pub event_log: bool,
 }
 
 /// What a TPM must come with.
@@ -264,16 +275,22 @@ fn requirements(sets: &[InForce]) -> Result<BTreeMap<EvidenceKind, Requirements>
     let mut all = BTreeMap::new();
     for kind in EvidenceKind::all() {
         let sets: Vec<&InForce> = sets.iter().filter(|by| by.set.set().kind() == kind).collect();
+        let tdx = TdxRequirements { event_log: sets.iter().any(|by| tdx_log(by)) };
         let required = match (kind, tpm_requirements(&sets)?) {
             _ if sets.is_empty() => None,
             (EvidenceKind::Tpm, tpm) => tpm.map(Requirements::Tpm),
             (EvidenceKind::SevSnp, _) => Some(Requirements::SevSnp),
+            (EvidenceKind::Tdx, _) => Some(Requirements::Tdx(tdx)),
             (EvidenceKind::TpmOnSevSnp, tpm) => tpm.map(Requirements::TpmOnSevSnp),
-            (EvidenceKind::Tdx | EvidenceKind::TpmOnTdx, _) => None,
+            (EvidenceKind::TpmOnTdx, tpm) => tpm.map(|tpm| Requirements::TpmOnTdx(tpm, tdx)),
         };
         all.extend(required.map(|required| (kind, required)));
     }
     Ok(all)
+}
+
+fn tdx_log(by: &InForce) -> bool {
+    by.set.set().tdx().is_some_and(|tdx| tdx.require_event_log())
 }
 
 /// What every set of one kind wants of a TPM; `None` where none wants anything of one.

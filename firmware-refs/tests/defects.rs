@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod snp;
+mod tdx;
 
 use std::collections::BTreeSet;
 
@@ -245,7 +246,7 @@ fn cases() -> Vec<(ReferenceDenialKind, Vec<ReferenceDenial>)> {
 #[test]
 fn every_kind_of_denial_has_a_case_with_one_defect() {
     let mut seen = BTreeSet::new();
-    for (kind, denials) in cases().into_iter().chain(snp::cases()) {
+    for (kind, denials) in cases().into_iter().chain(snp::cases()).chain(tdx::cases()) {
         let codes: Vec<_> = denials.iter().map(ReferenceDenial::code).collect();
         assert_eq!(codes, [kind.code()], "{kind:?}: {denials:#?}");
         for denial in &denials {
@@ -386,4 +387,16 @@ fn the_guest_that_was_captured_matches_and_passes_the_checks() {
         let matched = values.compare(bound).unwrap();
         assert_eq!(matched.ledger(), bound.required(), "nothing is missing, nothing is there unasked");
     });
+}
+
+#[test]
+fn the_trust_domain_that_was_captured_matches_and_passes_the_checks() {
+    for version in [4, 5] {
+        let guest = tests::genuine_tdx::TdxGuest::new(version);
+        let values = values(tdx::captured(&guest));
+        tdx::with_bound(&guest, |bound| {
+            let matched = values.compare(bound).unwrap();
+            assert_eq!(matched.ledger(), bound.required(), "nothing is missing, nothing is there unasked");
+        });
+    }
 }

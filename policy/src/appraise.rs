@@ -12,7 +12,7 @@ use evidence::{
 use firmware_refs::{Matched, denial::ReferenceName};
 use serde::Serialize;
 
-use crate::claims::{Claims, Question, ReferenceClaims, SnpFacts, TpmFacts};
+use crate::claims::{Claims, Question, ReferenceClaims, SnpFacts, TdxFacts, TpmFacts};
 use crate::denial::{PolicyDenial, ReferenceText};
 use crate::engine::Rule;
 pub use crate::machine::{Machine, TpmMachine};
@@ -129,6 +129,7 @@ impl PolicySet {
             },
             tpm: proven.tpm().map(TpmFacts::of),
             snp: proven.snp().map(SnpFacts::of),
+            tdx: proven.tdx().map(TdxFacts::of),
         }
     }
 }

@@ -4,7 +4,7 @@
 use governance::intent::Intent;
 use serde::{Deserialize, Serialize};
 
-pub use crate::facts::{SnpFacts, TpmFacts};
+pub use crate::facts::{SnpFacts, TdxFacts, TpmFacts};
 use crate::facts::{text, texts};
 
 use crate::value::Cedar;
@@ -35,6 +35,9 @@ pub struct Claims {
     /// Claims of an SNP report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snp: Option<SnpFacts>,
+    /// Claims of a TDX quote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tdx: Option<TdxFacts>,
 }
 
 /// The reference value set that matched.
@@ -118,7 +121,8 @@ impl Claims {
         ];
         let tpm = self.tpm.as_ref().map(|tpm| ("tpm", tpm.to_cedar()));
         let snp = self.snp.as_ref().map(|snp| ("snp", snp.to_cedar()));
-        Cedar::new_record(fields.into_iter().chain(tpm).chain(snp))
+        let tdx = self.tdx.as_ref().map(|tdx| ("tdx", tdx.to_cedar()));
+        Cedar::new_record(fields.into_iter().chain(tpm).chain(snp).chain(tdx))
     }
 }
 

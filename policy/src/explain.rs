@@ -53,7 +53,7 @@ pub fn explain(
             denials
         }
         Err(first) => {
-            let observed = Observed::of(bound.claims());
+            let observed = Observed::of(bound.claims(), bound.judged_at());
             let all = trust.reference_values.all_failures(&observed, now);
             if all.is_empty() { vec![first.into()] } else { all.into_iter().map(Denial::from).collect() }
         }

@@ -2,6 +2,7 @@
 
 use evidence::{
     sev_snp::SnpClaims,
+    tdx::{TdxClaims, td_attributes::TdAttributes},
     tee::PlatformId,
     tpm::{appraisal::TpmClaims, ek::EkEndorser},
 };
@@ -81,6 +82,40 @@ pub struct SnpFacts {
     pub alias_check: bool,
     /// Whether ciphertext in memory is hidden.
     pub ciphertext_hiding: bool,
+}
+
+/// Claims of a TDX quote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TdxFacts {
+    /// PPID, hexadecimal.
+    pub ppid: String,
+    /// MRTD, hexadecimal.
+    pub mrtd: String,
+    /// RTMR0, hexadecimal.
+    pub rtmr0: String,
+    /// RTMR1, hexadecimal.
+    pub rtmr1: String,
+    /// RTMR2, hexadecimal.
+    pub rtmr2: String,
+    /// RTMR3, hexadecimal.
+    pub rtmr3: String,
+    /// MRCONFIGID, hexadecimal.
+    pub mrconfigid: String,
+    /// MROWNER, hexadecimal.
+    pub mrowner: String,
+    /// MROWNERCONFIG, hexadecimal.
+    pub mrownerconfig: String,
+    /// Worst TCB status of platform, module and quoting enclave, by Intel's name.
+    pub tcb_status: String,
+    /// Advisories against any of them.
+    pub advisories: Vec<String>,
+    /// Lower tcbEvaluationDataNumber of the collateral.
+    pub tcb_evaluation: i64,
+    /// Whether performance monitoring is on.
+    pub perfmon: bool,
+    /// Whether the event log was judged.
+    pub event_log: bool,
 }
 
 impl TpmFacts {
@@ -169,6 +204,48 @@ impl SnpFacts {
             ("smt", Cedar::new_bool(self.smt)),
             ("alias_check", Cedar::new_bool(self.alias_check)),
             ("ciphertext_hiding", Cedar::new_bool(self.ciphertext_hiding)),
+        ])
+    }
+}
+
+impl TdxFacts {
+    pub(crate) fn of(tdx: &TdxClaims<'_>) -> Self {
+        let (report, verdict) = (tdx.report(), tdx.verdict());
+        let [rtmr0, rtmr1, rtmr2, rtmr3] = report.rtmrs.map(hex::encode);
+        Self {
+            ppid: hex::encode(tdx.platform().ppid),
+            mrtd: hex::encode(report.mr_td),
+            rtmr0,
+            rtmr1,
+            rtmr2,
+            rtmr3,
+            mrconfigid: hex::encode(report.mr_config_id),
+            mrowner: hex::encode(report.mr_owner),
+            mrownerconfig: hex::encode(report.mr_owner_config),
+            tcb_status: verdict.standing.status.to_string(),
+            advisories: verdict.standing.advisory_ids.iter().cloned().collect(),
+            tcb_evaluation: i64::from(verdict.tcb_evaluation_data_number),
+            perfmon: TdAttributes::of(report).has_perfmon(),
+            event_log: tdx.event_log().is_some(),
+        }
+    }
+
+    pub(crate) fn to_cedar(&self) -> Cedar {
+        Cedar::new_record([
+            ("ppid", text(&self.ppid)),
+            ("mrtd", text(&self.mrtd)),
+            ("rtmr0", text(&self.rtmr0)),
+            ("rtmr1", text(&self.rtmr1)),
+            ("rtmr2", text(&self.rtmr2)),
+            ("rtmr3", text(&self.rtmr3)),
+            ("mrconfigid", text(&self.mrconfigid)),
+            ("mrowner", text(&self.mrowner)),
+            ("mrownerconfig", text(&self.mrownerconfig)),
+            ("tcb_status", text(&self.tcb_status)),
+            ("advisories", texts(&self.advisories)),
+            ("tcb_evaluation", Cedar::new_long(self.tcb_evaluation)),
+            ("perfmon", Cedar::new_bool(self.perfmon)),
+            ("event_log", Cedar::new_bool(self.event_log)),
         ])
     }
 }

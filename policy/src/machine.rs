@@ -10,6 +10,7 @@ use evidence::{
     node_key::AttestedNodeKey,
     register::Register,
     sev_snp::SnpClaims,
+    tdx::TdxClaims,
     tee::PlatformId,
     tpm::{ClockState, Name, PcrValues, appraisal::TpmClaims, ek::EkEndorser},
 };
@@ -97,7 +98,8 @@ fn measurements(claims: &Claims<'_>) -> BTreeMap<Register, Digest> {
     let pcrs = claims.tpm().into_iter().flat_map(|tpm| tpm.pcrs().iter());
     let pcrs = pcrs.map(|(pcr, value)| (Register::Pcr(pcr), *value));
     let snp = claims.snp().into_iter().flat_map(of_snp);
-    pcrs.chain(snp).collect()
+    let tdx = claims.tdx().into_iter().flat_map(of_tdx);
+    pcrs.chain(snp).chain(tdx).collect()
 }
 
 fn of_snp(snp: &SnpClaims<'_>) -> impl Iterator<Item = (Register, Digest)> + use<> {
@@ -111,6 +113,24 @@ fn of_snp(snp: &SnpClaims<'_>) -> impl Iterator<Item = (Register, Digest)> + use
     values.map(read).into_iter().flatten()
 }
 
+fn of_tdx(tdx: &TdxClaims<'_>) -> impl Iterator<Item = (Register, Digest)> + use<> {
+    let report = tdx.report();
+    let [rtmr0, rtmr1, rtmr2, rtmr3] = report.rtmrs;
+    let values: [(Register, HashAlg, &[u8]); 8] = [
+        (Register::MrTd, HashAlg::Sha384, report.mr_td),
+        (Register::Rtmr(0), HashAlg::Sha384, rtmr0),
+        (Register::Rtmr(1), HashAlg::Sha384, rtmr1),
+        (Register::Rtmr(2), HashAlg::Sha384, rtmr2),
+        (Register::Rtmr(3), HashAlg::Sha384, rtmr3),
+        (Register::MrConfigId, HashAlg::Sha384, report.mr_config_id),
+        (Register::MrOwner, HashAlg::Sha384, report.mr_owner),
+        (Register::MrOwnerConfig, HashAlg::Sha384, report.mr_owner_config),
+    ];
+    let service =
+        tdx.td_report15().map(|report| (Register::MrServiceTd, HashAlg::Sha384, report.mr_service_td.as_slice()));
+    values.map(read).into_iter().flatten().chain(service.and_then(read))
+}
+
 fn read((register, alg, value): (Register, HashAlg, &[u8])) -> Option<(Register, Digest)> {
     Digest::from_bytes(alg, value).map(|digest| (register, digest))
 }
@@ -120,7 +140,7 @@ fn read((register, alg, value): (Register, HashAlg, &[u8])) -> Option<(Register,
 fn register_digest(claims: &Claims<'_>, measurements: &BTreeMap<Register, Digest>) -> Digest {
     let quoted = match claims {
         Claims::Tpm(tpm) => tpm.pcr_digest(),
-        Claims::SevSnp(_) | Claims::TpmOnSevSnp(..) => None,
+        Claims::SevSnp(_) | Claims::Tdx(_) | Claims::TpmOnSevSnp(..) | Claims::TpmOnTdx(..) => None,
     };
     quoted.unwrap_or_else(|| {
         let lines: String = measurements.iter().map(|(register, value)| format!("{register} {value}\n")).collect();

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::claims::{Claims, IntentClaims, Question, ReferenceClaims, SnpFacts, TpmFacts};
+use crate::claims::{Claims, IntentClaims, Question, ReferenceClaims, SnpFacts, TdxFacts, TpmFacts};
 use crate::schema::Action;
 
 /// The action of a question, and one bit for each optional attribute that it has.
@@ -43,10 +43,21 @@ impl Shape {
 }
 
 fn of_claims(claims: &Claims) -> u32 {
-    let Claims { node: _, domain: _, kind: _, environment: _, simulated: _, epoch: _, now: _, reference, tpm, snp } =
-        claims;
+    let Claims {
+        node: _,
+        domain: _,
+        kind: _,
+        environment: _,
+        simulated: _,
+        epoch: _,
+        now: _,
+        reference,
+        tpm,
+        snp,
+        tdx,
+    } = claims;
     let ReferenceClaims { id: _, version: _, age_s: _, grace: _ } = reference;
-    tpm.as_ref().map_or(NONE, of_tpm) | snp.as_ref().map_or(NONE, of_snp)
+    tpm.as_ref().map_or(NONE, of_tpm) | snp.as_ref().map_or(NONE, of_snp) | tdx.as_ref().map_or(NONE, of_tdx)
 }
 
 fn of_tpm(tpm: &TpmFacts) -> u32 {
@@ -91,6 +102,26 @@ fn of_snp(snp: &SnpFacts) -> u32 {
     SNP
 }
 
+fn of_tdx(tdx: &TdxFacts) -> u32 {
+    let TdxFacts {
+        ppid: _,
+        mrtd: _,
+        rtmr0: _,
+        rtmr1: _,
+        rtmr2: _,
+        rtmr3: _,
+        mrconfigid: _,
+        mrowner: _,
+        mrownerconfig: _,
+        tcb_status: _,
+        advisories: _,
+        tcb_evaluation: _,
+        perfmon: _,
+        event_log: _,
+    } = tdx;
+    TDX
+}
+
 fn of_intent(intent: &IntentClaims) -> u32 {
     let IntentClaims {
         requester: _,
@@ -109,6 +140,7 @@ const NONE: u32 = 0;
 const TPM: u32 = 1 << 0;
 const TPM_SECURE_BOOT: u32 = 1 << 1;
 const SNP: u32 = 1 << 2;
+const TDX: u32 = 1 << 3;
 
 /// The shapes that the schema accepted, of one policy set. No lock: a bit that is not seen yet costs one more look
 /// at the schema.
@@ -146,7 +178,7 @@ mod tests {
     use cedar_policy::Schema;
 
     use super::*;
-    use crate::testdata::{claims, intent, set_of, snp};
+    use crate::testdata::{claims, intent, set_of, snp, tdx};
 
     /// Claims with each combination of optional attributes.
     fn claims_of_every_shape() -> Vec<Claims> {
@@ -154,8 +186,10 @@ mod tests {
         let facts = [None, Some(false), Some(true)].map(|secure_boot| TpmFacts { secure_boot, ..tpm.clone() });
         let empty = TpmFacts { pcrs: vec![], ..tpm.clone() };
         let tpms = facts.into_iter().chain([empty]).map(Some).chain([None]);
-        let tees = [None, Some(snp())];
-        let with = |tpm: Option<TpmFacts>| tees.clone().map(|snp| Claims { tpm: tpm.clone(), snp, ..claims() });
+        let advised = TdxFacts { advisories: vec!["INTEL-SA-00615".to_owned()], ..tdx() };
+        let tees = [(None, None), (Some(snp()), None), (None, Some(tdx())), (None, Some(advised))];
+        let with =
+            |tpm: Option<TpmFacts>| tees.clone().map(|(snp, tdx)| Claims { tpm: tpm.clone(), snp, tdx, ..claims() });
         tpms.flat_map(with).collect()
     }
 
@@ -199,9 +233,17 @@ mod tests {
             present.sort_unstable();
             present.dedup();
             let wanted: &[u32] = match action {
-                Action::Attest | Action::Execute | Action::Release => {
-                    &[NONE, TPM, TPM | TPM_SECURE_BOOT, SNP, SNP | TPM, SNP | TPM | TPM_SECURE_BOOT]
-                }
+                Action::Attest | Action::Execute | Action::Release => &[
+                    NONE,
+                    TPM,
+                    TPM | TPM_SECURE_BOOT,
+                    SNP,
+                    SNP | TPM,
+                    SNP | TPM | TPM_SECURE_BOOT,
+                    TDX,
+                    TDX | TPM,
+                    TDX | TPM | TPM_SECURE_BOOT,
+                ],
                 Action::Witness | Action::Federate => &[NONE],
             };
             assert_eq!(present, wanted, "{action}");

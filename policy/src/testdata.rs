@@ -2,7 +2,7 @@
 
 use evidence::{names::DomainName, time::UnixSeconds};
 
-use crate::claims::{Claims, IntentClaims, ReferenceClaims, SnpFacts, TpmFacts};
+use crate::claims::{Claims, IntentClaims, ReferenceClaims, SnpFacts, TdxFacts, TpmFacts};
 use crate::set::{PolicyDocument, PolicySet};
 
 pub(crate) fn document(cedar: &str) -> PolicyDocument {
@@ -46,6 +46,7 @@ pub(crate) fn claims() -> Claims {
             restart_count: 0,
         }),
         snp: None,
+        tdx: None,
     }
 }
 
@@ -69,6 +70,25 @@ pub(crate) fn snp() -> SnpFacts {
         smt: false,
         alias_check: true,
         ciphertext_hiding: false,
+    }
+}
+
+pub(crate) fn tdx() -> TdxFacts {
+    TdxFacts {
+        ppid: "77".repeat(16),
+        mrtd: "88".repeat(48),
+        rtmr0: "99".repeat(48),
+        rtmr1: "99".repeat(48),
+        rtmr2: "99".repeat(48),
+        rtmr3: "00".repeat(48),
+        mrconfigid: "00".repeat(48),
+        mrowner: "00".repeat(48),
+        mrownerconfig: "00".repeat(48),
+        tcb_status: "UpToDate".into(),
+        advisories: Vec::new(),
+        tcb_evaluation: 17,
+        perfmon: false,
+        event_log: true,
     }
 }
 

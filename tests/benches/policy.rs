@@ -77,5 +77,6 @@ fn claims() -> Claims {
             restart_count: 0,
         }),
         snp: None,
+        tdx: None,
     }
 }

@@ -8,4 +8,5 @@ pub mod boot;
 pub mod defects;
 pub mod genuine;
 pub mod genuine_snp;
+pub mod genuine_tdx;
 pub mod soft_tpm;

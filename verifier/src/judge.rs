@@ -92,7 +92,9 @@ impl Restarted {
         match endorsements {
             Endorsements::Tpm(endorsement) => Endorsements::Tpm(tpm(endorsement)),
             Endorsements::SevSnp(endorsement) => Endorsements::SevSnp(snp(endorsement)),
+            Endorsements::Tdx(endorsement) => Endorsements::Tdx(endorsement.clone()),
             Endorsements::TpmOnSevSnp(of_tpm, of_guest) => Endorsements::TpmOnSevSnp(tpm(of_tpm), snp(of_guest)),
+            Endorsements::TpmOnTdx(of_tpm, of_guest) => Endorsements::TpmOnTdx(tpm(of_tpm), of_guest.clone()),
         }
     }
 

@@ -331,7 +331,7 @@ impl Judgements for DeskJudgements {
         };
         let claims = authentic.claims();
         let proposal =
-            capture(&Observed::of(&claims), header).map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
+            capture(&Observed::of(&claims, at), header).map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
         let document = json!({
             "node": node,
             "entry": newest.index,

@@ -38,12 +38,15 @@ impl Collected {
     pub fn named_parts(&self, ak: Option<&AttestationKey>) -> Vec<NamedPart> {
         let mut files = self.evidence.tpm().map_or_else(Vec::new, |evidence| tpm_parts(&evidence.parts(), ak));
         let node_key = match &self.evidence {
-            Evidence::Tpm(_) | Evidence::TpmOnSevSnp(_) => None,
+            Evidence::Tpm(_) | Evidence::TpmOnSevSnp(_) | Evidence::TpmOnTdx(_) => None,
+            Evidence::Tdx(evidence) => Some(evidence.parts().node_key),
             Evidence::SevSnp(evidence) => Some(evidence.parts().node_key),
         };
-        let of_tee: [(&str, Option<&[u8]>); 3] = [
+        let of_tee: [(&str, Option<&[u8]>); 5] = [
             ("report.bin", self.evidence.snp_report()),
             ("certificates.bin", self.evidence.snp_certificates()),
+            ("td-quote.bin", self.evidence.tdx_quote()),
+            ("ccel.bin", self.evidence.cc_event_log()),
             ("node-key.cose", node_key),
         ];
         files.extend(of_tee.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.to_vec()))));

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     EvidenceDenial,
+    challenge::TdxDemands,
     digest::{Digest, Sha256Digest},
     event_log::{BootFacts, CcEventLog, Event},
     ledger::{CheckId, CheckLedger},
@@ -46,7 +47,9 @@ pub struct TdxClaims<'a> {
     evidence_digest: Sha256Digest,
     endorsement: &'a TdxEndorsement,
     quote: Quote<'a>,
+    report: TdReport<'a>,
     pck: Arc<VerifiedPck>,
+    is_simulated: bool,
     verdict: TcbVerdict,
     event_log: Option<CcLogClaims<'a>>,
     node_key: Option<&'a XWingPublicKey>,
@@ -62,11 +65,7 @@ pub(crate) fn verify<'a>(
     now: UnixSeconds,
 ) -> Result<AuthenticTdx<'a>, EvidenceDenial> {
     let parts = evidence.parts();
-    let mut authentic = verify_quote(parts.quote, evidence.digest(), endorsement, roots, now)?;
-    let log = parts.event_log;
-    let rtmrs = authentic.claims.td_report()?.rtmrs;
-    let log = log.map(|log| CcLogClaims::verify(log, &rtmrs, &mut authentic.ledger)).transpose()?;
-    authentic.claims.event_log = log;
+    let mut authentic = verify_quote(parts.quote, parts.event_log, evidence.digest(), endorsement, roots, now)?;
     authentic.claims.node_key = Some(evidence.node_key());
     Ok(authentic)
 }
@@ -74,6 +73,7 @@ pub(crate) fn verify<'a>(
 /// The same for a quote beside a TPM's evidence: the node key is then the TPM's.
 pub(crate) fn verify_quote<'a>(
     quote: &'a [u8],
+    event_log: Option<&'a [u8]>,
     evidence_digest: Sha256Digest,
     endorsement: &'a TdxEndorsement,
     roots: &TdxRoots<'_>,
@@ -103,19 +103,44 @@ pub(crate) fn verify_quote<'a>(
     if got != *enrolled {
         return Err(EvidenceDenial::PlatformMismatch { got, enrolled: enrolled.clone() });
     }
-    let claims = TdxClaims { evidence_digest, endorsement, quote, pck, verdict, event_log: None, node_key: None };
+    let event_log = event_log.map(|log| CcLogClaims::verify(log, &report.rtmrs, &mut ledger)).transpose()?;
+    let is_simulated = pck.is_simulated(roots).unwrap_or(true);
+    let claims = TdxClaims {
+        evidence_digest,
+        endorsement,
+        quote,
+        report,
+        pck,
+        is_simulated,
+        verdict,
+        event_log,
+        node_key: None,
+    };
     Ok(AuthenticTdx { ledger, claims })
 }
 
 impl<'a> AuthenticTdx<'a> {
-    /// X11, all 64 bytes.
-    pub(crate) fn bind(self, report_data: &[u8; 64]) -> Result<(CheckLedger, TdxClaims<'a>), EvidenceDenial> {
+    /// X11, all 64 bytes, and the presence of the log that `demands` asks for.
+    pub(crate) fn bind(
+        self,
+        report_data: &[u8; 64],
+        demands: TdxDemands,
+    ) -> Result<(CheckLedger, TdxClaims<'a>), EvidenceDenial> {
         let Self { mut ledger, claims } = self;
-        let got = claims.td_report()?.report_data;
+        let got = claims.report.report_data;
         if got != report_data {
             return Err(EvidenceDenial::BindingMismatch { got: hex::encode(got), expected: hex::encode(report_data) });
         }
         ledger.pass(CheckId::X11);
+        match (demands.event_log, claims.event_log.is_some()) {
+            (true, false) => return Err(EvidenceDenial::Missing { part: "event log" }),
+            (false, true) => return Err(EvidenceDenial::UnexpectedPart { part: "event log" }),
+            (true, true) | (false, false) => {}
+        }
+        // no IMA log comes with a quote: none of its registers is IMA's
+        if demands.ima_log {
+            return Err(EvidenceDenial::Missing { part: "IMA log" });
+        }
         Ok((ledger, claims))
     }
 
@@ -124,11 +149,13 @@ impl<'a> AuthenticTdx<'a> {
     }
 }
 
-/// The checks that TDX evidence must have passed in the end, by all stages together. The event log's are beside them
-/// when the challenge asks for it.
-pub(crate) fn required() -> CheckLedger {
+/// The checks that TDX evidence answering `demands` must have passed in the end, by all stages together.
+pub(crate) fn required(demands: TdxDemands) -> CheckLedger {
+    use CheckId::{E1, E2, E3, E4, E5, E6, E7, E9};
     use CheckId::{X1, X2, X3, X4, X5, X6, X7, X8, X9, X10, X11, X12, X13};
-    CheckLedger::of(&[X1, X2, X3, X4, X5, X6, X7, X8, X9, X10, X11, X12, X13])
+    let quote = CheckLedger::of(&[X1, X2, X3, X4, X5, X6, X7, X8, X9, X10, X11, X12, X13]);
+    let log = if demands.event_log { CheckLedger::of(&[E1, E2, E3, E4, E5, E6, E7, E9]) } else { CheckLedger::EMPTY };
+    quote.union(log)
 }
 
 impl<'a> TdxClaims<'a> {
@@ -175,11 +202,15 @@ impl<'a> TdxClaims<'a> {
     }
 
     /// The trust domain's report: MRTD, RTMRs, attributes and what else decisions are read from (facts of X9, X10).
-    ///
-    /// # Errors
-    /// Never for verified evidence: its quote is of a trust domain.
-    pub fn td_report(&self) -> Result<&TdReport<'a>, EvidenceDenial> {
-        self.quote.td_report()
+    #[must_use]
+    pub const fn report(&self) -> &TdReport<'a> {
+        &self.report
+    }
+
+    /// Whether its root is accepted for a lab only.
+    #[must_use]
+    pub const fn is_simulated(&self) -> bool {
+        self.is_simulated
     }
 
     /// The report with the fields of TDX 1.5, where it has them.
@@ -240,8 +271,14 @@ impl<'a> CcLogClaims<'a> {
     /// Events of one RTMR with their digests. Nothing of RTMR3 where the log does not lead to it: its events are
     /// anyone's story.
     pub fn measured(&self, rtmr: u8) -> impl Iterator<Item = (&Event<'a>, Digest)> {
-        let is_proven = rtmr < 3 || self.is_rtmr3_proven;
+        let is_proven = self.is_proven(rtmr);
         self.log.measured(rtmr).filter(move |_| is_proven)
+    }
+
+    /// Whether the log leads to this RTMR.
+    #[must_use]
+    pub const fn is_proven(&self, rtmr: u8) -> bool {
+        rtmr < 3 || self.is_rtmr3_proven
     }
 
     /// What the log says about secure boot.

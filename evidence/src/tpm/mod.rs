@@ -26,7 +26,7 @@ pub use credential::{Credential, make_credential};
 pub use enrolment::{Candidate, EnrolledTpm, Enrolment, Identity, PendingActivation};
 pub use evidence::{TpmEvidence, TpmParts};
 pub use logs::{EventLogClaims, ImaClaims};
-pub use on_tee::{TpmOnSnpEvidence, TpmOnSnpParts};
+pub use on_tee::{TpmOnSnpEvidence, TpmOnSnpParts, TpmOnTdxEvidence, TpmOnTdxParts};
 pub use pcr::{PcrSelection, PcrSet, PcrValues, policy_pcr_digest};
 pub use public::{Name, Public};
 pub use quote::Quoted;

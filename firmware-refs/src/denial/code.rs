@@ -41,6 +41,12 @@ impl ReferenceDenialKind {
             Self::BitRefused => "reference.bit_refused",
             Self::ChipNotListed => "reference.chip_not_listed",
             Self::ProviderUnknown => "reference.provider_unknown",
+            Self::EvaluationTooOld => "reference.evaluation_too_old",
+            Self::TcbStatusRefused => "reference.tcb_status_refused",
+            Self::AdvisoryRefused => "reference.advisory_refused",
+            Self::AdvisoryExpired => "reference.advisory_expired",
+            Self::XfamRefused => "reference.xfam_refused",
+            Self::PpidNotListed => "reference.ppid_not_listed",
         }
     }
 

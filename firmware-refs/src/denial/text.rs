@@ -48,6 +48,11 @@ impl ReferenceDenial {
             Self::BitRefused { field, bit, .. } => format!("{field}.{bit}"),
             Self::ChipNotListed { .. } => "snp.chip_id".to_owned(),
             Self::ProviderUnknown { .. } => "snp.csp_id".to_owned(),
+            Self::EvaluationTooOld { .. } => "tdx.tcb_evaluation".to_owned(),
+            Self::TcbStatusRefused { .. } => "tdx.tcb_status".to_owned(),
+            Self::AdvisoryRefused { .. } | Self::AdvisoryExpired { .. } => "tdx.advisories".to_owned(),
+            Self::XfamRefused { .. } => "tdx.xfam".to_owned(),
+            Self::PpidNotListed { .. } => "tdx.ppid".to_owned(),
         }
     }
 
@@ -78,20 +83,24 @@ impl ReferenceDenial {
             Self::MeasurementUnknown { got, diverges: Some(diverges), .. } => {
                 format!("{got}; first unknown: {diverges}")
             }
-            Self::GuestIdUnknown { got, .. } => got.to_string(),
+            Self::GuestIdUnknown { got, .. } | Self::PpidNotListed { got, .. } => got.to_string(),
             Self::IdBlockRefused { got, .. } => got.to_string(),
-            Self::GuestSvnTooLow { got, .. } | Self::Vmpl { got, .. } | Self::ReportVersion { got, .. } => {
-                got.to_string()
-            }
+            Self::GuestSvnTooLow { got, .. }
+            | Self::Vmpl { got, .. }
+            | Self::ReportVersion { got, .. }
+            | Self::EvaluationTooOld { got, .. } => got.to_string(),
             Self::MigrationAgent { got, .. } => got.to_string(),
             Self::ProductUnknown { got, .. } => got.to_string(),
             Self::TcbTooLow { got, .. } => got.to_string(),
             Self::TcbNotCommitted { committed, .. } => committed.to_string(),
             Self::SevFirmwareTooOld { got, .. } => got.to_string(),
-            Self::MitigationMissing { got, .. } => got.to_string(),
+            Self::MitigationMissing { got, .. } | Self::XfamRefused { got, .. } => got.to_string(),
             Self::BitRefused { required, .. } => u8::from(!*required).to_string(),
             Self::ChipNotListed { got, .. } => got.to_string(),
             Self::ProviderUnknown { got, .. } => got.to_string(),
+            Self::TcbStatusRefused { got, .. } => got.to_string(),
+            Self::AdvisoryRefused { got, .. } => got.to_string(),
+            Self::AdvisoryExpired { advisory, now, .. } => format!("{advisory} at {now}"),
         }
     }
 
@@ -107,7 +116,8 @@ impl ReferenceDenial {
             | Self::FileUnknown { .. }
             | Self::EkNotListed { .. }
             | Self::AkNotListed { .. }
-            | Self::ChipNotListed { .. } => Vec::new(),
+            | Self::ChipNotListed { .. }
+            | Self::PpidNotListed { .. } => Vec::new(),
             Self::NotYetInForce { not_before, .. } => vec![format!("from {not_before}")],
             Self::Expired { ended, .. } => vec![format!("before {ended}")],
             Self::Bank { accepted, .. } => vec![accepted.to_string()],
@@ -127,13 +137,19 @@ impl ReferenceDenial {
             Self::MigrationAgent { .. } => vec!["no migration agent".to_owned()],
             Self::Vmpl { accepted, .. } | Self::ReportVersion { accepted, .. } => texts(accepted),
             Self::ProductUnknown { accepted, .. } => texts(accepted),
-            Self::GuestSvnTooLow { floor, .. } => vec![format!("{floor} or higher")],
+            Self::GuestSvnTooLow { floor, .. } | Self::EvaluationTooOld { floor, .. } => {
+                vec![format!("{floor} or higher")]
+            }
             Self::TcbTooLow { floor, .. } => vec![format!("{floor} or higher")],
             Self::TcbNotCommitted { current, .. } => vec![current.to_string()],
             Self::SevFirmwareTooOld { floor, .. } => vec![format!("{floor} or later")],
             Self::MitigationMissing { required, .. } => vec![format!("all bits of {required}")],
             Self::BitRefused { required, .. } => vec![u8::from(*required).to_string()],
             Self::ProviderUnknown { accepted, .. } => texts(accepted),
+            Self::TcbStatusRefused { accepted, .. } => texts(accepted),
+            Self::AdvisoryRefused { accepted, .. } => texts(accepted),
+            Self::AdvisoryExpired { until, .. } => vec![format!("before {until}")],
+            Self::XfamRefused { allowed, .. } => vec![format!("no bits but {allowed}")],
         }
     }
 
@@ -173,7 +189,13 @@ impl ReferenceDenial {
             | Self::MitigationMissing { reference, .. }
             | Self::BitRefused { reference, .. }
             | Self::ChipNotListed { reference, .. }
-            | Self::ProviderUnknown { reference, .. } => Some(reference),
+            | Self::ProviderUnknown { reference, .. }
+            | Self::EvaluationTooOld { reference, .. }
+            | Self::TcbStatusRefused { reference, .. }
+            | Self::AdvisoryRefused { reference, .. }
+            | Self::AdvisoryExpired { reference, .. }
+            | Self::XfamRefused { reference, .. }
+            | Self::PpidNotListed { reference, .. } => Some(reference),
         }
     }
 
@@ -221,8 +243,16 @@ impl ReferenceDenial {
             }
             Self::TcbNotCommitted { .. } => "let the host commit its firmware (SNP_COMMIT)",
             Self::BitRefused { .. } => "launch the guest, or set up its platform, as the set demands",
-            Self::ChipNotListed { .. } => "list the platform in the set, if it is the one you expect",
+            Self::ChipNotListed { .. } | Self::PpidNotListed { .. } => {
+                "list the platform in the set, if it is the one you expect"
+            }
             Self::ProviderUnknown { .. } => "list the provider in the set, if you trust all of its machines",
+            Self::EvaluationTooOld { .. } => "import newer collateral",
+            Self::TcbStatusRefused { .. } => "update or configure the platform as Intel's advisories say",
+            Self::AdvisoryRefused { .. } | Self::AdvisoryExpired { .. } => {
+                "mitigate the advisory, or bear it until a day in a new version of the set"
+            }
+            Self::XfamRefused { .. } => "start the trust domain without that feature, or allow it in the set",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod events;
 mod snp;
+mod tdx;
 mod tpm;
 
 use std::collections::BTreeSet;
@@ -47,6 +48,9 @@ fn all(set: &ReferenceValueSet, observed: &Observed<'_>, tally: &mut Tally<'_>) 
     }
     if let (Some(set), Some(observed)) = (set.snp(), observed.snp()) {
         snp::judge(set, observed, tally)?;
+    }
+    if let (Some(set), Some(observed)) = (set.tdx(), observed.tdx()) {
+        tdx::judge(set, observed, tally)?;
     }
     ControlFlow::Continue(())
 }

@@ -1,9 +1,13 @@
 //! What was observed about a TEE: the fields of its report that reference values speak about.
 
+use std::collections::BTreeSet;
+
 use evidence::{
     digest::{Digest, HashAlg},
     sev_snp::{Product, SnpClaims, SnpEndorsement, SnpReport, TcbVersion, Tcbs},
+    tdx::{CcLogClaims, TcbStatus, TdxClaims},
     tee::PlatformId,
+    time::UnixSeconds,
 };
 
 use crate::document::snp::Mitigations;
@@ -60,6 +64,46 @@ pub struct ObservedSnp {
     pub report_id_ma: Hex<32>,
 }
 
+/// A TDX quote, as far as reference values speak about it.
+#[derive(Clone, Debug)]
+pub struct ObservedTdx<'a> {
+    /// PPID of the PCK certificate.
+    pub ppid: Hex<16>,
+    /// TDATTRIBUTES.
+    pub attributes: u64,
+    /// XFAM.
+    pub xfam: u64,
+    /// MRTD.
+    pub mrtd: Digest,
+    /// RTMR 0 to 3.
+    pub rtmrs: [Digest; 4],
+    /// MRCONFIGID.
+    pub mrconfigid: Digest,
+    /// MROWNER.
+    pub mrowner: Digest,
+    /// MROWNERCONFIG.
+    pub mrownerconfig: Digest,
+    /// MRSERVICETD; all zero where the quote has none.
+    pub mrservicetd: Digest,
+    /// Worst of platform, module and quoting enclave.
+    pub tcb_status: TcbStatus,
+    /// Advisories against any of them.
+    pub advisories: &'a BTreeSet<String>,
+    /// Lower tcbEvaluationDataNumber of the collateral.
+    pub tcb_evaluation: u32,
+    /// The event log, where one came.
+    pub event_log: Option<ObservedCcel<'a>>,
+    /// When it is judged: advisories are borne until a day.
+    pub judged_at: UnixSeconds,
+}
+
+/// A CCEL event log, and the RTMRs that it leads to.
+#[derive(Clone, Copy, Debug)]
+pub struct ObservedCcel<'a> {
+    /// The log, and the registers that it leads to.
+    pub log: &'a CcLogClaims<'a>,
+}
+
 impl ObservedSnp {
     /// The view of claims that were proven.
     #[must_use]
@@ -107,6 +151,31 @@ impl ObservedSnp {
             family_id: Hex(*report.family_id),
             image_id: Hex(*report.image_id),
             report_id_ma: Hex(*report.report_id_ma),
+        }
+    }
+}
+
+impl<'a> ObservedTdx<'a> {
+    /// The view of claims that were proven, at the moment when they were judged to be in time.
+    #[must_use]
+    pub fn of(claims: &'a TdxClaims<'a>, judged_at: UnixSeconds) -> Self {
+        let (report, verdict) = (claims.report(), claims.verdict());
+        let zero = [0; 48];
+        Self {
+            ppid: Hex(claims.platform().ppid),
+            attributes: u64::from_le_bytes(*report.td_attributes),
+            xfam: u64::from_le_bytes(*report.xfam),
+            mrtd: bytes48(report.mr_td),
+            rtmrs: report.rtmrs.map(bytes48),
+            mrconfigid: bytes48(report.mr_config_id),
+            mrowner: bytes48(report.mr_owner),
+            mrownerconfig: bytes48(report.mr_owner_config),
+            mrservicetd: bytes48(claims.td_report15().map_or(&zero, |report| report.mr_service_td)),
+            tcb_status: verdict.standing.status,
+            advisories: &verdict.standing.advisory_ids,
+            tcb_evaluation: verdict.tcb_evaluation_data_number,
+            event_log: claims.event_log().map(|log| ObservedCcel { log }),
+            judged_at,
         }
     }
 }

@@ -33,11 +33,13 @@ pub(crate) fn captured(guest: &SnpGuest) -> SetDocument {
         now: guest.now.minus(60),
         lifetime_s: 86_400,
     };
-    with_bound(guest, |bound| capture(&Observed::of(bound.claims()), header).unwrap().set().document().clone())
+    with_bound(guest, |bound| {
+        capture(&Observed::of(bound.claims(), guest.now), header).unwrap().set().document().clone()
+    })
 }
 
 fn judged(guest: &SnpGuest, document: SetDocument) -> Vec<ReferenceDenial> {
-    with_bound(guest, |bound| values(document).all_failures(&Observed::of(bound.claims()), guest.now))
+    with_bound(guest, |bound| values(document).all_failures(&Observed::of(bound.claims(), guest.now), guest.now))
 }
 
 /// The genuine guest against a set with one change.
@@ -120,7 +122,7 @@ pub(crate) fn cases() -> Vec<(Kind, Vec<ReferenceDenial>)> {
             let guest = SnpGuest::default();
             with_bound(&guest, |bound| {
                 let now = tests::genuine::Machine::default().now;
-                values(document).all_failures(&Observed::of(bound.claims()), now)
+                values(document).all_failures(&Observed::of(bound.claims(), now), now)
             })
         }),
     ]

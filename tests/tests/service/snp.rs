@@ -105,7 +105,7 @@ impl Guest {
             now: now().minus(60),
             lifetime_s: 3600 * 24,
         };
-        InForce::active(signed_set(&capture(&Observed::of(&authentic.claims()), header).unwrap()))
+        InForce::active(signed_set(&capture(&Observed::of(&authentic.claims(), now()), header).unwrap()))
     }
 
     /// The guest's domain, which holds AMD's revocation list; certificates come with the evidence.
