@@ -14,7 +14,7 @@ use evidence::{
     digest::Sha256Digest,
     names::NodeId,
     node_key::{XWING_PUBLIC_KEY_BYTES, XWingPublicKey},
-    sev_snp::{Revocation, SnpEndorsement, SnpEvidence, SnpParts, VerifiedVek},
+    sev_snp::{Launch, Revocation, SnpEndorsement, SnpEvidence, SnpParts, VerifiedVek},
     tee::EnrolledPlatform,
     time::UnixSeconds,
 };
@@ -80,8 +80,8 @@ impl SnpGuest {
         let (leaf, ark) = (&vek.certificate, Some(&authority.ark[..]));
         let vek = VerifiedVek::verify(leaf, Some(intermediate), ark, list, &roots, self.now).unwrap();
         let enrolled = EnrolledPlatform::new(self.node_id.clone(), vek.platform(), self.record_key.public().clone());
-        let report_id = Some(self.machine.fields.report_id);
-        SnpEndorsement { vek: Arc::new(vek), enrolled: Arc::new(enrolled), report_id }
+        let launch = Launch::Same(self.machine.fields.report_id);
+        SnpEndorsement { vek: Arc::new(vek), enrolled: Arc::new(enrolled), launch }
     }
 
     /// The same, as appraisal takes it.

@@ -6,6 +6,7 @@ use evidence::cbor::{self, Caps};
 use evidence::digest::Sha256Digest;
 use evidence::evidence::Endorsements;
 use evidence::names::{DomainName, ItemName};
+use evidence::sev_snp::Launch;
 use evidence::threshold::Authority;
 use evidence::time::UnixSeconds;
 use evidence::tpm::ClockState;
@@ -106,7 +107,10 @@ pub struct SetInForce {
 impl BootBefore {
     fn of(endorsements: &Endorsements) -> Self {
         let (tpm, snp) = (endorsements.tpm(), endorsements.snp());
-        let report_id = snp.and_then(|snp| snp.report_id).map(ByteArray::new);
+        let report_id = snp.and_then(|snp| match snp.launch {
+            Launch::Same(report_id) => Some(ByteArray::new(report_id)),
+            Launch::Any => None,
+        });
         Self { clock: tpm.map(|tpm| tpm.clock), report_id }
     }
 }

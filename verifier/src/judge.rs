@@ -7,7 +7,7 @@ use evidence::challenge::Challenge;
 use evidence::digest::Sha256Digest;
 use evidence::evidence::{Endorsements, Evidence};
 use evidence::names::ItemName;
-use evidence::sev_snp::SnpEndorsement;
+use evidence::sev_snp::{Launch, SnpEndorsement};
 use evidence::time::UnixSeconds;
 use evidence::tpm::attest::ClockInfo;
 use evidence::tpm::{ClockState, TpmEndorsement};
@@ -87,8 +87,10 @@ impl Restarted {
 
     fn held_to(self, endorsements: &Endorsements) -> Endorsements {
         let tpm = |tpm: &TpmEndorsement| TpmEndorsement { clock: self.tpm.unwrap_or(tpm.clock), ..tpm.clone() };
-        let snp =
-            |snp: &SnpEndorsement| SnpEndorsement { report_id: snp.report_id.filter(|_| !self.guest), ..snp.clone() };
+        let snp = |snp: &SnpEndorsement| SnpEndorsement {
+            launch: if self.guest { Launch::Any } else { snp.launch },
+            ..snp.clone()
+        };
         match endorsements {
             Endorsements::Tpm(endorsement) => Endorsements::Tpm(tpm(endorsement)),
             Endorsements::SevSnp(endorsement) => Endorsements::SevSnp(snp(endorsement)),

@@ -12,7 +12,7 @@ use evidence::cose::KeySet;
 use evidence::digest::Sha256Digest;
 use evidence::evidence::{Endorsements, Evidence};
 use evidence::names::{ItemName, NodeId};
-use evidence::sev_snp::{SnpEndorsement, SnpReport};
+use evidence::sev_snp::{Launch, SnpEndorsement, SnpReport};
 use evidence::time::UnixSeconds;
 use evidence::tpm::attest::Attest;
 use evidence::tpm::{ClockState, EnrolledTpm, Enrolment, TpmEndorsement};
@@ -24,7 +24,6 @@ use governance::intent::Intent;
 use policy::Denial;
 use policy::denial::DeniedJson;
 use policy::trust::GovernanceBasis;
-use serde_bytes::ByteArray;
 use serde_json::{Value, json};
 
 use crate::appraise::attestation_result;
@@ -154,8 +153,9 @@ impl DeskJudgements {
             return Err(unreadable("the decision does not name four certificates and lists of AMD"));
         };
         let vek = vek_of([leaf, intermediate, root, crl], anchors, decision.now).map_err(unreadable)?;
-        let report_id = decision.boot.report_id.map(ByteArray::into_array);
-        Ok((SnpEndorsement { vek: Arc::new(vek), enrolled: Arc::new(enrolled), report_id }, enrolment.tpm))
+        let report_id = decision.boot.report_id.ok_or_else(|| unreadable("the decision names no REPORT_ID"))?;
+        let launch = Launch::Same(report_id.into_array());
+        Ok((SnpEndorsement { vek: Arc::new(vek), enrolled: Arc::new(enrolled), launch }, enrolment.tpm))
     }
 
     /// What captured evidence was judged by when it came. It was accepted then, its boot included: what the node has

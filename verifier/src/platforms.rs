@@ -12,7 +12,7 @@ use evidence::anchors::TrustAnchors;
 use evidence::cose::PublicKey;
 use evidence::digest::Sha256Digest;
 use evidence::names::NodeId;
-use evidence::sev_snp::{SnpEndorsement, VerifiedVek};
+use evidence::sev_snp::{Launch, SnpEndorsement, VerifiedVek};
 use evidence::tee::EnrolledPlatform;
 use evidence::tpm::TpmEndorsement;
 use evidence::{Endorsements, Evidence, EvidenceDenial, EvidenceKind};
@@ -102,12 +102,12 @@ impl Platforms {
             Whose::Node(enrolled, _) => Some(enrolled.platform()),
         };
         let (vek, documents) = self.vek(reported, enrolled, anchors, at).await?;
-        let (enrolled, report_id) = match whose {
-            Whose::Stranger(id, key) => (Arc::new(EnrolledPlatform::new(id, vek.platform(), key)), None),
+        let (enrolled, launch) = match whose {
+            Whose::Stranger(id, key) => (Arc::new(EnrolledPlatform::new(id, vek.platform(), key)), Launch::Any),
             // A node of this kind has a baseline from its enrolment on.
-            Whose::Node(enrolled, boot) => (enrolled, Some(baseline(boot)?)),
+            Whose::Node(enrolled, boot) => (enrolled, Launch::Same(baseline(boot)?)),
         };
-        Ok((SnpEndorsement { vek, enrolled, report_id }, documents))
+        Ok((SnpEndorsement { vek, enrolled, launch }, documents))
     }
 }
 

@@ -26,9 +26,17 @@ pub struct SnpEndorsement {
     pub vek: Arc<VerifiedVek>,
     /// The node as it enrolled.
     pub enrolled: Arc<EnrolledPlatform>,
-    /// REPORT_ID that its evidence must have while leases live. `None` where the verifier decided that any guest
-    /// launch may answer: at enrolment, and at a new start without a live lease.
-    pub report_id: Option<[u8; 32]>,
+    /// Which launch of the guest may answer (S13).
+    pub launch: Launch,
+}
+
+/// Which launch of a guest may answer: a REPORT_ID is drawn anew at each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launch {
+    /// The one of this REPORT_ID: leases were given to it.
+    Same([u8; 32]),
+    /// Any: the guest enrols, or starts anew, which ends what was leased before. The verifier's decision.
+    Any,
 }
 
 /// SNP evidence signed by hardware we trust.
@@ -96,9 +104,12 @@ impl<'a> AuthenticSnp<'a> {
             return Err(EvidenceDenial::BindingMismatch { got, expected: hex::encode(report_data) });
         }
         ledger.pass(CheckId::S11);
-        if let Some(baseline) = claims.endorsement.report_id.filter(|baseline| baseline != report.report_id) {
-            let got = hex::encode(report.report_id);
-            return Err(EvidenceDenial::SnpReportId { got, baseline: hex::encode(baseline) });
+        match claims.endorsement.launch {
+            Launch::Same(baseline) if baseline != *report.report_id => {
+                let got = hex::encode(report.report_id);
+                return Err(EvidenceDenial::SnpReportId { got, baseline: hex::encode(baseline) });
+            }
+            Launch::Same(_) | Launch::Any => {}
         }
         ledger.pass(CheckId::S13);
         Ok((ledger, claims))

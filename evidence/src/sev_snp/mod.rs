@@ -16,7 +16,7 @@ pub mod roots;
 pub mod tcb;
 mod vek;
 
-pub use appraisal::{SnpClaims, SnpEndorsement};
+pub use appraisal::{Launch, SnpClaims, SnpEndorsement};
 pub use cert_table::CertificateTable;
 pub use chain::{AuthenticReport, Revocation, VerifiedVek};
 pub use evidence::{SnpEvidence, SnpParts};

@@ -11,7 +11,7 @@ use evidence::{
     digest::Sha256Digest,
     names::{ItemName, NodeId},
     node_key::XWingPublicKey,
-    sev_snp::{Revocation, SnpEndorsement, SnpEvidence, SnpParts, VerifiedVek},
+    sev_snp::{Launch, Revocation, SnpEndorsement, SnpEvidence, SnpParts, VerifiedVek},
     tee::EnrolledPlatform,
     time::UnixSeconds,
     verify,
@@ -93,7 +93,7 @@ impl Guest {
         .unwrap();
         let key = self.node.machine.record_key.public().clone();
         let enrolled = EnrolledPlatform::new(self.node.machine.node_id.clone(), vek.platform(), key);
-        let endorsement = SnpEndorsement { vek: Arc::new(vek), enrolled: Arc::new(enrolled), report_id: None };
+        let endorsement = SnpEndorsement { vek: Arc::new(vek), enrolled: Arc::new(enrolled), launch: Launch::Any };
         let endorsements = Endorsements::SevSnp(endorsement);
         let authentic = verify(&evidence, &endorsements, &self.anchors(), now()).unwrap();
         let header = CaptureHeader {
