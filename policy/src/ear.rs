@@ -310,8 +310,10 @@ pub struct VerifierClaims {
     pub ledger: u64,
     /// Digest of the evidence.
     pub evidence: Sha256Digest,
-    /// Digest of the endorsements.
+    /// Digest of the enrolment that the evidence was held against.
     pub endorsements: Sha256Digest,
+    /// The endorsements that it was judged by, in the order in which they were used.
+    pub endorsed_by: Vec<EndorsementUsed>,
     /// Digest of the challenge.
     pub challenge: Sha256Digest,
     /// Digest of the trust anchors.
@@ -330,6 +332,18 @@ pub struct VerifierClaims {
     pub governance: Sha256Digest,
     /// Digest of the whole snapshot of trust.
     pub trust: Sha256Digest,
+}
+
+/// An endorsement that evidence was judged by: a vendor's certificate, revocation list or signed statement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndorsementUsed {
+    /// What it is: `vcek`, `snp-crl`, `tcb-info`, `ek-certificate`, ...
+    pub kind: String,
+    /// SHA-256 of its bytes.
+    pub digest: Sha256Digest,
+    /// Seconds from its issue to the time judged at.
+    pub age_s: u64,
 }
 
 /// A signed set by name.

@@ -12,6 +12,7 @@ use evidence::{
     sev_snp::SnpClaims,
     tdx::TdxClaims,
     tee::PlatformId,
+    time::UnixSeconds,
     tpm::{ClockState, Name, PcrValues, appraisal::TpmClaims, ek::EkEndorser},
 };
 use firmware_refs::{document::MakerName, observed::maker, text::FirmwareVersion};
@@ -46,6 +47,8 @@ pub struct TpmMachine {
     pub ek: Sha256Digest,
     /// Whether an operator pinned the EK, without a certificate.
     pub ek_pinned: bool,
+    /// SHA-256 and notBefore of the EK's certificate, where it is one that vouches for it.
+    pub ek_certificate: Option<(Sha256Digest, UnixSeconds)>,
     /// Name of the AK.
     pub ak_name: Name,
     /// Manufacturer of the TPM.
@@ -84,6 +87,7 @@ impl TpmMachine {
         Self {
             ek: tpm.ek_digest(),
             ek_pinned: matches!(tpm.endorsement().endorser(), EkEndorser::Operator),
+            ek_certificate: tpm.endorsement().make().map(|make| (make.certificate, make.issued_at)),
             ak_name: *tpm.ak_name(),
             manufacturer: maker(tpm.endorsement().endorser()),
             firmware: FirmwareVersion(tpm.firmware_version()),

@@ -20,12 +20,16 @@ use serde_bytes::ByteBuf;
 
 use crate::appraise::{Affirmed, TpmMachine};
 use crate::ear::{
-    Appraisal, AttesterClaims, Ear, Nonce, PROFILE, SetName, Tier, TpmAttester, TrustVector, VerifierClaims, VerifierId,
+    Appraisal, AttesterClaims, Ear, EndorsementUsed, Nonce, PROFILE, SetName, Tier, TpmAttester, TrustVector,
+    VerifierClaims, VerifierId,
 };
 use crate::trust::Trust;
 
 /// Longest claims set that is read, in bytes.
 pub const RESULT_CAP_BYTES: usize = 32 * 1024;
+
+/// Most endorsements that a result names: a vTPM in a trust domain has seven.
+pub const ENDORSEMENTS_CAP: usize = 10;
 
 /// Longest lifetime of a result, in seconds: a result is about one moment.
 pub const LIFETIME_CAP_S: u64 = 3600;
@@ -52,6 +56,16 @@ pub enum ResultFault {
         /// Which part.
         what: &'static str,
     },
+    /// The endorsements given are not what such a machine is judged by: a defect of the caller.
+    #[error(
+        "{got} endorsements of a {kind} machine: one with a TEE has some, another none, and none more than {ENDORSEMENTS_CAP}"
+    )]
+    Endorsements {
+        /// Kind of the evidence.
+        kind: EvidenceKind,
+        /// How many were given.
+        got: usize,
+    },
     /// It cannot be encoded.
     #[error(transparent)]
     Encoding(#[from] CborError),
@@ -68,15 +82,22 @@ pub struct AttestationResult {
 }
 
 impl AttestationResult {
-    /// The result of a verdict reached by `trust`.
+    /// The result of a verdict reached by `trust` and, of machines with a TEE, the vendors' documents `endorsed_by`. What
+    /// vouches for a TPM is in the verdict itself.
     ///
     /// # Errors
-    /// [`ResultFault::OtherTrust`] when it was reached by another snapshot.
-    pub fn new(affirmed: &Affirmed, trust: &Trust, issuance: &Issuance) -> Result<Self, ResultFault> {
+    /// [`ResultFault::OtherTrust`] when it was reached by another snapshot, [`ResultFault::Endorsements`] when a machine
+    /// of this kind is not judged by so many documents.
+    pub fn new(
+        affirmed: &Affirmed,
+        endorsed_by: &[EndorsementUsed],
+        trust: &Trust,
+        issuance: &Issuance,
+    ) -> Result<Self, ResultFault> {
         same("reference values", affirmed.basis().reference_values == trust.reference_values().digest())?;
         same("policy set", affirmed.basis().policy_set == trust.policy().digest())?;
         same("governance epoch", affirmed.challenge().epoch == trust.governance().epoch)?;
-        let appraisal = appraisal(affirmed, trust)?;
+        let appraisal = appraisal(affirmed, endorsed_by, trust)?;
         let challenge = affirmed.challenge();
         let ear = Ear {
             issuer: challenge.audience.clone(),
@@ -119,7 +140,22 @@ fn same(what: &'static str, same: bool) -> Result<(), ResultFault> {
     if same { Ok(()) } else { Err(ResultFault::OtherTrust { what }) }
 }
 
-fn appraisal(affirmed: &Affirmed, trust: &Trust) -> Result<Appraisal, ResultFault> {
+/// The EK's certificate, then the vendors' documents.
+fn endorsed_by(affirmed: &Affirmed, documents: &[EndorsementUsed]) -> Result<Vec<EndorsementUsed>, ResultFault> {
+    let machine = affirmed.machine();
+    let ek = machine.tpm.as_ref().and_then(|tpm| tpm.ek_certificate).map(|(digest, issued_at)| EndorsementUsed {
+        kind: "ek-certificate".to_owned(),
+        digest,
+        age_s: affirmed.judged_at().0.saturating_sub(issued_at.0),
+    });
+    let all: Vec<_> = ek.into_iter().chain(documents.iter().cloned()).collect();
+    if machine.platform.is_some() == documents.is_empty() || all.len() > ENDORSEMENTS_CAP {
+        return Err(ResultFault::Endorsements { kind: machine.kind, got: documents.len() });
+    }
+    Ok(all)
+}
+
+fn appraisal(affirmed: &Affirmed, documents: &[EndorsementUsed], trust: &Trust) -> Result<Appraisal, ResultFault> {
     let basis = affirmed.basis();
     let vector = vector(affirmed);
     let policy = SetName { id: basis.policy.id.to_string(), version: basis.policy.version, digest: basis.policy_set };
@@ -137,6 +173,7 @@ fn appraisal(affirmed: &Affirmed, trust: &Trust) -> Result<Appraisal, ResultFaul
             ledger: affirmed.ledger().bits(),
             evidence: basis.evidence,
             endorsements: basis.endorsements,
+            endorsed_by: endorsed_by(affirmed, documents)?,
             challenge: Sha256Digest::of(&cbor::to_vec(affirmed.challenge())?),
             anchors: trust.anchors().digest(),
             reference,

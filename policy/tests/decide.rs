@@ -6,8 +6,10 @@ mod world;
 use std::collections::BTreeSet;
 
 use evidence::{
+    EvidenceKind,
     challenge::Challenge,
     cose::{KeySet, Purpose, SigningKey, sign1},
+    digest::Sha256Digest,
     ledger::CheckLedger,
     names::DomainName,
     time::UnixSeconds,
@@ -74,7 +76,7 @@ fn a_simulated_machine_is_for_labs_alone() {
         let (values, policy) = (world.trust.reference_values().clone(), world.trust.policy().clone());
         let trust = Trust::new(anchors.clone(), values, policy, basis);
         let verdict = decide(&world.evidence, &endorsements, &world.challenge, &trust, world.now);
-        verdict.map(|affirmed| AttestationResult::new(&affirmed, &trust, &issuance()).unwrap())
+        verdict.map(|affirmed| AttestationResult::new(&affirmed, &[], &trust, &issuance()).unwrap())
     };
     let result = judged_by(LAB).unwrap();
     assert_eq!(result.ear().submods["tpm"].vector.hardware, None, "nobody says that it is genuine");
@@ -212,13 +214,28 @@ fn the_same_inputs_give_the_same_result_bytes() {
     let issuer = SigningKey::from_seed(&[5; 32]).unwrap();
     let make = || {
         let affirmed = world.decide().unwrap();
-        AttestationResult::new(&affirmed, &world.trust, &issuance()).unwrap().to_cwt(&issuer).unwrap()
+        AttestationResult::new(&affirmed, &[], &world.trust, &issuance()).unwrap().to_cwt(&issuer).unwrap()
     };
     assert_eq!(make(), make());
     let affirmed = world.decide().unwrap();
     let other = World::of(&Machine::default(), &format!("{LAB}\n// another text"));
-    let refused = AttestationResult::new(&affirmed, &other.trust, &issuance()).unwrap_err();
+    let refused = AttestationResult::new(&affirmed, &[], &other.trust, &issuance()).unwrap_err();
     assert!(matches!(refused, ResultFault::OtherTrust { .. }));
+}
+
+#[test]
+fn a_result_names_what_vouches_for_the_machine_and_nothing_else() {
+    let machine = Machine::default();
+    let world = World::of(&machine, LAB);
+    let affirmed = decide(&world.evidence, &world.endorsements, &world.challenge, &world.trust, world.now).unwrap();
+    let result = AttestationResult::new(&affirmed, &[], &world.trust, &issuance()).unwrap();
+    let used = &result.ear().submods["tpm"].verifier.endorsed_by;
+    let [ek] = used.as_slice() else { panic!("{used:?}") };
+    assert_eq!((ek.kind.as_str(), ek.digest), ("ek-certificate", Sha256Digest::of(&machine.ek_chain[0])));
+    assert!(ek.age_s > 0 && ek.age_s < world.now.0, "{}", ek.age_s);
+    // a TPM alone has no documents of a TEE's vendor
+    let refused = AttestationResult::new(&affirmed, used, &world.trust, &issuance()).unwrap_err();
+    assert_eq!(refused, ResultFault::Endorsements { kind: EvidenceKind::Tpm, got: 1 });
 }
 
 #[test]
@@ -228,7 +245,7 @@ fn a_relying_party_takes_only_what_is_affirming_fresh_and_its_own() {
     let issuer = SigningKey::from_seed(&[5; 32]).unwrap();
     let keys = KeySet::new([issuer.public()]);
     let domain = DomainName::new("a.example").unwrap();
-    let result = AttestationResult::new(&affirmed, &world.trust, &issuance()).unwrap();
+    let result = AttestationResult::new(&affirmed, &[], &world.trust, &issuance()).unwrap();
     let cwt = result.to_cwt(&issuer).unwrap();
     let reliance = Reliance {
         domain: &domain,
@@ -282,7 +299,7 @@ fn claims_that_are_not_known_are_ignored_and_repeated_ones_refused() {
     use std::collections::BTreeMap;
     let world = World::new();
     let affirmed = world.decide().unwrap();
-    let result = AttestationResult::new(&affirmed, &world.trust, &issuance()).unwrap();
+    let result = AttestationResult::new(&affirmed, &[], &world.trust, &issuance()).unwrap();
     let payload = result.to_cbor().unwrap();
     assert_eq!(payload[0], 0xa9, "nine claims");
     // One more pair at the end of the deterministic order: a text key sorts after all integer keys.

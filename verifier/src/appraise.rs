@@ -14,8 +14,8 @@ use evidence::tpm::ClockState;
 use evidence::{Endorsements, Evidence, EvidenceDenial};
 use governance::node_key::NodeKey;
 use governance::text::Text;
+use policy::Denial;
 use policy::result::{AttestationResult, Issuance, ResultFault};
-use policy::{Affirmed, Denial};
 
 use crate::decision::{Decision, build};
 use crate::desk::Desk;
@@ -236,7 +236,7 @@ impl Desk {
         let bug = |what: String| Fault::Bug { what };
         let (affirmed, decision) = (&judgement.affirmed, Decision::of(case, trust).to_kept()?);
         let (machine, basis) = (affirmed.machine(), affirmed.basis());
-        let result = attestation_result(affirmed, &trust.judging, &self.parts.domain)
+        let result = attestation_result(judgement, case, &trust.judging, &self.parts.domain)
             .and_then(|result| result.to_cwt(&self.parts.issuer))
             .map_err(|error| bug(error.to_string()))?;
         let determining = judgement.rules.iter().map(|rule| Text::new(rule.id.clone()));
@@ -300,17 +300,19 @@ fn kept(
 
 /// The Attestation Result of a verdict: what the node, and whoever it shows it to, may rely on while the lease is short.
 pub(crate) fn attestation_result(
-    affirmed: &Affirmed,
+    judgement: &Judgement,
+    case: &Case,
     trust: &policy::Trust,
     domain: &DomainName,
 ) -> Result<AttestationResult, ResultFault> {
+    let affirmed = &judgement.affirmed;
     let issuance = Issuance {
         audience: domain.node_spiffe_id(&affirmed.machine().node),
         developer: env!("CARGO_PKG_NAME").to_owned(),
         build: build(),
         lifetime_s: RESULT_LIFETIME_S,
     };
-    AttestationResult::new(affirmed, trust, &issuance)
+    AttestationResult::new(affirmed, &case.documents, trust, &issuance)
 }
 
 /// A result speaks of one moment; whoever relies on it later than this asks for a newer one.

@@ -11,10 +11,10 @@ use evidence::threshold::Authority;
 use evidence::time::UnixSeconds;
 use evidence::tpm::ClockState;
 use firmware_refs::InForce;
+use policy::ear::EndorsementUsed;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
-use crate::endorsements::EndorsementUsed;
 use crate::fault::Fault;
 use crate::judge::{Asking, Case};
 use crate::trust::Trust;

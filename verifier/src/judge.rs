@@ -14,10 +14,10 @@ use evidence::tpm::{ClockState, TpmEndorsement};
 use evidence::{EvidenceDenial, verify};
 use governance::intent::Intent;
 use policy::claims::{IntentClaims, Question};
+use policy::ear::EndorsementUsed;
 use policy::engine::Rule;
 use policy::{Affirmed, Denial};
 
-use crate::endorsements::EndorsementUsed;
 use crate::nodes::BootSeen;
 
 /// Everything that one judgement is made from, trust aside.

@@ -232,7 +232,7 @@ impl DeskJudgements {
         let judged = judge::judge(&remade.case, &remade.trust);
         let (logged, again) = match (body, &judged) {
             (RecordBody::Authorization { result, .. } | RecordBody::Renewal { result, .. }, Ok(judgement)) => {
-                let made = attestation_result(&judgement.affirmed, &remade.trust, self.desk.domain())
+                let made = attestation_result(judgement, &remade.case, &remade.trust, self.desk.domain())
                     .and_then(|made| made.to_cwt(&self.desk.parts.issuer))
                     .map_err(|error| OrderRefusal::Bug(error.to_string()))?;
                 (result.to_string(), Sha256Digest::of(&made).to_string())
@@ -369,6 +369,7 @@ fn inputs(decision: &Decision) -> Value {
     json!({
         "evidence": decision.evidence,
         "enrolment": decision.enrolment,
+        "endorsements": decision.endorsements,
         "challenge": decision.challenge,
         "anchors": decision.trust.anchors,
         "policy": decision.trust.policy,

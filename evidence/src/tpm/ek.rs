@@ -45,6 +45,10 @@ pub struct TpmMake {
     pub version: String,
     /// SHA-256 of the root's certificate.
     pub root: Sha256Digest,
+    /// SHA-256 of the EK's certificate, without padding.
+    pub certificate: Sha256Digest,
+    /// notBefore of the EK's certificate.
+    pub issued_at: UnixSeconds,
 }
 
 impl EkEndorsement {
@@ -131,7 +135,7 @@ impl EkCertificate {
         judge_use(&leaf)?;
         let make = attributes(&leaf)?;
         let anchor = walk(&leaf, &issuers, anchors, now)?;
-        let make = make.of(anchor.root);
+        let make = make.of(&leaf, anchor.root);
         let endorser = match (anchor.is_simulated, make.is_simulated()) {
             (true, _) => EkEndorser::Simulated(make),
             (false, false) => EkEndorser::Manufacturer(make),
@@ -222,9 +226,9 @@ struct UnanchoredMake {
 }
 
 impl UnanchoredMake {
-    fn of(self, root: Sha256Digest) -> TpmMake {
+    fn of(self, leaf: &Certificate<'_>, root: Sha256Digest) -> TpmMake {
         let Self { manufacturer, model, version } = self;
-        TpmMake { manufacturer, model, version, root }
+        TpmMake { manufacturer, model, version, root, certificate: leaf.digest(), issued_at: leaf.not_before }
     }
 }
 

@@ -8,10 +8,14 @@ use evidence::{
     anchors::{AnchorSet, RootPin},
     binding::Binding,
     challenge::{Challenge, Demands},
+    cose::KeySet,
     digest::Sha256Digest,
     names::{ItemName, NodeId},
     node_key::XWingPublicKey,
-    sev_snp::{Launch, Revocation, SnpEndorsement, SnpEvidence, SnpParts, VerifiedVek},
+    sev_snp::{
+        Launch, Revocation, SnpEndorsement, SnpEvidence, SnpParts, VerifiedVek,
+        cert_table::{CertificateKind, CertificateTable},
+    },
     tee::EnrolledPlatform,
     time::UnixSeconds,
     verify,
@@ -25,9 +29,11 @@ use hpke::{
     Deserializable as _, Kem as _, OpModeR, Serializable as _, aead::AesGcm256, kdf::HkdfSha256, kem::XWing,
     single_shot_open,
 };
+use policy::result::{Reliance, RelyingResult};
 use simulators::amd::{Product, SnpMachine};
 use verifier::{
     config::Admission,
+    evidence_store,
     nodes::{self, NodeStatus},
 };
 use wire::{
@@ -36,7 +42,7 @@ use wire::{
 };
 
 use crate::{
-    bed::{Bed, domain, now, signed_set},
+    bed::{Bed, domain, issuer, now, signed_set},
     node::{EnrolStream, Node, Stream},
 };
 
@@ -234,6 +240,35 @@ async fn authorize_open_the_key_renew_changed_measurement_denial_quarantine() {
     assert_eq!((refusal.class.as_str(), refusal.halt), ("denied", true));
     assert!(refusal.code.starts_with("reference."), "{}", refusal.code);
     assert_eq!(guest.status(&bed).await, NodeStatus::Quarantined);
+    bed.finish().await;
+}
+
+#[tokio::test]
+async fn the_result_names_each_endorsement_with_its_age() {
+    let (bed, mut guest, mut stream) = ready().await;
+    let request = guest.node.authorize(&guest.node.intent(&[]));
+    let challenge = guest.challenged(&mut stream, request).await.unwrap();
+    let cmw = guest.answer(&challenge);
+    let Evidence::SevSnp(sent) = Evidence::decode(cmw.clone()).unwrap() else { panic!("not of SNP") };
+    let table = CertificateTable::parse(sent.parts().certificates.unwrap()).unwrap();
+    let vcek = table.der(CertificateKind::Vcek).unwrap().unwrap().into_owned();
+    let granted = guest.node.conclude(&mut stream, cmw).await.unwrap();
+    let payload = evidence::cose::claimed_payload(&granted.artifact).unwrap();
+    let artifact = governance::artifact::Artifact::decode(&payload).unwrap();
+    let result = evidence_store::get(bed.store(), &artifact.policy.result).await.unwrap().unwrap();
+    let keys = KeySet::new([issuer().public()]);
+    let audience = domain().node_spiffe_id(&guest.node.machine.node_id);
+    let (nonce, now) = (&challenge.nonce, now());
+    let reliance = Reliance { domain: &domain(), keys: &keys, audience: &audience, nonce, now };
+    let result = RelyingResult::read(&result, &reliance).unwrap();
+    let used = &result.ear().submods["sev-snp"].verifier.endorsed_by;
+    let authority = &guest.snp.authority;
+    let expected = [("vcek", &vcek), ("ask", &authority.ask), ("ark", &authority.ark), ("snp-crl", &authority.crl)];
+    let named: Vec<_> = used.iter().map(|used| (used.kind.as_str(), used.digest)).collect();
+    assert_eq!(named, expected.map(|(kind, der)| (kind, Sha256Digest::of(der))));
+    // the list is of the day before the machine was made, moments ago
+    let day_s = 24 * 3600;
+    assert!((day_s..day_s + 600).contains(&used[3].age_s), "{}", used[3].age_s);
     bed.finish().await;
 }
 

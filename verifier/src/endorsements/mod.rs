@@ -25,5 +25,5 @@ pub use self::asked::{At, Csp, SnpKey, SnpSigner, TdxKey};
 pub use self::cache::FetchFailure;
 pub use self::lookup::EndorsementStore;
 pub use self::missing::{Missing, Unavailable};
-pub use self::offered::{Endorsement, EndorsementUsed, SnpDocuments, TdxDocuments};
+pub use self::offered::{Endorsement, SnpDocuments, TdxDocuments};
 pub use self::proven::{ProvenNodes, Unendorsed};

@@ -1,11 +1,12 @@
 //! What a lookup answers with.
 
 use evidence::digest::Sha256Digest;
+use policy::ear::EndorsementUsed;
 
 use super::document::Document;
 use super::key::EndorsementKey;
 use super::recognise::{Recognised, Window};
-use super::table::{Provenance, Source, Stored};
+use super::table::{Provenance, Stored};
 
 /// One endorsement, as it is offered to appraisal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,19 +27,6 @@ pub struct Endorsement {
     pub age_s: u64,
 }
 
-/// What the Attestation Result says of an endorsement.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct EndorsementUsed {
-    /// Kind, as [`EndorsementKey::kind`].
-    pub kind: String,
-    /// SHA-256 of its bytes.
-    pub digest: Sha256Digest,
-    /// Seconds from its issue to the time judged at.
-    pub age_s: u64,
-    /// Where it came from.
-    pub source: Source,
-}
-
 impl Endorsement {
     /// DER of a certificate or a list; nothing for signed text.
     #[must_use]
@@ -49,15 +37,10 @@ impl Endorsement {
         }
     }
 
-    /// For the Attestation Result.
+    /// What the decision record and the Attestation Result say of it.
     #[must_use]
     pub fn used(&self) -> EndorsementUsed {
-        EndorsementUsed {
-            kind: self.key.kind().to_owned(),
-            digest: self.digest,
-            age_s: self.age_s,
-            source: self.provenance.source,
-        }
+        EndorsementUsed { kind: self.key.kind().to_owned(), digest: self.digest, age_s: self.age_s }
     }
 }
 
