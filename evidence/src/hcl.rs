@@ -13,7 +13,11 @@ use der::{
 use serde::Deserialize;
 use x509_cert::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
-use crate::{EvidenceDenial, digest::HashAlg};
+use crate::{
+    EvidenceDenial,
+    digest::{HashAlg, Sha256Digest},
+    tdx::body::TdReport,
+};
 
 /// Longest report.
 pub const HCL_REPORT_CAP_BYTES: usize = 64 * 1024;
@@ -53,6 +57,34 @@ pub struct TdReportStruct<'a> {
 
 /// Length of TDINFO from ATTRIBUTES to RTMR3.
 pub const TD_INFO_BYTES: usize = 400;
+
+impl TdReportStruct<'_> {
+    /// Is it the report that was quoted, register for register?
+    ///
+    /// # Errors
+    /// [`EvidenceDenial::TdReportMismatch`].
+    pub fn verify_quoted(&self, quoted: &TdReport<'_>) -> Result<(), EvidenceDenial> {
+        let [rtmr0, rtmr1, rtmr2, rtmr3] = quoted.rtmrs;
+        let fields: [&[u8]; 10] = [
+            quoted.td_attributes,
+            quoted.xfam,
+            quoted.mr_td,
+            quoted.mr_config_id,
+            quoted.mr_owner,
+            quoted.mr_owner_config,
+            rtmr0,
+            rtmr1,
+            rtmr2,
+            rtmr3,
+        ];
+        let quoted = fields.concat();
+        if quoted == self.td_info {
+            return Ok(());
+        }
+        let (got, quoted) = (Sha256Digest::of(self.td_info), Sha256Digest::of(&quoted));
+        Err(EvidenceDenial::TdReportMismatch { got, quoted })
+    }
+}
 
 /// The claims that a hardware report signed for. Made only by [`HclReport::runtime_claims`].
 #[derive(Clone, Debug)]

@@ -227,6 +227,11 @@ impl Machine {
         }
     }
 
+    /// COSE_Key of its node key.
+    pub fn node_key_cose(&self) -> Vec<u8> {
+        cose::p256_cose_key(&self.node_key_point).unwrap()
+    }
+
     /// A quote over `values`, unsigned.
     pub fn quote_draft(&self, extra_data: &[u8], values: &PcrValues, clock: ClockInfo) -> AttestDraft {
         let selection = PcrSelection { bank: values.bank(), pcrs: values.selected() };
@@ -238,7 +243,7 @@ impl Machine {
     pub fn draft(&self, challenge: &Challenge) -> Draft {
         let demands = challenge.demands.tpm().unwrap();
         let node_key = self.node_key(demands.pcr_bank, &demands.node_key_pcrs);
-        let cose_key = cose::p256_cose_key(&self.node_key_point).unwrap();
+        let cose_key = self.node_key_cose();
         let ak_name = self.ak_public.name().to_bytes();
         let extra_data = Binding::answering(challenge, &cose_key, Some(&ak_name)).qualifying_data().unwrap();
         let pcrs = self.boot.pcrs(demands.pcr_bank, &demands.pcrs);
@@ -319,7 +324,12 @@ impl Answer {
 
     /// As evidence, if its parts are within their caps.
     pub fn try_evidence(&self) -> Result<Evidence, EvidenceDenial> {
-        TpmEvidence::assemble(TpmParts {
+        TpmEvidence::assemble(self.parts()).map(Evidence::Tpm)
+    }
+
+    /// Its parts.
+    pub fn parts(&self) -> TpmParts<'_> {
+        TpmParts {
             quote: &self.quote,
             signature: &self.signature,
             pcrs: &self.pcrs,
@@ -328,7 +338,6 @@ impl Answer {
             certification_signature: &self.certification_signature,
             event_log: self.event_log.as_deref(),
             ima_log: self.ima_log.as_deref(),
-        })
-        .map(Evidence::Tpm)
+        }
     }
 }

@@ -21,6 +21,8 @@ use evidence::{
 pub use simulators::amd::Product;
 use simulators::amd::SnpMachine;
 
+use crate::NOW;
+
 /// A guest, and the machine that it runs on.
 pub struct SnpGuest {
     /// The machine: change its fields, then let the guest answer.
@@ -46,7 +48,7 @@ impl Default for SnpGuest {
 impl SnpGuest {
     /// A guest on an up-to-date machine.
     pub fn new(product: Product) -> Self {
-        let now = UnixSeconds(1_795_324_500);
+        let now = NOW;
         Self {
             machine: SnpMachine::new(product, now.0).unwrap(),
             vlek: false,

@@ -17,6 +17,8 @@ use evidence::{
 };
 use simulators::intel::TdxMachine;
 
+use crate::NOW;
+
 /// A trust domain, and the machine that it runs on.
 pub struct TdxGuest {
     /// The machine: change its fields, then let the guest answer.
@@ -40,7 +42,7 @@ impl Default for TdxGuest {
 impl TdxGuest {
     /// A guest on an up-to-date machine with quotes of `version`.
     pub fn new(version: u16) -> Self {
-        let now = UnixSeconds(1_795_324_500);
+        let now = NOW;
         Self {
             machine: TdxMachine::new(version, now.0).unwrap(),
             node_key: XWingPublicKey::new(&[7; XWING_PUBLIC_KEY_BYTES]).unwrap(),

@@ -7,6 +7,11 @@ pub mod authority;
 pub mod boot;
 pub mod defects;
 pub mod genuine;
+pub mod genuine_hcl;
 pub mod genuine_snp;
 pub mod genuine_tdx;
+pub mod genuine_vtpm;
 pub mod soft_tpm;
+
+/// When guests of TEEs answer: 2026-11-22.
+pub const NOW: evidence::time::UnixSeconds = evidence::time::UnixSeconds(1_795_324_500);

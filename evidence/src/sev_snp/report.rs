@@ -172,6 +172,18 @@ impl<'a> SnpReport<'a> {
         })
     }
 
+    /// Is MEASUREMENT the one that whoever asks expects?
+    ///
+    /// # Errors
+    /// [`EvidenceDenial::MeasurementUnexpected`].
+    pub fn verify_measurement(&self, expected: &[u8]) -> Result<(), EvidenceDenial> {
+        if expected == self.measurement {
+            return Ok(());
+        }
+        let (got, expected) = (hex::encode(self.measurement), hex::encode(expected));
+        Err(EvidenceDenial::MeasurementUnexpected { got, expected })
+    }
+
     /// What is signed: 0x000 to 0x29f as received.
     #[must_use]
     pub const fn signed(&self) -> &'a [u8; SIGNED_BYTES] {

@@ -7,7 +7,10 @@ mod identity;
 mod logs;
 mod node_key;
 mod quote;
-pub mod snp;
+mod saved;
+mod snp;
+mod tdx;
+mod vtpm;
 
 use std::sync::Arc;
 
@@ -16,7 +19,7 @@ use evidence::{
     anchors::AnchorSet,
     challenge::{Challenge, TpmDemands},
     denial::EvidenceDenialKind,
-    ledger::{CheckId, CheckLedger},
+    ledger::CheckId,
     time::UnixSeconds,
     tpm::{ClockState, EnrolledTpm, Enrolment, TpmEndorsement},
     verify,
@@ -24,9 +27,9 @@ use evidence::{
 
 use crate::genuine::{Answer, Draft, Machine};
 
-/// Where a defect is put in.
+/// Where a defect of a TPM's evidence is put in.
 #[derive(Clone, Copy)]
-pub enum Place {
+enum Place {
     /// The machine, before it enrols and answers.
     Machine(fn(&mut Machine)),
     /// What the verifier trusts.
@@ -51,20 +54,51 @@ pub enum Place {
     Time(fn(&mut UnixSeconds)),
 }
 
-/// One defect.
-pub struct Defect {
+/// One row of a table.
+struct Defect<P = Place> {
+    check: CheckId,
+    denial: EvidenceDenialKind,
+    name: &'static str,
+    place: P,
+}
+
+const fn defect<P: Copy>(check: CheckId, denial: EvidenceDenialKind, name: &'static str, place: P) -> Defect<P> {
+    Defect { check, denial, name, place }
+}
+
+/// One defect of one kind of evidence.
+pub struct Case {
+    /// What it is a defect of.
+    pub of: &'static str,
     /// The check that must not pass.
     pub check: CheckId,
     /// How it must be refused.
     pub denial: EvidenceDenialKind,
     /// What is wrong.
     pub name: &'static str,
-    /// Where it is put in.
-    pub place: Place,
+    judge: Box<dyn Fn() -> Result<(), EvidenceDenial>>,
 }
 
-const fn defect(check: CheckId, denial: EvidenceDenialKind, name: &'static str, place: Place) -> Defect {
-    Defect { check, denial, name, place }
+impl Case {
+    /// Judges the evidence that has it.
+    ///
+    /// # Errors
+    /// The denial that it met.
+    pub fn judge(&self) -> Result<(), EvidenceDenial> {
+        (self.judge)()
+    }
+}
+
+/// Every row of a table as a case; `judge` puts the defect into genuine evidence and judges it by the whole path.
+fn cases<P: Copy + 'static>(
+    of: &'static str,
+    table: &'static [Defect<P>],
+    judge: impl Fn(P) -> Result<(), EvidenceDenial> + Copy + 'static,
+) -> impl Iterator<Item = Case> {
+    table.iter().map(move |Defect { check, denial, name, place }| {
+        let place = *place;
+        Case { of, check: *check, denial: *denial, name, judge: Box::new(move || judge(place)) }
+    })
 }
 
 /// What the challenge demands of the TPM.
@@ -76,15 +110,21 @@ fn tpm(challenge: &mut Challenge) -> &mut TpmDemands {
 fn ignore<T>(_: T) {}
 
 /// All of them.
-pub fn all() -> impl Iterator<Item = &'static Defect> {
-    identity::DEFECTS.iter().chain(quote::DEFECTS).chain(node_key::DEFECTS).chain(logs::DEFECTS)
+pub fn all() -> Vec<Case> {
+    let tpm = |place| run(&mut Machine::default(), Some(place));
+    let tables = [identity::DEFECTS, quote::DEFECTS, node_key::DEFECTS, logs::DEFECTS];
+    let tpm = tables.into_iter().flat_map(move |table| cases("TPM", table, tpm));
+    tpm.chain(snp::all()).chain(tdx::all()).chain(vtpm::all()).chain(saved::all()).collect()
 }
 
-/// Runs a genuine enrolment and appraisal with the defect put in, if any: the whole of this crate's path.
-///
-/// # Errors
-/// The denial that it met.
-pub fn run(machine: &mut Machine, place: Option<Place>) -> Result<CheckLedger, EvidenceDenial> {
+/// The same without a defect: all of these are accepted.
+pub fn genuine() -> Vec<(String, Result<(), EvidenceDenial>)> {
+    let tpm = std::iter::once(("TPM".to_owned(), run(&mut Machine::default(), None)));
+    tpm.chain(snp::genuine()).chain(tdx::genuine()).chain(vtpm::genuine()).chain(saved::genuine()).collect()
+}
+
+/// Runs a genuine enrolment and appraisal with the defect put in, if any.
+fn run(machine: &mut Machine, place: Option<Place>) -> Result<(), EvidenceDenial> {
     if let Some(Place::Machine(edit)) = place {
         edit(machine);
     }
@@ -118,8 +158,7 @@ pub fn run(machine: &mut Machine, place: Option<Place>) -> Result<CheckLedger, E
     if let Some(Place::Time(edit)) = place {
         edit(&mut now);
     }
-    let bound = verify(&evidence, &endorsements, &anchors, now)?.bind(&challenge, now)?;
-    Ok(bound.ledger())
+    verify(&evidence, &endorsements, &anchors, now)?.bind(&challenge, now).map(|_| ())
 }
 
 fn answer(machine: &Machine, challenge: &Challenge, place: Option<Place>) -> Result<Vec<u8>, EvidenceDenial> {

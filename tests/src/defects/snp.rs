@@ -1,35 +1,43 @@
-//! SNP reports and the certificates of the keys that sign them (S1 to S9), by the simulated AMD.
+//! SNP guests: their reports, the certificates of the keys that sign them, and what they answer (S1 to S6, S8, S9, S11,
+//! S13), by the simulated AMD.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use evidence::{
-    EvidenceDenial,
-    anchors::RootPin,
+    Endorsements, Evidence, EvidenceDenial, TrustAnchors,
+    anchors::{AnchorSet, RootPin},
+    binding::Binding,
+    challenge::{Challenge, Demands, TdxDemands},
     denial::EvidenceDenialKind as Kind,
     digest::Sha256Digest,
-    ledger::CheckId::{self, S1, S2, S3, S4, S5, S6, S8, S9},
-    sev_snp::{Revocation, SnpReport, SnpRoots, VerifiedVek, roots::RootsByLine},
+    ledger::CheckId::{S1, S2, S3, S4, S5, S6, S8, S9, S11, S13},
+    node_key::{XWING_PUBLIC_KEY_BYTES, XWingPublicKey},
+    sev_snp::{Launch, Revocation, SnpEndorsement, SnpEvidence, SnpParts, VerifiedVek, roots::RootsByLine},
+    tee::{CspId, EnrolledPlatform, PlatformId},
     time::UnixSeconds,
+    verify,
 };
 use simulators::{
     amd::{
-        AmdAuthority, AmdKeys, POLICY_DEBUG, POLICY_MIGRATE_MA, POLICY_RESERVED_ONE, Product, SigningKey, SnpMachine,
-        VMPL_HOST, VekFields, amd_name, oids,
+        AmdAuthority, AmdKeys, EndorsementKey, POLICY_DEBUG, POLICY_MIGRATE_MA, POLICY_RESERVED_ONE, SigningKey,
+        SnpMachine, VMPL_HOST, Vek, VekFields, amd_name, oids,
     },
     keys::Signer,
     x509::{self, CertificateFields, CrlFields, Extension, RevokedCertificate},
 };
 
-/// When genuine evidence is judged.
-const NOW: u64 = 1_780_000_000;
+use super::{Case, Defect, cases, defect};
+use crate::genuine_snp::{Product, SnpGuest};
 
 /// Where a defect is put in.
 #[derive(Clone, Copy)]
-pub enum SnpPlace {
-    /// The machine, before it makes its report.
+enum Place {
+    /// The machine, before the guest enrols and answers.
     Machine(fn(&mut SnpMachine)),
+    /// The machine, after the guest enrolled and before it answers.
+    Enrolled(fn(&mut SnpMachine)),
     /// What the key's certificate says, apart from its form.
-    Vek(fn(&mut VekFields)),
+    VekOf(fn(&mut VekFields)),
     /// The key's certificate, before it is signed.
     Leaf(fn(&mut CertificateFields)),
     /// The certificate of the ASK or ASVK, before it is signed.
@@ -39,112 +47,136 @@ pub enum SnpPlace {
     /// The revocation list, before it is signed.
     List(fn(&mut CrlFields, &AmdAuthority)),
     /// Everything, after it was signed.
-    Signed(fn(&mut SnpCase)),
+    Signed(fn(&mut Received)),
 }
 
-/// One defect.
-pub struct SnpDefect {
-    /// The check that must not pass.
-    pub check: CheckId,
-    /// How it must be refused.
-    pub denial: Kind,
-    /// What is wrong.
-    pub name: &'static str,
-    /// Where it is put in.
-    pub place: SnpPlace,
-}
-
-/// What a verifier has at hand: bytes.
-pub struct SnpCase {
-    /// The report.
-    pub report: Vec<u8>,
+/// What a verifier has at hand.
+struct Received {
+    report: Vec<u8>,
+    node_key: XWingPublicKey,
     /// Certificate of the key, DER.
-    pub leaf: Vec<u8>,
+    leaf: Vec<u8>,
     /// Certificate of its issuer, DER.
-    pub issuer: Vec<u8>,
+    issuer: Vec<u8>,
     /// The root, DER.
-    pub root: Vec<u8>,
+    root: Vec<u8>,
     /// The root's revocation list, DER.
-    pub list: Vec<u8>,
-    /// Pinned roots.
-    pub pinned: RootsByLine,
+    list: Vec<u8>,
+    /// The list is given to the judge.
+    list_is_given: bool,
+    pinned: RootsByLine,
     /// SHA-256 of what was taken back.
-    pub revoked: BTreeSet<Sha256Digest>,
-    /// When it is judged.
-    pub now: u64,
+    revoked: BTreeSet<Sha256Digest>,
+    enrolled: EnrolledPlatform,
+    launch: Launch,
+    challenge: Challenge,
+    now: UnixSeconds,
 }
 
-const fn defect(check: CheckId, denial: Kind, name: &'static str, place: SnpPlace) -> SnpDefect {
-    SnpDefect { check, denial, name, place }
+pub(super) fn all() -> impl Iterator<Item = Case> {
+    let of = |product, vlek| move |place| run(product, vlek, Some(place));
+    cases("SNP, VCEK", VCEK_DEFECTS, of(Product::Milan, false))
+        .chain(cases("SNP, VLEK", VLEK_DEFECTS, of(Product::Milan, true)))
+        .chain(cases("SNP, Turin", TURIN_DEFECTS, of(Product::Turin, false)))
 }
 
-/// Verifies what a machine of `product` gives, with the defect put in, if any.
-///
-/// # Errors
-/// The denial that it met.
-pub fn run(product: Product, vlek: bool, place: Option<SnpPlace>) -> Result<(), EvidenceDenial> {
-    let mut machine = SnpMachine::new(product, NOW).unwrap();
+pub(super) fn genuine() -> impl Iterator<Item = (String, Result<(), EvidenceDenial>)> {
+    let of = |product, vlek| (format!("SNP {product:?}, VLEK: {vlek}"), run(product, vlek, None));
+    Product::ALL.into_iter().flat_map(move |product| [false, true].map(|vlek| of(product, vlek)))
+}
+
+/// Judges a guest of `product` with the defect put in, if any.
+fn run(product: Product, vlek: bool, place: Option<Place>) -> Result<(), EvidenceDenial> {
+    let mut guest = SnpGuest::new(product);
     if vlek {
-        machine.use_vlek("CN=cc.example");
+        guest.use_vlek("CN=cc.example");
     }
-    if let Some(SnpPlace::Machine(edit)) = place {
-        edit(&mut machine);
+    if let Some(Machine(edit)) = place {
+        edit(&mut guest.machine);
     }
-    let mut case = made(&machine, vlek, place);
-    if let Some(SnpPlace::Signed(edit)) = place {
-        edit(&mut case);
+    let enrolled = EnrolledPlatform::new(guest.node_id.clone(), platform(&guest), guest.record_key.public().clone());
+    let launch = Launch::Same(guest.machine.fields.report_id);
+    if let Some(Enrolled(edit)) = place {
+        edit(&mut guest.machine);
     }
-    case.judge()
+    let mut received = received(&guest, enrolled, launch, place);
+    if let Some(Signed(edit)) = place {
+        edit(&mut received);
+    }
+    received.judge()
 }
 
-fn made(machine: &SnpMachine, vlek: bool, place: Option<SnpPlace>) -> SnpCase {
+fn platform(guest: &SnpGuest) -> PlatformId {
+    match &guest.machine.endorsement_key {
+        EndorsementKey::Vcek => PlatformId::AmdChip(Box::new(guest.machine.chip_id)),
+        EndorsementKey::Vlek { csp_id } => PlatformId::AmdVlek { csp_id: CspId::try_from(csp_id.clone()).unwrap() },
+    }
+}
+
+fn received(guest: &SnpGuest, enrolled: EnrolledPlatform, launch: Launch, place: Option<Place>) -> Received {
+    let (machine, challenge) = (&guest.machine, guest.challenge());
     let authority = &machine.authority;
     let mut vek_fields = machine.vek_fields();
     let key = vek_fields.derive_key().unwrap();
-    if let Some(SnpPlace::Vek(edit)) = place {
+    if let Some(VekOf(edit)) = place {
         edit(&mut vek_fields);
     }
     let mut leaf = vek_fields.certificate_fields(authority, &key);
-    let mut issuer = if vlek { authority.asvk_fields() } else { authority.ask_fields() };
+    let mut issuer = if guest.vlek { authority.asvk_fields() } else { authority.ask_fields() };
     let (mut root, mut list) = (authority.ark_fields(), authority.crl_fields());
     match place {
-        Some(SnpPlace::Leaf(edit)) => edit(&mut leaf),
-        Some(SnpPlace::Issuer(edit)) => edit(&mut issuer),
-        Some(SnpPlace::Root(edit)) => edit(&mut root),
-        Some(SnpPlace::List(edit)) => edit(&mut list, authority),
-        Some(SnpPlace::Machine(_) | SnpPlace::Vek(_) | SnpPlace::Signed(_)) | None => {}
+        Some(Leaf(edit)) => edit(&mut leaf),
+        Some(Issuer(edit)) => edit(&mut issuer),
+        Some(Root(edit)) => edit(&mut root),
+        Some(List(edit)) => edit(&mut list, authority),
+        Some(Machine(_) | Enrolled(_) | VekOf(_) | Signed(_)) | None => {}
     }
     let by_root = || Signer::RsaPss(&authority.keys.ark);
     let root = root.sign(by_root()).unwrap();
-    let vek = simulators::amd::Vek { certificate: leaf.sign(vek_fields.signer(authority)).unwrap(), key };
+    let vek = Vek { certificate: leaf.sign(vek_fields.signer(authority)).unwrap(), key };
     let pin = BTreeSet::from([RootPin::Certificate(Sha256Digest::of(&root))]);
-    SnpCase {
-        report: machine.report_with([7; 64], &vek).unwrap().report,
+    let data = Binding::answering(&challenge, guest.node_key.cose_key(), None).report_data().unwrap();
+    Received {
+        report: machine.report_with(data, &vek).unwrap().report,
+        node_key: guest.node_key.clone(),
         leaf: vek.certificate,
         issuer: issuer.sign(by_root()).unwrap(),
         root,
         list: list.sign(by_root()).unwrap(),
+        list_is_given: true,
         pinned: BTreeMap::from([(authority.line.name().to_owned(), pin)]),
         revoked: BTreeSet::new(),
-        now: NOW,
+        enrolled,
+        launch,
+        challenge,
+        now: guest.now,
     }
 }
 
-impl SnpCase {
-    fn judge(&self) -> Result<(), EvidenceDenial> {
-        let genuine = RootsByLine::new();
-        let roots = SnpRoots::lab_accepting_simulated(&genuine, &self.pinned, &self.revoked);
+impl Received {
+    /// As a verifier does: decode, verify the key, then the evidence by it.
+    fn judge(self) -> Result<(), EvidenceDenial> {
+        let node_key = self.node_key.cose_key();
+        let assembled = SnpEvidence::assemble(SnpParts { report: &self.report, certificates: None, node_key })?;
+        let evidence = Evidence::decode(assembled.bytes().to_vec())?;
+        let (simulated_snp_roots, revoked) = (self.pinned, self.revoked);
+        // an operator's EK, so that a set without roots is one at all
+        let pinned_eks = [Sha256Digest::ZERO].into();
+        let set = AnchorSet { simulated_snp_roots, pinned_eks, revoked, ..AnchorSet::default() };
+        let anchors = TrustAnchors::lab_accepting_simulated(set).unwrap();
+        let list = if self.list_is_given { Revocation::List(&self.list) } else { Revocation::Unjudged };
         let (issuer, root) = (Some(&self.issuer[..]), Some(&self.root[..]));
-        let report = SnpReport::parse(&self.report)?;
-        let list = Revocation::List(&self.list);
-        let vek = VerifiedVek::verify(&self.leaf, issuer, root, list, &roots, UnixSeconds(self.now))?;
-        assert!(vek.is_simulated() && vek.revocation_list().is_some());
-        vek.authenticate(&report).map(|_| ())
+        let vek = VerifiedVek::verify(&self.leaf, issuer, root, list, &anchors.snp_roots(), self.now)?;
+        assert!(vek.is_simulated());
+        let (vek, enrolled) = (vek.into(), self.enrolled.into());
+        let endorsements = Endorsements::SevSnp(SnpEndorsement { vek, enrolled, launch: self.launch });
+        verify(&evidence, &endorsements, &anchors, self.now)?.bind(&self.challenge, self.now).map(|_| ())
     }
 
     /// All certificates and the key of another product line.
     fn other_line(&mut self, edit: fn(&mut Self, Self)) {
-        let other = made(&SnpMachine::new(Product::Genoa, NOW).unwrap(), false, None);
+        let other = SnpGuest::new(Product::Genoa);
+        let other = received(&other, self.enrolled.clone(), self.launch, None);
         edit(self, other);
     }
 }
@@ -162,19 +194,21 @@ fn level(fields: &mut CertificateFields, oid: der::asn1::ObjectIdentifier, value
     fields.extension_mut(oid).unwrap().value = value.to_vec();
 }
 
+const NOW: u64 = crate::NOW.0;
+
 fn overlay(machine: &mut SnpMachine, offset: usize, bytes: &[u8]) {
     machine.fields.overlay.push((offset, bytes.to_vec()));
 }
 
-use SnpPlace::{Issuer, Leaf, List, Machine, Root, Signed, Vek};
+use Place::{Enrolled, Issuer, Leaf, List, Machine, Root, Signed, VekOf};
 
 /// Defects of a machine that signs with its VCEK; Milan.
 #[rustfmt::skip]
-pub const VCEK_DEFECTS: &[SnpDefect] = &[
+const VCEK_DEFECTS: &[Defect<Place>] = &[
     // S1: the form of a report
     defect(S1, Kind::Malformed, "a byte short", Signed(|c| c.report.truncate(c.report.len() - 1))),
     defect(S1, Kind::Malformed, "empty", Signed(|c| c.report.clear())),
-    defect(S1, Kind::TrailingBytes, "a byte more", Signed(|c| c.report.push(0))),
+    defect(S1, Kind::TooLarge, "a byte more", Signed(|c| c.report.push(0))),
     defect(S1, Kind::Malformed, "version 1", Machine(|m| m.fields.version = 1)),
     defect(S1, Kind::Malformed, "version 6", Machine(|m| m.fields.version = 6)),
     defect(S1, Kind::Malformed, "policy bit 17 clear", Machine(|m| m.fields.policy &= !POLICY_RESERVED_ONE)),
@@ -214,7 +248,7 @@ pub const VCEK_DEFECTS: &[SnpDefect] = &[
     defect(S3, Kind::CertificateSignature, "leaf flipped", Signed(|c| *c.leaf.last_mut().unwrap() ^= 1)),
     defect(S3, Kind::CertificateSignature, "leaf by another key", Signed(|c| {
         let authority = AmdAuthority::published(Product::Milan.line(), NOW).unwrap();
-        let fields = SnpMachine::new(Product::Milan, NOW).unwrap().vek_fields();
+        let fields = SnpGuest::new(Product::Milan).machine.vek_fields();
         let leaf = fields.certificate_fields(&authority, &fields.derive_key().unwrap());
         c.leaf = leaf.sign(Signer::RsaPss(&AmdKeys::foreign().unwrap())).unwrap();
     })),
@@ -246,6 +280,7 @@ pub const VCEK_DEFECTS: &[SnpDefect] = &[
     })),
     defect(S3, Kind::Revoked, "leaf taken back by the operator", Signed(|c| c.revoked.extend([Sha256Digest::of(&c.leaf)]))),
     defect(S3, Kind::Revoked, "root taken back by the operator", Signed(|c| c.revoked.extend([Sha256Digest::of(&c.root)]))),
+    defect(S3, Kind::Missing, "no revocation list", Signed(|c| c.list_is_given = false)),
     // S4: the kind of key
     defect(S4, Kind::SnpSigningKey, "says VLEK", Machine(|m| m.fields.key_info.signing_key = SigningKey::Vlek)),
     defect(S4, Kind::SnpSigningKey, "says unsigned", Machine(|m| m.fields.key_info.signing_key = SigningKey::None)),
@@ -255,7 +290,7 @@ pub const VCEK_DEFECTS: &[SnpDefect] = &[
     defect(S5, Kind::SnpTcbMismatch, "boot loader level raised", Machine(|m| m.fields.reported_tcb[0] += 1)),
     defect(S5, Kind::SnpTcbMismatch, "SNP level raised", Machine(|m| m.fields.reported_tcb[6] += 1)),
     defect(S5, Kind::SnpTcbMismatch, "microcode lowered", Machine(|m| m.fields.reported_tcb[7] -= 1)),
-    defect(S5, Kind::SnpTcbMismatch, "certificate for another TEE level", Vek(|v| v.tcb.tee += 1)),
+    defect(S5, Kind::SnpTcbMismatch, "certificate for another TEE level", VekOf(|v| v.tcb.tee += 1)),
     defect(S5, Kind::SnpChipIdMasked, "masked chip", Machine(|m| m.fields.chip_id = [0; 64])),
     defect(S5, Kind::SnpChipIdMismatch, "another chip", Machine(|m| m.fields.chip_id[63] ^= 1)),
     defect(S5, Kind::SnpProductMismatch, "another processor", Machine(|m| m.fields.cpuid = Product::Genoa.cpuid())),
@@ -264,12 +299,12 @@ pub const VCEK_DEFECTS: &[SnpDefect] = &[
     defect(S5, Kind::CertificateConstraint, "no spare level", Leaf(|l| l.remove_extension(oids::SPL5))),
     defect(S5, Kind::CertificateConstraint, "no chip", Leaf(|l| l.remove_extension(oids::HWID))),
     defect(S5, Kind::CertificateConstraint, "chip of eight bytes", Leaf(|l| level(l, oids::HWID, &[1; 8]))),
-    defect(S5, Kind::CertificateConstraint, "spare level used", Vek(|v| v.spare[0] = 1)),
+    defect(S5, Kind::CertificateConstraint, "spare level used", VekOf(|v| v.spare[0] = 1)),
     defect(S5, Kind::CertificateConstraint, "level of 256", Leaf(|l| level(l, oids::SNP, &[2, 2, 1, 0]))),
     defect(S5, Kind::CertificateConstraint, "level in another type", Leaf(|l| level(l, oids::SNP, &[4, 1, 8]))),
-    defect(S5, Kind::CertificateConstraint, "structVersion of Turin", Vek(|v| v.struct_version = 1)),
-    defect(S5, Kind::CertificateConstraint, "product of another line", Vek(|v| v.product_name = "Genoa".into())),
-    defect(S5, Kind::CertificateConstraint, "unknown product", Vek(|v| v.product_name = "Naples".into())),
+    defect(S5, Kind::CertificateConstraint, "structVersion of Turin", VekOf(|v| v.struct_version = 1)),
+    defect(S5, Kind::CertificateConstraint, "product of another line", VekOf(|v| v.product_name = "Genoa".into())),
+    defect(S5, Kind::CertificateConstraint, "unknown product", VekOf(|v| v.product_name = "Naples".into())),
     defect(S5, Kind::CertificateConstraint, "provider beside the chip", Leaf(|l| l.extensions.push(Extension { oid: oids::CSP_ID, critical: false, value: vec![0x16, 1, b'a'] }))),
     defect(S5, Kind::CertificateConstraint, "an FMC level", Leaf(|l| l.extensions.push(Extension { oid: oids::FMC, critical: false, value: vec![2, 1, 0] }))),
     // S6: the signature
@@ -277,9 +312,9 @@ pub const VCEK_DEFECTS: &[SnpDefect] = &[
     defect(S6, Kind::SignatureInvalid, "report data altered", Signed(|c| c.report[0x8f] ^= 1)),
     defect(S6, Kind::SignatureInvalid, "signature altered", Signed(|c| c.report[0x2a0] ^= 1)),
     defect(S6, Kind::SignatureInvalid, "by the key of another chip", Signed(|c| {
-        let mut other = SnpMachine::new(Product::Milan, NOW).unwrap();
-        other.set_chip_id([9; 64]);
-        c.report = made(&other, false, None).report;
+        let mut other = SnpGuest::new(Product::Milan);
+        other.machine.set_chip_id([9; 64]);
+        c.report = received(&other, c.enrolled.clone(), c.launch, None).report;
     })),
     // S8, S9: what no guest may be
     defect(S8, Kind::SnpGuestPolicy, "debugging allowed", Machine(|m| m.fields.policy |= POLICY_DEBUG)),
@@ -288,28 +323,54 @@ pub const VCEK_DEFECTS: &[SnpDefect] = &[
     defect(S9, Kind::SnpPlatformInfo, "bit 8", Machine(|m| m.fields.platform_info |= 1 << 8)),
     defect(S9, Kind::SnpPlatformInfo, "bit 32", Machine(|m| m.fields.platform_info |= 1 << 32)),
     defect(S9, Kind::SnpPlatformInfo, "bit 63", Machine(|m| m.fields.platform_info |= 1 << 63)),
+    // S5: the platform that the guest enrolled on
+    defect(S5, Kind::PlatformMismatch, "moved to another chip", Enrolled(|m| m.set_chip_id([9; 64]))),
+    defect(S5, Kind::PlatformMismatch, "signed by a provider's key since", Signed(|c| {
+        let id = PlatformId::AmdVlek { csp_id: CspId::try_from("CN=cc.example".to_owned()).unwrap() };
+        c.enrolled = EnrolledPlatform::new(c.enrolled.node_id().clone(), id, c.enrolled.record_key().clone());
+    })),
+    // S11: what the report answers
+    defect(S11, Kind::BindingMismatch, "another nonce", Signed(|c| c.challenge.nonce[31] ^= 1)),
+    defect(S11, Kind::BindingMismatch, "another connection", Signed(|c| c.challenge.channel[0] ^= 1)),
+    defect(S11, Kind::BindingMismatch, "another audience", Signed(|c| c.challenge.audience.push('x'))),
+    defect(S11, Kind::BindingMismatch, "another epoch", Signed(|c| c.challenge.epoch += 1)),
+    defect(S11, Kind::BindingMismatch, "another subject", Signed(|c| c.challenge.subject = Sha256Digest::ZERO)),
+    defect(S11, Kind::BindingMismatch, "another lineage", Signed(|c| c.challenge.lineage_head = Sha256Digest([1; 32]))),
+    defect(S11, Kind::BindingMismatch, "another node key", Signed(|c| c.node_key = XWingPublicKey::new(&[8; XWING_PUBLIC_KEY_BYTES]).unwrap())),
+    defect(S11, Kind::ChallengeExpired, "answered late", Signed(|c| c.now = c.challenge.expires_at.plus(1))),
+    defect(S11, Kind::KindUnexpected, "a trust domain was asked", Signed(|c| {
+        c.challenge.demands = Demands::Tdx(TdxDemands { event_log: false, ima_log: false });
+    })),
+    // S13: the launch that holds leases
+    defect(S13, Kind::SnpReportId, "launched anew", Enrolled(|m| m.fields.report_id[0] ^= 1)),
+    defect(S13, Kind::SnpReportId, "REPORT_ID of zeros", Enrolled(|m| m.fields.report_id = [0; 32])),
+    defect(S13, Kind::SnpReportId, "REPORT_ID of ones", Enrolled(|m| m.fields.report_id = [0xff; 32])),
 ];
 
 /// Defects of a machine that signs with its provider's VLEK.
 #[rustfmt::skip]
-pub const VLEK_DEFECTS: &[SnpDefect] = &[
+const VLEK_DEFECTS: &[Defect<Place>] = &[
     defect(S4, Kind::SnpSigningKey, "says VCEK", Machine(|m| m.fields.key_info.signing_key = SigningKey::Vcek)),
     defect(S4, Kind::CertificateConstraint, "VLEK that calls itself VCEK", Leaf(|l| l.subject = amd_name("SEV-VCEK"))),
-    defect(S4, Kind::CertificateConstraint, "VLEK with the ASK for its issuer", Signed(|c| c.issuer = made(&SnpMachine::new(Product::Milan, NOW).unwrap(), false, None).issuer)),
+    defect(S4, Kind::CertificateConstraint, "VLEK with the ASK for its issuer", Signed(|c| c.issuer = SnpGuest::new(Product::Milan).machine.authority.ask)),
     defect(S5, Kind::CertificateConstraint, "no provider", Leaf(|l| l.remove_extension(oids::CSP_ID))),
     defect(S5, Kind::CertificateConstraint, "empty provider", Leaf(|l| level(l, oids::CSP_ID, &[0x16, 0]))),
     defect(S5, Kind::CertificateConstraint, "chip beside the provider", Leaf(|l| l.extensions.push(Extension { oid: oids::HWID, critical: false, value: vec![1; 64] }))),
     defect(S5, Kind::SnpTcbMismatch, "microcode raised", Machine(|m| m.fields.reported_tcb[7] += 1)),
+    defect(S5, Kind::PlatformMismatch, "moved to another provider", Enrolled(|m| m.use_vlek("CN=other.example"))),
+    defect(S3, Kind::Missing, "no revocation list", Signed(|c| c.list_is_given = false)),
+    defect(S11, Kind::BindingMismatch, "another nonce", Signed(|c| c.challenge.nonce[0] ^= 1)),
+    defect(S13, Kind::SnpReportId, "launched anew", Enrolled(|m| m.fields.report_id[31] ^= 1)),
 ];
 
 /// Defects of Turin, whose TCB and chip lie differently.
 #[rustfmt::skip]
-pub const TURIN_DEFECTS: &[SnpDefect] = &[
+const TURIN_DEFECTS: &[Defect<Place>] = &[
     defect(S1, Kind::Malformed, "reserved TCB byte 4", Machine(|m| m.fields.launch_tcb[4] = 1)),
     defect(S5, Kind::SnpTcbMismatch, "FMC level raised", Machine(|m| m.fields.reported_tcb[0] += 1)),
     defect(S5, Kind::SnpTcbMismatch, "SNP level raised", Machine(|m| m.fields.reported_tcb[3] += 1)),
     defect(S5, Kind::SnpChipIdMismatch, "chip id of nine bytes", Machine(|m| m.fields.chip_id[8] = 1)),
     defect(S5, Kind::SnpProductMismatch, "processor of Genoa", Machine(|m| m.fields.cpuid = Product::Genoa.cpuid())),
     defect(S5, Kind::CertificateConstraint, "no FMC level", Leaf(|l| l.remove_extension(oids::FMC))),
-    defect(S5, Kind::CertificateConstraint, "structVersion of Milan", Vek(|v| v.struct_version = 0)),
+    defect(S5, Kind::CertificateConstraint, "structVersion of Milan", VekOf(|v| v.struct_version = 0)),
 ];

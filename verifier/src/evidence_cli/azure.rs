@@ -2,10 +2,8 @@
 
 use evidence::{
     EvidenceDenial,
-    digest::Sha256Digest,
-    hcl::{HCL_REPORT_CAP_BYTES, HardwareReport, HclReport, RuntimeClaims, TdReportStruct},
+    hcl::{HCL_REPORT_CAP_BYTES, HardwareReport, HclReport, RuntimeClaims},
     sev_snp::SnpReport,
-    tdx::body::TdReport,
     tpm::{
         Quoted,
         attest::{ATTEST_CAP_BYTES, Attest},
@@ -45,7 +43,7 @@ pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
             let mut hardware = dcap_quote::judge_role(case, "td_quote", |quote| {
                 let quoted = quote.td_report()?;
                 hcl.runtime_claims(quoted.report_data)?;
-                is_quoted(&td_report, quoted)
+                td_report.verify_quoted(quoted)
             })?;
             said.notes.append(&mut hardware.notes);
             said.claim("td_quote", hardware.claims);
@@ -54,29 +52,6 @@ pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
         }
     }
     Ok(said)
-}
-
-/// The report beside the claims is the one that was quoted, register for register.
-fn is_quoted(td_report: &TdReportStruct<'_>, quoted: &TdReport<'_>) -> Result<(), EvidenceDenial> {
-    let [rtmr0, rtmr1, rtmr2, rtmr3] = quoted.rtmrs;
-    let fields: [&[u8]; 10] = [
-        quoted.td_attributes,
-        quoted.xfam,
-        quoted.mr_td,
-        quoted.mr_config_id,
-        quoted.mr_owner,
-        quoted.mr_owner_config,
-        rtmr0,
-        rtmr1,
-        rtmr2,
-        rtmr3,
-    ];
-    let quoted = fields.concat();
-    if quoted == td_report.td_info {
-        return Ok(());
-    }
-    let (got, quoted) = (Sha256Digest::of(td_report.td_info), Sha256Digest::of(&quoted));
-    Err(EvidenceDenial::TdReportMismatch { got, quoted })
 }
 
 /// The quote is by the AK of the claims, and what is given beside it fits.
