@@ -97,6 +97,11 @@ pub enum Verb {
     /// Run a command under the daemon, once every domain concerned has authorized it.
     Exec(ExecArgs),
     /// Collect Evidence for a nonce and save it: what a verifier would see.
+    ///
+    /// It is bound to the nonce, to the node key, and in every other field to values that no verifier challenges with:
+    /// audience urn:attestd:inspection, epoch 0, a channel of zeros, a subject of its own, a lineage head of zeros. So it
+    /// can be looked at and appraised (`verifier appraise --node NODE --evidence FILE --nonce HEX`), but answers no
+    /// verifier's challenge and is granted nothing. How fresh it is, the nonce alone says.
     Evidence(EvidenceArgs),
     /// Prove this TPM's EK and AK to a domain and store what it grants.
     Enrol(EnrolArgs),
@@ -159,10 +164,10 @@ pub struct EvidenceArgs {
     /// Directory for the parts in their own forms (quote, signature, public areas, PCR values, logs).
     #[arg(long, value_name = "DIR")]
     pub parts: Option<PathBuf>,
-    /// PCR bank.
+    /// PCR bank, of a machine with a TPM: sha256 or sha384.
     #[arg(long, value_name = "ALG", default_value = "sha256")]
     pub bank: String,
-    /// PCRs to quote.
+    /// PCRs to quote, of a machine with a TPM; those that the domain's reference values are about, for `verifier appraise`.
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "0,1,2,3,4,5,6,7")]
     pub pcrs: Vec<u8>,
 }

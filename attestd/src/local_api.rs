@@ -8,16 +8,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_util::Stream;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
-use wire::bounded::local::ExecRequest;
+use wire::bounded::local::{EvidenceRequest, ExecRequest};
 use wire::proto::{self, exec_event::Event, local_server};
 
-use crate::node::Node;
+use crate::collect::{Inspected, InspectionFault};
+use crate::node::{Node, Refused};
 
 /// A bound socket.
 pub(crate) struct LocalApi {
@@ -96,9 +98,23 @@ impl local_server::Local for Local {
 
     async fn evidence(
         &self,
-        _request: Request<proto::EvidenceRequest>,
+        request: Request<proto::EvidenceRequest>,
     ) -> Result<Response<proto::EvidenceAnswer>, Status> {
-        Err(Status::unimplemented("stop the daemon and use `attestd evidence`: the TPM has one owner"))
+        let misused = |denial: &dyn std::fmt::Display| Status::invalid_argument(denial.to_string());
+        let request = EvidenceRequest::try_from(request.into_inner()).map_err(|denial| misused(&denial))?;
+        Ok(Response::new(match self.node.inspect(&request).await {
+            Ok(Inspected { document, cmw }) => proto::EvidenceAnswer { json: document.to_string(), cmw, refusal: None },
+            Err(InspectionFault::Asked(denial)) => return Err(misused(&denial)),
+            Err(InspectionFault::Collect(fault)) => {
+                tracing::warn!(%fault, "no evidence could be shown");
+                let refusal = Refused::fault(fault.code(), &fault).to_message();
+                proto::EvidenceAnswer {
+                    json: Value::String(fault.to_string()).to_string(),
+                    cmw: Vec::new(),
+                    refusal: Some(refusal),
+                }
+            }
+        }))
     }
 }
 

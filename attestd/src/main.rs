@@ -43,8 +43,8 @@ fn perform(cli: Cli) -> anyhow::Result<Outcome> {
             clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
             Ok(Outcome::Done)
         }
-        Verb::Evidence(arguments) => block_on(verbs::tpm::evidence(&cli.common, arguments)),
-        Verb::Enrol(arguments) => block_on(verbs::tpm::enrol(&cli.common, arguments)),
+        Verb::Evidence(arguments) => block_on(verbs::evidence::evidence(&cli.common, arguments)),
+        Verb::Enrol(arguments) => block_on(verbs::enrol::enrol(&cli.common, arguments)),
         Verb::Exec(arguments) => block_on(verbs::client::exec(&cli.common, arguments)),
         Verb::Status => block_on(verbs::client::status(&cli.common)),
         Verb::Halt(arguments) => block_on(verbs::client::halt(&cli.common, arguments)),

@@ -34,7 +34,7 @@ use wire::protocol::{EXECUTION_KEY_INFO, execution_key_aad};
 use self::domain::{AcceptDenial, Domain, Seen};
 use self::execution::Order;
 use self::link::Link;
-use self::refused::Refused;
+pub(crate) use self::refused::Refused;
 use crate::clock::unix_now;
 use crate::collect::{Collected, Collector, HeldKey};
 use crate::config::{Config, DomainConfig, HaltAction};

@@ -2,7 +2,9 @@
 
 pub(crate) mod client;
 pub(crate) mod daemon;
-pub(crate) mod tpm;
+pub(crate) mod enrol;
+pub(crate) mod evidence;
+mod failure;
 
 use attestd::cli::{DemoArgs, Outcome};
 

@@ -44,6 +44,17 @@ impl Tier {
         }
     }
 
+    /// Its name (AR4SI §2.3.2).
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Affirming => "affirming",
+            Self::Warning => "warning",
+            Self::Contraindicated => "contraindicated",
+        }
+    }
+
     /// The tier of one claim of a vector (AR4SI §2.3.2: ranges around each number).
     #[must_use]
     pub const fn of_claim(claim: i8) -> Self {
@@ -215,20 +226,25 @@ claims_set! {
 }
 
 impl TrustVector {
-    /// The claims made.
-    pub fn made(&self) -> impl Iterator<Item = i8> {
+    /// The claims made, each with its name in JSON (§2.3.3).
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, i8)> {
         [
-            self.instance_identity,
-            self.configuration,
-            self.executables,
-            self.file_system,
-            self.hardware,
-            self.runtime_opaque,
-            self.storage_opaque,
-            self.sourced_data,
+            ("instance-identity", self.instance_identity),
+            ("configuration", self.configuration),
+            ("executables", self.executables),
+            ("file-system", self.file_system),
+            ("hardware", self.hardware),
+            ("runtime-opaque", self.runtime_opaque),
+            ("storage-opaque", self.storage_opaque),
+            ("sourced-data", self.sourced_data),
         ]
         .into_iter()
-        .flatten()
+        .filter_map(|(name, claim)| Some((name, claim?)))
+    }
+
+    /// The claims made.
+    pub fn made(&self) -> impl Iterator<Item = i8> {
+        self.named().map(|(_, claim)| claim)
     }
 
     /// The worst tier of the claims made; none if none is made.

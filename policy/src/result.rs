@@ -157,7 +157,7 @@ fn endorsed_by(affirmed: &Affirmed, documents: &[EndorsementUsed]) -> Result<Vec
 
 fn appraisal(affirmed: &Affirmed, documents: &[EndorsementUsed], trust: &Trust) -> Result<Appraisal, ResultFault> {
     let basis = affirmed.basis();
-    let vector = vector(affirmed);
+    let vector = trust_vector(affirmed);
     let policy = SetName { id: basis.policy.id.to_string(), version: basis.policy.version, digest: basis.policy_set };
     let reference =
         SetName { id: basis.reference.id.to_string(), version: basis.reference.version, digest: basis.reference_set };
@@ -212,7 +212,8 @@ fn tpm_attester(tpm: &TpmMachine) -> TpmAttester {
 
 /// What was proven, in AR4SI's words (§2.3.4), each given by the checks that stand for it, of every part that the
 /// kind has. Nothing is claimed about storage: no kind of evidence says anything about it.
-fn vector(affirmed: &Affirmed) -> TrustVector {
+#[must_use]
+pub fn trust_vector(affirmed: &Affirmed) -> TrustVector {
     use CheckId::{
         E8, M1, S1, S3, S5, S6, S8, S10, S11, S13, T1, T4, T5, T6, T7, T9, X1, X2, X3, X5, X8, X9, X10, X11,
     };

@@ -14,6 +14,8 @@ mod bed;
 #[path = "service/node.rs"]
 mod node;
 
+#[path = "service/appraise.rs"]
+mod appraise;
 #[path = "service/enrolment.rs"]
 mod enrolment;
 #[path = "service/life.rs"]

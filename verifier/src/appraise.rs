@@ -12,6 +12,7 @@ use evidence::register::Register;
 use evidence::time::UnixSeconds;
 use evidence::tpm::ClockState;
 use evidence::{Endorsements, Evidence, EvidenceDenial};
+use governance::GovernanceDenial;
 use governance::node_key::NodeKey;
 use governance::text::Text;
 use policy::Denial;
@@ -25,7 +26,7 @@ use crate::fault::Fault;
 use crate::intake::{Asks, Request};
 use crate::judge::{self, Asking, Case, Execution, Judgement, Restarted};
 use crate::keys;
-use crate::nodes::{BootSeen, Machine, ReportId};
+use crate::nodes::{BootSeen, Machine, Node, ReportId};
 use crate::platforms::{Held, Whose};
 use crate::refusal::Refused;
 use crate::trust::Trust;
@@ -118,7 +119,8 @@ impl Desk {
             Err(denial) => return denied(denial.into()),
         };
         let now = self.now()?;
-        let Held { endorsements, documents } = match self.held_for(request, &evidence, now).await {
+        let Held { endorsements, documents } = match self.held_for(&request.node, &request.trust, &evidence, now).await
+        {
             Ok(held) => held,
             Err(Unendorsed::Denied(denial)) => return denied(denial.into()),
             Err(Unendorsed::Fault(fault)) => return Err(fault),
@@ -131,8 +133,14 @@ impl Desk {
     }
 
     /// Everything that evidence of the node is judged by: evidence of another kind than it enrolled as is not its own.
-    async fn held_for(&self, request: &Request, evidence: &Evidence, now: UnixSeconds) -> Result<Held, Unendorsed> {
-        let (node, anchors, store) = (&request.node, request.trust.anchors(), &self.parts.store);
+    pub(crate) async fn held_for(
+        &self,
+        node: &Node,
+        trust: &Trust,
+        evidence: &Evidence,
+        now: UnixSeconds,
+    ) -> Result<Held, Unendorsed> {
+        let (anchors, store) = (trust.anchors(), &self.parts.store);
         let kind = node.identity.machine.kind();
         if evidence.kind() != kind {
             return Err(Unendorsed::Denied(EvidenceDenial::KindUnexpected { got: evidence.kind(), demanded: kind }));
@@ -211,9 +219,12 @@ impl Desk {
                     .or_else(|denial| refused(&desk, &case, &trust, documents, denial.into()))
             } else {
                 match judge::judge(&case, &trust.judging) {
-                    Ok(judgement) => desk
-                        .verdict(&case, &trust, &judgement, documents)
-                        .map(|verdict| Outcome::Verdict(Box::new(verdict))),
+                    Ok(judgement) => match trust.admits(&judgement) {
+                        Ok(()) => desk
+                            .verdict(&case, &trust, &judgement, documents)
+                            .map(|verdict| Outcome::Verdict(Box::new(verdict))),
+                        Err(denial) => Ok(revoked(&case, denial)),
+                    },
                     Err(denial) => refused(&desk, &case, &trust, documents, denial),
                 }
             };
@@ -279,6 +290,12 @@ fn refused(
         kept: kept(decision, trust, documents, desk)?,
         decision: Some(name),
     })))
+}
+
+/// Affirmed, and refused all the same: what it measures was revoked. No decision about evidence stands behind that.
+fn revoked(case: &Case, denial: GovernanceDenial) -> Outcome {
+    let (denial, evidence) = (denial.into(), case.evidence.digest());
+    Outcome::Denied(Box::new(NotAffirmed { denial, evidence, kept: Vec::new(), decision: None }))
 }
 
 /// What the decision names and the evidence store may not hold yet: itself, the anchors as data, vendors' documents.

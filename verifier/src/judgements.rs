@@ -1,14 +1,19 @@
 //! Logged decisions, made again from what the log and the evidence store hold: `explain`, its replay, and proposals of
-//! reference values from captured evidence. Reads only; nothing here grants anything.
+//! reference values from captured evidence; and saved evidence judged anew (`appraise`). Reads only; nothing here grants
+//! anything.
+
+mod held_now;
+mod kept;
+mod saved;
+mod verdict;
 
 use std::sync::Arc;
 
-use audit::record::{RecordBody, VerifiedRecord};
+use audit::record::RecordBody;
 use evidence::EvidenceKind;
 use evidence::anchors::{AnchorSet, TrustAnchors};
 use evidence::cbor::{self, Caps};
 use evidence::challenge::Challenge;
-use evidence::cose::KeySet;
 use evidence::digest::Sha256Digest;
 use evidence::evidence::{Endorsements, Evidence};
 use evidence::names::{ItemName, NodeId};
@@ -20,22 +25,18 @@ use evidence::verify;
 use firmware_refs::capture::{CaptureHeader, capture};
 use firmware_refs::observed::Observed;
 use firmware_refs::{InForce, ReferenceValues};
-use governance::intent::Intent;
 use policy::Denial;
 use policy::denial::DeniedJson;
 use policy::trust::GovernanceBasis;
 use serde_json::{Value, json};
 
 use crate::appraise::attestation_result;
-use crate::decision::{AskedFor, Decision, TrustInputs, build};
-use crate::denials::DECISION_PREFIX;
+use crate::decision::{Decision, TrustInputs, build};
 use crate::desk::Desk;
 use crate::endorsements::{At, Unendorsed};
 use crate::enrolment::PlatformEnrolment;
-use crate::evidence_store;
 use crate::governor::{Governor, OrderRefusal};
-use crate::judge::{self, Asking, Case, Execution};
-use crate::log::Entry;
+use crate::judge::{self, Asking, Case};
 use crate::nodes::{self, BootSeen, Machine, Node};
 use crate::operator::Judgements;
 use crate::platforms::{Whose, vek_of};
@@ -64,38 +65,18 @@ impl DeskJudgements {
         Self { desk, governor }
     }
 
-    async fn blob(&self, what: &'static str, digest: &Sha256Digest) -> Result<Vec<u8>, OrderRefusal> {
-        let kept = evidence_store::get(&self.desk.parts.store, digest).await?;
-        kept.ok_or_else(|| OrderRefusal::Unknown { what, name: digest.to_string() })
-    }
-
-    async fn record(&self, index: u64) -> Result<(Entry, VerifiedRecord), OrderRefusal> {
-        let entry = self.desk.parts.log.entry(index).await?;
-        let entry = entry.ok_or_else(|| OrderRefusal::Unknown { what: "log entry", name: index.to_string() })?;
-        let keys = KeySet::new([self.desk.parts.issuer.public()]);
-        let record = VerifiedRecord::verify(&entry.bytes, self.desk.domain(), &keys)?;
-        Ok((entry, record))
-    }
-
-    /// The decision that an entry came from; none when it was refused before there was evidence.
-    async fn decision(&self, entry: &Entry) -> Result<Option<Decision>, OrderRefusal> {
-        let subjects = self.desk.parts.log.subjects_of(entry.index).await?;
-        let Some(name) = subjects.iter().find_map(|subject| subject.strip_prefix(DECISION_PREFIX)) else {
-            return Ok(None);
-        };
-        let digest = name.parse().map_err(|_| OrderRefusal::Bug(format!("decision {name} has no digest")))?;
-        Ok(Some(Decision::from_kept(&self.blob("decision", &digest).await?)?))
-    }
-
     async fn remake(&self, decision: Decision) -> Result<Remade, OrderRefusal> {
         let trust = self.trust(&decision.trust).await?;
-        let evidence = Evidence::decode(self.blob("evidence", &decision.evidence).await?).map_err(unreadable)?;
+        let evidence =
+            Evidence::decode(kept::blob(&self.desk, "evidence", &decision.evidence).await?).map_err(unreadable)?;
         let endorsements = self.endorsements(&decision, &evidence, trust.anchors()).await?;
-        let challenge: Challenge =
-            cbor::from_slice(&self.blob("challenge", &decision.challenge).await?, Caps::bytes(KEPT_CAP_BYTES))?;
+        let challenge: Challenge = cbor::from_slice(
+            &kept::blob(&self.desk, "challenge", &decision.challenge).await?,
+            Caps::bytes(KEPT_CAP_BYTES),
+        )?;
         let asks = match &decision.asked {
             None => Asking::Nothing,
-            Some(asked) => Asking::Execute(Box::new(self.execution(asked).await?)),
+            Some(asked) => Asking::Execute(Box::new(kept::execution(&self.desk, asked).await?)),
         };
         let challenge_digest = decision.challenge;
         let (enrolment, documents, now) = (decision.enrolment, decision.endorsements.clone(), decision.now);
@@ -131,7 +112,8 @@ impl DeskJudgements {
         enrolment: Sha256Digest,
         anchors: &TrustAnchors,
     ) -> Result<TpmEndorsement, OrderRefusal> {
-        let enrolment = Enrolment::from_cbor(&self.blob("enrolment", &enrolment).await?).map_err(unreadable)?;
+        let enrolment =
+            Enrolment::from_cbor(&kept::blob(&self.desk, "enrolment", &enrolment).await?).map_err(unreadable)?;
         let enrolled = EnrolledTpm::verify(&enrolment, anchors, decision.now).map_err(unreadable)?;
         let clock = decision.boot.clock.ok_or_else(|| unreadable("the decision names no TPM clock"))?;
         Ok(TpmEndorsement { enrolled: Arc::new(enrolled), clock, node_key: None })
@@ -142,12 +124,12 @@ impl DeskJudgements {
         decision: &Decision,
         anchors: &TrustAnchors,
     ) -> Result<(SnpEndorsement, Option<Sha256Digest>), OrderRefusal> {
-        let enrolment = self.blob("enrolment", &decision.enrolment).await?;
+        let enrolment = kept::blob(&self.desk, "enrolment", &decision.enrolment).await?;
         let enrolment = PlatformEnrolment::from_kept(&enrolment).map_err(unreadable)?;
         let enrolled = enrolment.enrolled().ok_or_else(|| unreadable("the enrolment has no record key"))?;
         let mut documents = Vec::with_capacity(decision.endorsements.len());
         for used in &decision.endorsements {
-            documents.push(self.blob("endorsement", &used.digest).await?);
+            documents.push(kept::blob(&self.desk, "endorsement", &used.digest).await?);
         }
         let [leaf, intermediate, root, crl] = documents.as_slice() else {
             return Err(unreadable("the decision does not name four certificates and lists of AMD"));
@@ -177,7 +159,8 @@ impl DeskJudgements {
         };
         let tpm = match of_tpm {
             Some(enrolment) => {
-                let enrolment = Enrolment::from_cbor(&self.blob("enrolment", &enrolment).await?).map_err(unreadable)?;
+                let enrolment = Enrolment::from_cbor(&kept::blob(&self.desk, "enrolment", &enrolment).await?)
+                    .map_err(unreadable)?;
                 let enrolled = Arc::new(EnrolledTpm::verify(&enrolment, anchors, at).map_err(unreadable)?);
                 Some(TpmEndorsement { enrolled, clock: clock_before(evidence)?, node_key: None })
             }
@@ -193,22 +176,12 @@ impl DeskJudgements {
         held.map(|(held, _)| held.endorsements).map_err(unendorsed)
     }
 
-    async fn execution(&self, asked: &AskedFor) -> Result<Execution, OrderRefusal> {
-        let cose = evidence_store::get_signed(&self.desk.parts.store, &asked.intent).await?;
-        let unknown = || OrderRefusal::Unknown { what: "intent", name: asked.intent.to_string() };
-        let payload = evidence::cose::claimed_payload(&cose.ok_or_else(unknown)?).map_err(unreadable)?;
-        Ok(Execution {
-            intent: Intent::decode(&payload)?,
-            intent_digest: asked.intent,
-            keys: asked.keys.iter().map(|(name, labels)| (name.clone(), labels.clone())).collect(),
-            renewal: asked.renewal,
-        })
-    }
-
     /// What was judged by then, each part found by the digest that the decision names.
     async fn trust(&self, inputs: &TrustInputs) -> Result<policy::Trust, OrderRefusal> {
-        let set: AnchorSet =
-            cbor::from_slice(&self.blob("trust anchors", &inputs.anchors).await?, Caps::bytes(KEPT_CAP_BYTES))?;
+        let set: AnchorSet = cbor::from_slice(
+            &kept::blob(&self.desk, "trust anchors", &inputs.anchors).await?,
+            Caps::bytes(KEPT_CAP_BYTES),
+        )?;
         let anchors = if inputs.lab { TrustAnchors::lab_accepting_simulated(set) } else { TrustAnchors::new(set) };
         let mut sets = Vec::with_capacity(inputs.reference_sets.len());
         for in_force in &inputs.reference_sets {
@@ -256,8 +229,7 @@ impl DeskJudgements {
 }
 
 /// Every failure, the one that decided first.
-fn failures(remade: &Remade) -> Vec<Denial> {
-    let (case, trust) = (&remade.case, &remade.trust);
+fn failures(case: &Case, trust: &policy::Trust) -> Vec<Denial> {
     let Err(deciding) = judge::judge(case, trust) else { return Vec::new() };
     let mut all = policy::explain::explain(&case.evidence, &case.endorsements, &case.challenge, trust, case.now);
     if all.first().map(Denial::code) != Some(deciding.code()) {
@@ -269,7 +241,7 @@ fn failures(remade: &Remade) -> Vec<Denial> {
 #[tonic::async_trait]
 impl Judgements for DeskJudgements {
     async fn explain(&self, index: u64, replay: bool) -> Result<Value, OrderRefusal> {
-        let (entry, verified) = self.record(index).await?;
+        let (entry, verified) = kept::record(&self.desk, index).await?;
         let record = verified.record();
         let mut document = json!({
             "entry": index,
@@ -279,7 +251,7 @@ impl Judgements for DeskJudgements {
             "subject": record.subject,
             "parents": record.parents,
         });
-        let Some(decision) = self.decision(&entry).await? else {
+        let Some(decision) = kept::decision(&self.desk, &entry).await? else {
             if let (RecordBody::Denial { code, .. }, Some(fields)) = (&record.body, document.as_object_mut()) {
                 fields.insert("decision".to_owned(), json!("denied"));
                 fields.insert("failures".to_owned(), json!([{"code": code.as_str(), "hint": EARLY}]));
@@ -287,7 +259,7 @@ impl Judgements for DeskJudgements {
             return Ok(document);
         };
         let remade = self.remake(decision).await?;
-        let failures = failures(&remade);
+        let failures = failures(&remade.case, &remade.trust);
         let verdict = if failures.is_empty() {
             json!({"decision": "affirmed", "checks": evidence_checks(&remade)})
         } else {
@@ -303,16 +275,24 @@ impl Judgements for DeskJudgements {
         Ok(document)
     }
 
+    async fn appraise_entry(&self, index: u64) -> Result<Value, OrderRefusal> {
+        self.desk.appraise_entry(index).await
+    }
+
+    async fn appraise_file(&self, node: &NodeId, nonce: [u8; 32], cmw: Vec<u8>) -> Result<Value, OrderRefusal> {
+        self.desk.appraise_file(node, nonce, cmw).await
+    }
+
     async fn capture(&self, node: &NodeId) -> Result<(Value, String), OrderRefusal> {
         let unknown = |what| OrderRefusal::Unknown { what, name: node.to_string() };
         let known = nodes::find(&self.desk.parts.store, node).await?.ok_or_else(|| unknown("node"))?;
         let captured = self.desk.parts.log.entries_about(&format!("capture:{node}")).await?;
         let newest = captured.last().ok_or_else(|| unknown("captured evidence of node"))?;
-        let (_, record) = self.record(newest.index).await?;
+        let (_, record) = kept::record(&self.desk, newest.index).await?;
         let RecordBody::Capture { evidence } = &record.record().body else {
             return Err(OrderRefusal::Bug(format!("entry {} is no capture", newest.index)));
         };
-        let evidence = Evidence::decode(self.blob("evidence", evidence).await?).map_err(unreadable)?;
+        let evidence = Evidence::decode(kept::blob(&self.desk, "evidence", evidence).await?).map_err(unreadable)?;
         let at = record.record().at;
         let trust = self.desk.trust().map_err(|fault| OrderRefusal::Malformed(fault.to_string()))?;
         let endorsements = self.held_then(&known, &evidence, trust.anchors(), at).await?;
@@ -391,5 +371,6 @@ fn unreadable(error: impl std::fmt::Display) -> OrderRefusal {
     OrderRefusal::Malformed(format!("what the decision was made from no longer reads: {error}"))
 }
 
-/// What is said of a refusal before evidence.
-const EARLY: &str = "refused before evidence was asked for; the node's state and lineage are in `verifier node show`";
+/// What is said of a refusal that no decision about evidence stands behind.
+const EARLY: &str = "refused for what this domain holds of the node, or has revoked, whatever its evidence says; the node's \
+                     state and lineage are in `verifier node show`";

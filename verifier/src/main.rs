@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use verifier::cli::{
-    ConfigArgs, EndorsementsArgs, ExplainArgs, InitArgs, KeysArgs, LogArgs, NodeArgs, PolicyArgs, ProofArgs, RefsArgs,
-    RevokeArgs, ServeArgs,
+    AppraiseArgs, ConfigArgs, EndorsementsArgs, ExplainArgs, InitArgs, KeysArgs, LogArgs, NodeArgs, PolicyArgs,
+    ProofArgs, RefsArgs, RevokeArgs, ServeArgs,
 };
 use verifier::evidence_cli::{self, EvidenceArgs};
 
@@ -29,6 +29,8 @@ enum Command {
     Config(ConfigArgs),
     /// Saved evidence: show it, or judge whether it is authentic.
     Evidence(EvidenceArgs),
+    /// Saved evidence, of a logged decision or of a file, by what is trusted now; grants nothing.
+    Appraise(AppraiseArgs),
     /// Reference values: what machines may have measured.
     Refs(RefsArgs),
     /// Policies: what authentic machines may do.
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => args.run(),
         Command::Config(args) => args.run(),
         Command::Evidence(args) => evidence_cli::run(args),
+        Command::Appraise(args) => args.run(),
         Command::Refs(args) => args.run(),
         Command::Policy(args) => args.run(),
         Command::Keys(args) => args.run(),

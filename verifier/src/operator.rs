@@ -26,8 +26,8 @@ use crate::keys::KeyEncryptionKey;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
 
-/// Largest command: a reference value set, signed.
-pub const COMMAND_CAP_BYTES: usize = 5 << 20;
+/// Largest command: evidence to be appraised.
+pub const COMMAND_CAP_BYTES: usize = evidence::evidence::EVIDENCE_CAP_BYTES + 4096;
 /// Largest answer: a proof bundle.
 pub const ANSWER_CAP_BYTES: usize = 80 << 20;
 
@@ -36,6 +36,10 @@ pub const ANSWER_CAP_BYTES: usize = 80 << 20;
 pub trait Judgements: Send + Sync + 'static {
     /// Explains a logged decision; `replay` makes it again and compares.
     async fn explain(&self, entry: u64, replay: bool) -> Result<Value, OrderRefusal>;
+    /// Judges the evidence of a logged decision by what is trusted now.
+    async fn appraise_entry(&self, entry: u64) -> Result<Value, OrderRefusal>;
+    /// Judges evidence of a node that answers a nonce of the caller's by what is trusted now.
+    async fn appraise_file(&self, node: &NodeId, nonce: [u8; 32], cmw: Vec<u8>) -> Result<Value, OrderRefusal>;
     /// Proposes a reference value set from the newest evidence captured of a node: facts about it, and the set as TOML.
     async fn capture(&self, node: &NodeId) -> Result<(Value, String), OrderRefusal>;
 }

@@ -1,6 +1,8 @@
 //! What both ends of the protocol must agree on beyond the messages.
 
+use evidence::challenge::{CHALLENGE_TTL_S, Challenge, Demands};
 use evidence::digest::Sha256Digest;
+use evidence::time::UnixSeconds;
 
 /// RFC 8446 §7.5 exporter label of the channel binding; exported with no context, [`CHANNEL_BYTES`] long, after the
 /// handshake. The connection is one full TLS 1.3 handshake, ALPN `h2`.
@@ -38,4 +40,30 @@ pub fn renewal_subject(artifacts: &[Sha256Digest]) -> Sha256Digest {
 /// What captured Evidence is about: nothing that could be granted.
 pub fn capture_subject() -> Sha256Digest {
     Sha256Digest::labelled("attestd/capture/1", &[])
+}
+
+/// What Evidence that somebody asked of a node by hand is about: nothing that could be granted.
+pub fn inspection_subject() -> Sha256Digest {
+    Sha256Digest::labelled("attestd/inspection/1", &[])
+}
+
+/// Audience of Evidence that somebody asked of a node by hand. No verifier's: theirs are SPIFFE IDs.
+pub const INSPECTION_AUDIENCE: &str = "urn:attestd:inspection";
+
+/// What Evidence that somebody asked of a node by hand answers (`attestd evidence`): the caller's nonce, and in every
+/// other field a value that no verifier challenges with. Governance epochs count from 1, subjects and lineage heads are
+/// digests of records, a channel is a TLS exporter value. Fresh is what the caller's nonce makes fresh: `now` only
+/// keeps age out of the judgement.
+pub fn inspection(nonce: [u8; 32], demands: Demands, now: UnixSeconds) -> Challenge {
+    Challenge {
+        nonce,
+        channel: [0; CHANNEL_BYTES],
+        audience: INSPECTION_AUDIENCE.to_owned(),
+        epoch: 0,
+        subject: inspection_subject(),
+        lineage_head: Sha256Digest::ZERO,
+        issued_at: now,
+        expires_at: now.plus(CHALLENGE_TTL_S),
+        demands,
+    }
 }

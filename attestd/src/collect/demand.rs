@@ -1,14 +1,17 @@
 //! A verifier's challenge, found to be about what was asked.
 
 use evidence::EvidenceKind;
-use evidence::challenge::{Demands, TpmDemands};
+use evidence::challenge::{Challenge, Demands, TdxDemands, TpmDemands, TpmOnTdxDemands};
 use evidence::digest::Sha256Digest;
+use evidence::time::UnixSeconds;
 use evidence::tpm::pcr::{PcrSelection, PcrSet};
 use wire::bounded::FieldDenial;
+use wire::bounded::local::EvidenceRequest;
 use wire::bounded::verifier::ChallengeTerms;
 use wire::proto;
+use wire::protocol::inspection;
 
-use crate::config::UNBOUND_PCRS;
+use crate::config::{Config, UNBOUND_PCRS};
 
 /// What this node asked the verifier to challenge it about, on which connection.
 #[derive(Clone, Debug)]
@@ -146,13 +149,43 @@ impl Demand {
         Ok(Self { asked, nonce: terms.nonce, epoch: terms.epoch, wanted })
     }
 
-    /// A demand of nobody: for people who want to see what Evidence of this machine looks like. Its binding names no
-    /// verifier and no connection, so it answers no verifier's challenge.
-    #[must_use]
-    pub fn for_inspection(nonce: [u8; 32], wanted: Wanted) -> Self {
-        let (subject, lineage_head) = (Sha256Digest::ZERO, Sha256Digest::ZERO);
-        let asked = Asked { kind: wanted.kind(), audience: String::new(), subject, lineage_head, channel: [0; 32] };
-        Self { asked, nonce, epoch: 0, wanted }
+    /// A demand of nobody's: for people who want to see what Evidence of this machine looks like, or to have a verifier
+    /// appraise it by hand. Every log that is configured comes with it.
+    ///
+    /// Whoever may ask (this user, root) chooses the nonce and the PCRs and nothing else. The binding that is quoted has
+    /// [`INSPECTION_AUDIENCE`](wire::protocol::INSPECTION_AUDIENCE), epoch 0, a channel of zeros and a subject of its own,
+    /// and no verifier challenges with any of these: what it expects is its own SPIFFE ID, an epoch from 1 on, the exporter
+    /// value of its own TLS connection and the digest of what was asked there. So with whatever nonce this was asked, a
+    /// verifier's included, it is not the answer to that verifier's challenge: the preimages differ in four fields, and the
+    /// digests of different preimages are what the machine signs.
+    ///
+    /// # Errors
+    /// [`ChallengeDenial`] for PCRs that no node key can be bound to.
+    pub fn for_inspection(request: &EvidenceRequest, config: &Config) -> Result<Self, ChallengeDenial> {
+        let kind = config.identity.kind();
+        let (event_log, ima_log) = (config.logs.event_log.is_some(), config.logs.ima_log.is_some());
+        let ccel = config.identity.tee().is_some_and(|(_, tee)| tee.ccel.is_some());
+        let of_tpm = || {
+            let node_key_pcrs: Vec<u8> =
+                request.pcrs.iter().copied().filter(|pcr| !UNBOUND_PCRS.contains(pcr)).collect();
+            if node_key_pcrs.is_empty() {
+                return Err(FieldDenial { field: "pcrs", rule: "none that a node key can be bound to" });
+            }
+            let (pcr_bank, pcrs) = (request.pcr_bank, request.pcrs.clone());
+            Ok(TpmDemands { pcr_bank, pcrs, node_key_pcrs, event_log, ima_log })
+        };
+        let demands = match kind {
+            EvidenceKind::Tpm => Demands::Tpm(of_tpm()?),
+            EvidenceKind::SevSnp => Demands::SevSnp,
+            EvidenceKind::Tdx => Demands::Tdx(TdxDemands { event_log: ccel, ima_log }),
+            EvidenceKind::TpmOnSevSnp => Demands::TpmOnSevSnp(of_tpm()?),
+            EvidenceKind::TpmOnTdx => Demands::TpmOnTdx(TpmOnTdxDemands { tpm: of_tpm()?, ccel }),
+        };
+        let wanted = Wanted::accept(&demands)?;
+        // When it is answered is nobody's concern here.
+        let Challenge { nonce, channel, audience, epoch, subject, lineage_head, .. } =
+            inspection(request.nonce, demands, UnixSeconds(0));
+        Ok(Self { asked: Asked { kind, audience, subject, lineage_head, channel }, nonce, epoch, wanted })
     }
 
     /// The verifier's governance epoch.
@@ -185,14 +218,6 @@ impl Wanted {
 }
 
 impl WantedOfTpm {
-    /// A quote of `quoted` and a node key bound to as many of them as can bind one. `None` if none of them can.
-    #[must_use]
-    pub fn for_inspection(quoted: PcrSelection, event_log: bool, ima_log: bool) -> Option<Self> {
-        let bound = quoted.pcrs.without(PcrSet::of(&UNBOUND_PCRS)?);
-        let node_key_bound_to = PcrSelection { bank: quoted.bank, pcrs: bound };
-        (!bound.is_empty()).then_some(Self { quoted, node_key_bound_to, event_log, ima_log })
-    }
-
     fn accept(demands: &TpmDemands) -> Result<Self, ChallengeDenial> {
         let quoted = pcr_set("pcrs", &demands.pcrs)?;
         let bound = pcr_set("node_key_pcrs", &demands.node_key_pcrs)?;

@@ -6,19 +6,87 @@ use evidence::sev_snp::SnpReport;
 use evidence::tpm::attest::Attest;
 use evidence::tpm::evidence::TpmParts;
 use serde_json::{Map, Value, json};
+use wire::bounded::local::EvidenceRequest;
 
-use super::{Collected, HeldKey, Quoted};
+use super::{ChallengeDenial, CollectFault, Collected, Collector, Demand, HeldKey, Quoted, TpmCollector};
+use crate::config::Config;
 use crate::tpm::objects::AttestationKey;
 
 /// One part: the name of its file, and its bytes.
 pub type NamedPart = (&'static str, Vec<u8>);
 
-impl Collected {
-    /// What this Evidence says of itself, as one document; `ak` is the TPM's attestation key, where there is one.
+/// Evidence that somebody asked for by hand.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    /// What it says of itself, and what it is bound to.
+    pub document: Value,
+    /// The CMW collection.
+    pub cmw: Vec<u8>,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectionFault {
+    /// What was asked cannot be.
+    #[error(transparent)]
+    Asked(#[from] ChallengeDenial),
+    /// It cannot be collected.
+    #[error(transparent)]
+    Collect(#[from] CollectFault),
+}
+
+impl InspectionFault {
+    /// Stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Asked(denial) => denial.code(),
+            Self::Collect(fault) => fault.code(),
+        }
+    }
+}
+
+impl Collector {
+    /// Evidence for a nonce of the caller's. It answers no verifier's challenge ([`Demand::for_inspection`]).
     ///
     /// # Errors
-    /// [`EvidenceDenial`] when a part that this node just made cannot be read.
-    pub fn describe(&self, ak: Option<&AttestationKey>) -> Result<Value, EvidenceDenial> {
+    /// [`InspectionFault`].
+    pub async fn inspect(&self, config: &Config, request: &EvidenceRequest) -> Result<Inspected, InspectionFault> {
+        let demand = Demand::for_inspection(request, config)?;
+        let collected = self.collect(&demand).await?;
+        let ak = self.tpm().map(TpmCollector::ak);
+        let mut document = collected.describe(ak).map_err(CollectFault::from)?;
+        let asked = &demand.asked;
+        document.insert("node".to_owned(), json!(config.node_id.as_str()));
+        document.insert("nonce".to_owned(), json!(hex::encode(demand.nonce)));
+        document.insert("ak_public".to_owned(), json!(ak.map(|ak| hex::encode(ak.public()))));
+        document.insert(
+            "answers".to_owned(),
+            json!({
+                "audience": asked.audience,
+                "epoch": demand.epoch,
+                "channel": hex::encode(asked.channel),
+                "subject": asked.subject,
+                "lineage_head": asked.lineage_head,
+            }),
+        );
+        Ok(Inspected { document: Value::Object(document), cmw: collected.evidence.bytes().to_vec() })
+    }
+}
+
+impl Inspected {
+    /// Its parts, in the forms that `verifier evidence verify` takes.
+    ///
+    /// # Errors
+    /// [`EvidenceDenial`] when it is no Evidence.
+    pub fn named_parts(&self) -> Result<Vec<NamedPart>, EvidenceDenial> {
+        let ak = self.document.get("ak_public").and_then(Value::as_str).and_then(|ak| hex::decode(ak).ok());
+        Ok(named_parts(&Evidence::decode(self.cmw.clone())?, ak.as_deref()))
+    }
+}
+
+impl Collected {
+    fn describe(&self, ak: Option<&AttestationKey>) -> Result<Map<String, Value>, EvidenceDenial> {
         let mut document = Map::new();
         document.insert("kind".to_owned(), json!(self.evidence.kind().name()));
         document.insert("evidence_digest".to_owned(), json!(self.evidence.digest().to_string()));
@@ -30,28 +98,26 @@ impl Collected {
         if let Some(report) = self.evidence.snp_report() {
             document.extend(snp(report, self.evidence.snp_certificates())?);
         }
-        Ok(Value::Object(document))
+        Ok(document)
     }
+}
 
-    /// Its parts, in the forms that `verifier evidence verify` takes.
-    #[must_use]
-    pub fn named_parts(&self, ak: Option<&AttestationKey>) -> Vec<NamedPart> {
-        let mut files = self.evidence.tpm().map_or_else(Vec::new, |evidence| tpm_parts(&evidence.parts(), ak));
-        let node_key = match &self.evidence {
-            Evidence::Tpm(_) | Evidence::TpmOnSevSnp(_) | Evidence::TpmOnTdx(_) => None,
-            Evidence::Tdx(evidence) => Some(evidence.parts().node_key),
-            Evidence::SevSnp(evidence) => Some(evidence.parts().node_key),
-        };
-        let of_tee: [(&str, Option<&[u8]>); 5] = [
-            ("report.bin", self.evidence.snp_report()),
-            ("certificates.bin", self.evidence.snp_certificates()),
-            ("td-quote.bin", self.evidence.tdx_quote()),
-            ("ccel.bin", self.evidence.cc_event_log()),
-            ("node-key.cose", node_key),
-        ];
-        files.extend(of_tee.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.to_vec()))));
-        files
-    }
+fn named_parts(evidence: &Evidence, ak_public: Option<&[u8]>) -> Vec<NamedPart> {
+    let mut files = evidence.tpm().map_or_else(Vec::new, |evidence| tpm_parts(&evidence.parts(), ak_public));
+    let node_key = match evidence {
+        Evidence::Tpm(_) | Evidence::TpmOnSevSnp(_) | Evidence::TpmOnTdx(_) => None,
+        Evidence::Tdx(evidence) => Some(evidence.parts().node_key),
+        Evidence::SevSnp(evidence) => Some(evidence.parts().node_key),
+    };
+    let of_tee: [(&str, Option<&[u8]>); 5] = [
+        ("report.bin", evidence.snp_report()),
+        ("certificates.bin", evidence.snp_certificates()),
+        ("td-quote.bin", evidence.tdx_quote()),
+        ("ccel.bin", evidence.cc_event_log()),
+        ("node-key.cose", node_key),
+    ];
+    files.extend(of_tee.into_iter().filter_map(|(name, bytes)| Some((name, bytes?.to_vec()))));
+    files
 }
 
 impl HeldKey {
@@ -107,14 +173,14 @@ fn tpm(
     Ok(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
-fn tpm_parts(parts: &TpmParts<'_>, ak: Option<&AttestationKey>) -> Vec<NamedPart> {
+fn tpm_parts(parts: &TpmParts<'_>, ak_public: Option<&[u8]>) -> Vec<NamedPart> {
     // The text of tpm2_pcrread(1).
     let values = parts.pcrs.iter().map(|(pcr, value)| format!("    {pcr:<2}: 0x{}\n", value.hex().to_uppercase()));
     let pcrs = format!("  {}:\n{}", parts.pcrs.bank().name(), values.collect::<String>());
     let files: [(&str, Option<&[u8]>); 9] = [
         ("quote.bin", Some(parts.quote)),
         ("quote.sig", Some(parts.signature)),
-        ("ak.pub", ak.map(AttestationKey::public)),
+        ("ak.pub", ak_public),
         ("pcrs.txt", Some(pcrs.as_bytes())),
         ("node-key.pub", Some(parts.node_key)),
         ("node-key.certify", Some(parts.certification)),

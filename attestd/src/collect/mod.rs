@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 
 pub use demand::{Asked, ChallengeDenial, Demand, Wanted, WantedOfTpm, WithCcel};
 pub use fault::CollectFault;
-pub use inspect::NamedPart;
+pub use inspect::{Inspected, InspectionFault, NamedPart};
 pub use tee::{BesideTpm, TeeCollector};
 pub use tpm::{Quoted, TpmCollector};
 

@@ -23,19 +23,19 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// A machine, its domain and its daemon, with one workload running under a lease.
-struct Scene {
-    stage: Stage,
-    machine: Machine,
-    _verifier: Child,
-    node: Child,
-    execution: Watched,
-    workload: Pid,
-    artifact: String,
+pub(super) struct Scene {
+    pub(super) stage: Stage,
+    pub(super) machine: Machine,
+    pub(super) _verifier: Child,
+    pub(super) node: Child,
+    pub(super) execution: Watched,
+    pub(super) workload: Pid,
+    pub(super) artifact: String,
 }
 
 /// Tells the story as far as the first renewal, silently; `watch_interval_ms` is how often the daemon looks at its
 /// machine.
-async fn running(platform: DemoPlatform, watch_interval_ms: u32) -> Scene {
+pub(super) async fn running(platform: DemoPlatform, watch_interval_ms: u32) -> Scene {
     let simulator = (platform != DemoPlatform::Tpm).then(|| program("tee-simulator"));
     let programs = Programs { attestd: program("attestd"), verifier: program("verifier"), simulator };
     let stage = Stage::new(programs, false).unwrap();

@@ -3,6 +3,8 @@
 //! Nothing is asserted from what the demo itself did: every sentence is printed after it was seen in the output of a real
 //! command. The parts are public because tests start the same ones.
 
+#[cfg(test)]
+mod appraised;
 pub mod event_log;
 #[cfg(test)]
 mod faults;

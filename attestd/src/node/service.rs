@@ -8,10 +8,12 @@ use governance::text::Text;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use wire::bounded::local::EvidenceRequest;
 
 use super::execution::Order;
 use super::refused::Refused;
 use super::{Node, Parts, lock};
+use crate::collect::{Inspected, InspectionFault};
 use crate::local_api::LocalApi;
 use crate::state::StateError;
 use crate::tee::detect::{self, Finding};
@@ -72,6 +74,11 @@ impl Node {
             recorded.await;
         }
         Ok(())
+    }
+
+    /// Evidence for somebody's nonce: shown, never sent. A halted node shows its Evidence too, so that it can be seen why.
+    pub(crate) async fn inspect(&self, request: &EvidenceRequest) -> Result<Inspected, InspectionFault> {
+        self.collector.inspect(&self.config, request).await
     }
 
     /// What `attestd status` prints.

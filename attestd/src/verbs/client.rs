@@ -1,16 +1,20 @@
-//! The verbs that talk to a running daemon: `exec`, `status`, `halt`.
+//! The verbs that talk to a running daemon: `exec`, `status`, `halt`, and `evidence` where there is one.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use attestd::cli::{Common, ExecArgs, Format, HaltArgs, Outcome};
+use attestd::collect::Inspected;
 use attestd::state::socket_path;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
+use wire::bounded::EVIDENCE_CAP_BYTES;
 use wire::proto::{self, exec_event::Event, local_client::LocalClient};
+
+use super::failure::Failure;
 
 /// Runs a command under the daemon and passes its output on.
 ///
@@ -138,6 +142,30 @@ fn refusal_outcome(refusal: &proto::Refusal) -> Outcome {
     if refusal.class == "denied" { Outcome::Denied } else { Outcome::Fault }
 }
 
+/// Evidence from the daemon; `None` where no daemon answers.
+///
+/// # Errors
+/// The daemon broke off.
+pub(super) async fn evidence(
+    state: &Path,
+    request: proto::EvidenceRequest,
+) -> anyhow::Result<Option<Result<Inspected, Failure>>> {
+    let Ok(client) = connect(state).await else { return Ok(None) };
+    let mut client = client.max_decoding_message_size(EVIDENCE_ANSWER_CAP_BYTES);
+    let answer = match client.evidence(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) if status.code() == tonic::Code::InvalidArgument => {
+            return Ok(Some(Err(Failure::usage("evidence", status.message()))));
+        }
+        Err(status) => anyhow::bail!("the daemon refused the request: {}", status.message()),
+    };
+    let document: Value = serde_json::from_str(&answer.json).context("the daemon's answer")?;
+    Ok(Some(match answer.refusal {
+        None => Ok(Inspected { document, cmw: answer.cmw }),
+        Some(refusal) => Err(Failure::fault(&refusal.code, document.as_str().unwrap_or_default())),
+    }))
+}
+
 /// Prints the daemon's status.
 ///
 /// # Errors
@@ -213,5 +241,7 @@ fn path_text(path: PathBuf) -> anyhow::Result<String> {
     path.into_os_string().into_string().map_err(|path| anyhow::anyhow!("{} is not UTF-8", path.display()))
 }
 
+/// Evidence, and a document about it.
+const EVIDENCE_ANSWER_CAP_BYTES: usize = EVIDENCE_CAP_BYTES + 64 * 1024;
 /// What the daemon reports when nothing was started.
 const NOT_STARTED_EXIT_CODE: i32 = 126;

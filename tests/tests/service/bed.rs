@@ -226,6 +226,15 @@ impl Bed {
         endorsement_store(&self.opened.store).put(found, Source::Directory, "test").await.unwrap();
     }
 
+    /// Changes the tables behind the service's back.
+    pub(crate) async fn sql(&self, statement: &'static str) {
+        use sqlx::Connection as _;
+        sqlx::any::install_default_drivers();
+        let mut connection = sqlx::AnyConnection::connect(&url(&self.folder)).await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
     pub(crate) fn root(&self) -> CertificateDer<'static> {
         CertificateDer::from(self.ca.0.clone())
     }

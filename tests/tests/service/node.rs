@@ -380,9 +380,9 @@ pub(crate) fn h2(mut config: ClientConfig) -> ClientConfig {
     config
 }
 
-type Exported = Arc<Mutex<Option<[u8; 32]>>>;
+pub(crate) type Exported = Arc<Mutex<Option<[u8; 32]>>>;
 
-async fn dial(address: std::net::SocketAddr, config: ClientConfig) -> Result<(Channel, Exported), Status> {
+pub(crate) async fn dial(address: std::net::SocketAddr, config: ClientConfig) -> Result<(Channel, Exported), Status> {
     let (config, exported) = (Arc::new(config), Exported::default());
     let export = exported.clone();
     let connector = tower::service_fn(move |_: tonic::transport::Uri| {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+mod appraise;
 mod config;
 mod endorsements;
 mod explain;
@@ -23,9 +24,9 @@ mod service;
 mod signing;
 
 pub use self::{
-    config::ConfigArgs, endorsements::EndorsementsArgs, explain::ExplainArgs, init::InitArgs, keys::KeysArgs,
-    log::LogArgs, node::NodeArgs, policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs, revoke::RevokeArgs,
-    serve::ServeArgs,
+    appraise::AppraiseArgs, config::ConfigArgs, endorsements::EndorsementsArgs, explain::ExplainArgs, init::InitArgs,
+    keys::KeysArgs, log::LogArgs, node::NodeArgs, policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs,
+    revoke::RevokeArgs, serve::ServeArgs,
 };
 
 /// Exit codes, the same for every verb (0 is done or affirmed).

@@ -10,6 +10,7 @@ use policy::set::PolicySetError;
 
 use crate::anchors::AnchorsFault;
 use crate::clock::ClockWentBack;
+use crate::fault::Fault;
 use crate::keys::KeyFault;
 use crate::nodes::NodeRefusal;
 use crate::store::StoreError;
@@ -69,6 +70,9 @@ pub enum OrderRefusal {
     /// A record of our own that broke its rules: a defect of this program.
     #[error("bug: {0}")]
     Bug(String),
+    /// No judgement could be made.
+    #[error(transparent)]
+    NotJudged(#[from] Fault),
     /// No time to judge by.
     #[error(transparent)]
     Clock(#[from] ClockWentBack),
@@ -95,6 +99,7 @@ impl OrderRefusal {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Store(_)
+            | Self::NotJudged(_)
             | Self::Clock(_)
             | Self::Bug(_)
             | Self::Anchors(_)
@@ -136,6 +141,7 @@ impl OrderRefusal {
             Self::Unknown { .. } => "order.unknown",
             Self::Malformed(_) => "order.malformed",
             Self::Bug(_) => "fault.bug",
+            Self::NotJudged(fault) => fault.code(),
             Self::Clock(_) => "fault.clock_went_back",
         }
     }

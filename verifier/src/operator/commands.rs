@@ -39,6 +39,7 @@ pub(super) fn name(command: &Command) -> &'static str {
         Command::EndorsementsImport(_) => "endorsements import",
         Command::EndorsementsList(_) => "endorsements list",
         Command::EndorsementsExport(_) => "endorsements export",
+        Command::AppraiseEntry(_) | Command::AppraiseFile(_) => "appraise",
     }
 }
 
@@ -74,6 +75,11 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
         Command::EndorsementsImport(import) => endorsements::import(parts, import).await,
         Command::EndorsementsList(list) => endorsements::page(parts, &list.after, false).await,
         Command::EndorsementsExport(export) => endorsements::page(parts, &export.after, true).await,
+        Command::AppraiseEntry(saved) => Ok(parts.judgements.appraise_entry(saved.entry).await?.into()),
+        Command::AppraiseFile(file) => {
+            let nonce = file.nonce.try_into().map_err(|_| malformed("a nonce is 32 bytes"))?;
+            Ok(parts.judgements.appraise_file(&node_id(&file.node_id)?, nonce, file.cmw).await?.into())
+        }
     }
 }
 

@@ -72,9 +72,8 @@ pub(super) fn demands(given: Option<Given>) -> Result<Demands, FieldDenial> {
 
 fn tpm_demands(given: Option<proto::TpmDemand>) -> Result<TpmDemands, FieldDenial> {
     let given = given.ok_or(refuse("demand", "absent in part"))?;
-    let bank = HashAlg::from_name(&given.pcr_bank).filter(|bank| matches!(bank, HashAlg::Sha256 | HashAlg::Sha384));
     Ok(TpmDemands {
-        pcr_bank: bank.ok_or(refuse("pcr_bank", "neither sha256 nor sha384"))?,
+        pcr_bank: pcr_bank(&given.pcr_bank)?,
         pcrs: pcrs("pcrs", &given.pcrs)?,
         node_key_pcrs: pcrs("node_key_pcrs", &given.node_key_pcrs)?,
         event_log: given.event_log,
@@ -82,8 +81,13 @@ fn tpm_demands(given: Option<proto::TpmDemand>) -> Result<TpmDemands, FieldDenia
     })
 }
 
+pub(super) fn pcr_bank(given: &str) -> Result<HashAlg, FieldDenial> {
+    let bank = HashAlg::from_name(given).filter(|bank| matches!(bank, HashAlg::Sha256 | HashAlg::Sha384));
+    bank.ok_or(refuse("pcr_bank", "neither sha256 nor sha384"))
+}
+
 /// PCR indices, ascending, each below [`PCR_COUNT`], at least one.
-fn pcrs(field: &'static str, given: &[u32]) -> Result<Vec<u8>, FieldDenial> {
+pub(super) fn pcrs(field: &'static str, given: &[u32]) -> Result<Vec<u8>, FieldDenial> {
     let sound = !given.is_empty() && given.iter().all(|pcr| *pcr < PCR_COUNT) && given.is_sorted_by(|a, b| a < b);
     let pcrs: Option<Vec<u8>> = given.iter().map(|pcr| u8::try_from(*pcr).ok()).collect();
     pcrs.filter(|_| sound).ok_or(refuse(field, "not ascending PCR indices"))

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use evidence::digest::HashAlg;
 use evidence::names::ItemName;
 use governance::{
     intent::{ARGUMENT_CAP_BYTES, ARGV_CAP, ENVIRONMENT_CAP, ENVIRONMENT_NAME_CAP_BYTES},
@@ -9,6 +10,7 @@ use governance::{
     text::Text,
 };
 
+use super::demand::{pcr_bank, pcrs};
 use super::{FieldDenial, bytes_or_none, item_name, refuse};
 use crate::proto;
 
@@ -60,6 +62,29 @@ impl TryFrom<proto::ExecRequest> for ExecRequest {
             requester,
             intent_toml,
             working_directory: directory,
+        })
+    }
+}
+
+/// A wish to see Evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvidenceRequest {
+    /// What it must name.
+    pub nonce: [u8; 32],
+    /// Bank to quote, of machines with a TPM.
+    pub pcr_bank: HashAlg,
+    /// PCRs to quote, ascending, at least one.
+    pub pcrs: Vec<u8>,
+}
+
+impl TryFrom<proto::EvidenceRequest> for EvidenceRequest {
+    type Error = FieldDenial;
+
+    fn try_from(given: proto::EvidenceRequest) -> Result<Self, FieldDenial> {
+        Ok(Self {
+            nonce: given.nonce.try_into().map_err(|_| refuse("nonce", "not 32 bytes"))?,
+            pcr_bank: pcr_bank(&given.pcr_bank)?,
+            pcrs: pcrs("pcrs", &given.pcrs)?,
         })
     }
 }
@@ -146,6 +171,21 @@ mod tests {
             (proto::ExecRequest { working_directory: "a\0".into(), ..base() }, "working_directory"),
         ] {
             assert_eq!(ExecRequest::try_from(bent).unwrap_err().field, field);
+        }
+    }
+
+    #[test]
+    fn what_evidence_is_asked_for_is_bounded() {
+        let base = || proto::EvidenceRequest { nonce: vec![7; 32], pcr_bank: "sha256".into(), pcrs: vec![0, 4] };
+        let taken = EvidenceRequest { nonce: [7; 32], pcr_bank: HashAlg::Sha256, pcrs: vec![0, 4] };
+        assert_eq!(EvidenceRequest::try_from(base()), Ok(taken));
+        for (bent, field) in [
+            (proto::EvidenceRequest { nonce: vec![7; 31], ..base() }, "nonce"),
+            (proto::EvidenceRequest { pcr_bank: "sha1".into(), ..base() }, "pcr_bank"),
+            (proto::EvidenceRequest { pcrs: vec![4, 0], ..base() }, "pcrs"),
+            (proto::EvidenceRequest { pcrs: Vec::new(), ..base() }, "pcrs"),
+        ] {
+            assert_eq!(EvidenceRequest::try_from(bent).unwrap_err().field, field);
         }
     }
 }
