@@ -18,6 +18,8 @@ mod node;
 mod appraise;
 #[path = "service/enrolment.rs"]
 mod enrolment;
+#[path = "service/health.rs"]
+mod health;
 #[path = "service/life.rs"]
 mod life;
 #[path = "service/snp.rs"]

@@ -32,6 +32,7 @@ pub mod fault;
 pub mod governance_state;
 pub mod governor;
 mod grant;
+pub mod health;
 pub mod init;
 pub mod intake;
 mod issuer;

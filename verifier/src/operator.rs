@@ -16,12 +16,14 @@ use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
+use tonic_health::pb::health_server::HealthServer;
 use wire::proto::operator_server::{Operator, OperatorServer};
 use wire::proto::{OperatorAnswer, OperatorCommand, Refusal};
 
 use crate::clock::ClockWentBack;
 use crate::endorsements::EndorsementStore;
 use crate::governor::{Governor, OrderRefusal};
+use crate::health::HealthService;
 use crate::keys::KeyEncryptionKey;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
@@ -85,6 +87,7 @@ struct OperatorService {
 pub async fn serve(
     socket: &Path,
     parts: OperatorParts,
+    health: HealthServer<HealthService>,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), std::io::Error> {
     match std::fs::remove_file(socket) {
@@ -98,6 +101,7 @@ pub async fn serve(
         .max_encoding_message_size(ANSWER_CAP_BYTES);
     let served = tonic::transport::Server::builder()
         .add_service(service)
+        .add_service(health)
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped)
         .await
         .map_err(std::io::Error::other);

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::transport::Server;
 use tracing::{info, warn};
-use wire::proto::attestation_server::AttestationServer;
+use wire::proto::attestation_server::{self, AttestationServer};
 use wire::proto::enrolment_server::EnrolmentServer;
 
 use crate::admin;
@@ -26,6 +26,7 @@ use crate::ca::{CaError, SERVER_CERTIFICATE_LIFETIME};
 use crate::clock::ClockWentBack;
 use crate::desk::Desk;
 use crate::enrolment::{self, EnrolmentService};
+use crate::health::HealthService;
 use crate::listen::{ConnectionCaps, accepted};
 use crate::random::{self, NoRandomness};
 use crate::service::{self, AttestationService};
@@ -158,8 +159,11 @@ impl Bound {
         let server = server().add_service(enrolment).serve_with_incoming_shutdown(incoming, true_in(stopped.clone()));
         tasks.spawn(async move { ("enrolment listener", server.await.map_err(|error| error.to_string())) });
         let incoming = accepted(self.nodes, nodes_tls, Some(desk.domain().clone()), caps);
-        let server =
-            server_with_streams().add_service(nodes).serve_with_incoming_shutdown(incoming, true_in(stopped.clone()));
+        let health = HealthService::new(desk.clone(), attestation_server::SERVICE_NAME, stopped.clone());
+        let server = server_with_streams()
+            .add_service(nodes)
+            .add_service(health)
+            .serve_with_incoming_shutdown(incoming, true_in(stopped.clone()));
         tasks.spawn(async move { ("nodes listener", server.await.map_err(|error| error.to_string())) });
         if let Some(listener) = self.admin {
             let admin = admin::serve(listener, desk.clone(), true_in(stopped.clone()));

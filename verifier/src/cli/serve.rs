@@ -10,6 +10,7 @@ use clap::Args;
 use evidence::cbor::{self, Caps};
 use evidence::time::UnixSeconds;
 use tokio::sync::watch;
+use wire::proto::operator_server;
 
 use super::{CommandError, Format, output};
 use crate::ca::CertificateAuthority;
@@ -19,6 +20,7 @@ use crate::desk::{Desk, DeskParts, LeaseLengths};
 use crate::endorsements::EndorsementStore;
 use crate::fault::Fault;
 use crate::governor::{Governor, Snapshot};
+use crate::health::HealthService;
 use crate::judgements::DeskJudgements;
 use crate::listen::ConnectionCaps;
 use crate::live::Live;
@@ -134,9 +136,10 @@ fn side_tasks(
         judgements: Arc::new(DeskJudgements::new(desk.clone(), governor.clone())),
     };
     let socket = state.operator_socket();
+    let health = HealthService::new(desk.clone(), operator_server::SERVICE_NAME, stopped.clone());
     let until = raised(stopped.clone());
     let operators = tokio::spawn(async move {
-        if let Err(error) = operator::serve(&socket, operator, until).await {
+        if let Err(error) = operator::serve(&socket, operator, health, until).await {
             tracing::error!(%error, "operators cannot be served");
         }
     });
