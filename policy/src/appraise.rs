@@ -213,6 +213,8 @@ pub struct AffirmedJson<'a> {
 
 #[cfg(test)]
 mod tests {
+    use ::tests::subject::{KINDS, Subject};
+
     use super::*;
 
     #[test]
@@ -226,6 +228,21 @@ mod tests {
                 let Err(PolicyDenial::ChecksIncomplete { .. }) = Complete::of(passed, required) else {
                     panic!("{check:?}");
                 };
+            }
+        }
+    }
+
+    #[test]
+    fn each_check_that_a_kind_of_evidence_must_pass_is_one_that_denies_when_it_did_not_run() {
+        for kind in KINDS {
+            let required = Subject::of(kind).judge().unwrap();
+            Complete::of(required, required).unwrap();
+            for check in required.checks() {
+                let passed = CheckLedger::of(&required.checks().filter(|c| *c != check).collect::<Vec<_>>());
+                let denial = Complete::of(passed, required).unwrap_err();
+                let failure = crate::denial::Denial::from(denial).failure();
+                assert_eq!((failure.code, failure.claim.as_str()), ("policy.checks_incomplete", "checks"), "{kind}");
+                assert_eq!(failure.got, format!("not passed: {check:?}; not asked for: "));
             }
         }
     }

@@ -37,6 +37,8 @@ pub struct SnpGuest {
     pub node_id: NodeId,
     /// The verifier's time.
     pub now: UnixSeconds,
+    /// The fake AMD's root is pinned as AMD's own.
+    pub is_pinned_as_amds: bool,
 }
 
 impl Default for SnpGuest {
@@ -56,6 +58,7 @@ impl SnpGuest {
             record_key: SigningKey::from_seed(&[7; 32]).unwrap(),
             node_id: NodeId::new("guest-1").unwrap(),
             now,
+            is_pinned_as_amds: false,
         }
     }
 
@@ -65,11 +68,15 @@ impl SnpGuest {
         self.vlek = true;
     }
 
-    /// Anchors of a lab that pinned the fake AMD's root.
+    /// Anchors of a lab that pinned the fake AMD's root, or of a domain that takes it for AMD's own.
     pub fn anchors(&self) -> TrustAnchors {
         let authority = &self.machine.authority;
         let pins = BTreeSet::from([RootPin::Certificate(Sha256Digest::of(&authority.ark))]);
-        let simulated_snp_roots = BTreeMap::from([(authority.line.name().to_owned(), pins)]);
+        let roots = BTreeMap::from([(authority.line.name().to_owned(), pins)]);
+        if self.is_pinned_as_amds {
+            return TrustAnchors::new(AnchorSet { snp_roots: roots, ..AnchorSet::default() }).unwrap();
+        }
+        let simulated_snp_roots = roots;
         TrustAnchors::lab_accepting_simulated(AnchorSet { simulated_snp_roots, ..AnchorSet::default() }).unwrap()
     }
 

@@ -31,6 +31,8 @@ pub struct TdxGuest {
     pub node_id: NodeId,
     /// The verifier's time.
     pub now: UnixSeconds,
+    /// The fake Intel's root is pinned as Intel's own.
+    pub is_pinned_as_intels: bool,
 }
 
 impl Default for TdxGuest {
@@ -49,12 +51,17 @@ impl TdxGuest {
             record_key: SigningKey::from_seed(&[7; 32]).unwrap(),
             node_id: NodeId::new("domain-1").unwrap(),
             now,
+            is_pinned_as_intels: false,
         }
     }
 
-    /// Anchors of a lab that pinned the fake Intel's root.
+    /// Anchors of a lab that pinned the fake Intel's root, or of a domain that takes it for Intel's own.
     pub fn anchors(&self) -> TrustAnchors {
-        let simulated_tdx_roots = [RootPin::Certificate(Sha256Digest::of(&self.machine.authority.root))].into();
+        let roots = [RootPin::Certificate(Sha256Digest::of(&self.machine.authority.root))].into();
+        if self.is_pinned_as_intels {
+            return TrustAnchors::new(AnchorSet { tdx_roots: roots, ..AnchorSet::default() }).unwrap();
+        }
+        let simulated_tdx_roots = roots;
         TrustAnchors::lab_accepting_simulated(AnchorSet { simulated_tdx_roots, ..AnchorSet::default() }).unwrap()
     }
 

@@ -12,6 +12,7 @@ pub mod genuine_snp;
 pub mod genuine_tdx;
 pub mod genuine_vtpm;
 pub mod soft_tpm;
+pub mod subject;
 
 /// When guests of TEEs answer: 2026-11-22.
 pub const NOW: evidence::time::UnixSeconds = evidence::time::UnixSeconds(1_795_324_500);
