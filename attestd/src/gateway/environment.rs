@@ -87,6 +87,7 @@ mod tests {
         BTreeMap::from([(name.to_owned(), "C".to_owned())])
     }
 
+    /// WhatsApp TOB-WAPI-13: variables that the loader obeys, taken after measurement (APPRAISAL.md §3 row 28).
     #[test]
     fn only_allowed_names_pass_and_the_linkers_never() {
         let allowed = ["LANG", "LD_PRELOAD", "ATTESTD_KEY_FD_A"].map(str::to_owned).into();
