@@ -1,6 +1,7 @@
 //! Why evidence was not authentic, or not an answer to the challenge: one variant a fact, both sides in it.
 
 mod code;
+mod hint;
 
 use strum::{EnumDiscriminants, EnumIter};
 

@@ -179,6 +179,48 @@ impl GovernanceDenialKind {
         }
     }
 
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(self) -> &'static str {
+        match self {
+            Self::TooLarge | Self::Malformed | Self::FieldInvalid | Self::Version => {
+                "it is not what this version reads: compare the versions of node and verifier, else look at who made it"
+            }
+            Self::SignatureInvalid => "have it signed by a key that is in force, for this purpose and domain",
+            Self::ThresholdNotMet => "collect the signatures of more keys of the authority",
+            Self::MissingAuthorization => "ask the other domains that the intent names",
+            Self::Domain
+            | Self::Issuer
+            | Self::Audience
+            | Self::Node
+            | Self::Workload
+            | Self::NodeKey
+            | Self::ArtifactId
+            | Self::Parent => "use the artifact that was issued for this domain, node, key and intent",
+            Self::NotYetValid => "wait, and check the clocks",
+            Self::Expired => "ask for a new one, and check the clocks",
+            Self::Lifetime | Self::LeaseTerms => "stay within the limits that are named",
+            Self::EpochStale | Self::LeaseSeqStale | Self::StateMismatch => {
+                "ask for a new authorization: governance or the lease moved on"
+            }
+            Self::Revoked => "it was revoked on purpose, for the reason that is named",
+            Self::ScopeExceeded => "ask for no more than the parent or the intent allows",
+            Self::LineageDiscontinuous => {
+                "the node lost or forked its history: look at it, then readmit it (verifier node readmit)"
+            }
+            Self::NodeQuarantined => "find out why it halted, then readmit it (verifier node readmit)",
+            Self::NodeUnknown => "enrol the node (attestd enrol)",
+            Self::NodePending => "admit the node, if you expect it (verifier node admit)",
+            Self::NodeIdentity => "an identity is never replaced: enrol under another name, and look at who asked",
+            Self::StateStale => "let the domain publish a new governance state, and check the clocks",
+            Self::StateForked | Self::StateRolledBack | Self::BundleRolledBack | Self::BundleForked => {
+                "two histories were signed, or an old one was restored: look at the domain's log before all else"
+            }
+            Self::StateGap => "fetch the states between",
+            Self::StatementReplayed => "sign the statement with a higher sequence",
+        }
+    }
+
     /// Every kind of denial.
     pub fn all() -> impl Iterator<Item = Self> {
         use strum::IntoEnumIterator as _;

@@ -319,7 +319,7 @@ impl Denial {
                 got: denial.to_string(),
                 accepted: Vec::new(),
                 reference: None,
-                hint: None,
+                hint: Some(GovernanceDenialKind::from(denial).hint().to_owned()),
             },
             Self::Policy(denial) => denial.failure(),
         }
@@ -345,33 +345,31 @@ fn evidence_failure(denial: &EvidenceDenial) -> Failure {
         got: denial.to_string(),
         accepted: Vec::new(),
         reference: None,
-        hint: None,
+        hint: Some(EvidenceDenialKind::from(denial).hint().to_owned()),
     };
-    let mut about = |claim: String, got: String, accepted: String, hint: &str| {
+    let mut about = |claim: String, got: String, accepted: String| {
         (failure.claim, failure.got, failure.accepted) = (claim, got, vec![accepted]);
-        failure.hint = Some(hint.to_owned());
     };
     if let EvidenceDenial::ReplayMismatch { pcr, got, quoted } = denial {
-        let hint = "something was measured that the event log does not hold: restart the machine";
-        about(format!("tpm.pcr.{pcr}"), quoted.to_string(), format!("{got} (where the event log leads)"), hint);
+        about(format!("tpm.pcr.{pcr}"), quoted.to_string(), format!("{got} (where the event log leads)"));
+    } else if let EvidenceDenial::RtmrReplayMismatch { rtmr, got, quoted } = denial {
+        about(format!("tdx.rtmr.{rtmr}"), quoted.to_string(), format!("{got} (where the event log leads)"));
     } else if let EvidenceDenial::BindingMismatch { got, expected } = denial {
-        let hint = "the evidence answers another challenge, connection, key or history: ask for a new challenge";
-        about("tpm.quote.extra_data".to_owned(), got.clone(), expected.clone(), hint);
+        about("binding".to_owned(), got.clone(), expected.clone());
     } else if let EvidenceDenial::PcrSelection { got, required } = denial {
-        let hint = "quote the PCRs that the challenge names";
-        about("tpm.quote.pcrs".to_owned(), got.clone(), required.clone(), hint);
+        about("tpm.quote.pcrs".to_owned(), got.clone(), required.clone());
     } else if let EvidenceDenial::PcrDigestMismatch { got, quoted } = denial {
-        let hint = "read the PCRs again: one changed between quote and reading";
-        about("tpm.pcrs".to_owned(), got.clone(), quoted.clone(), hint);
+        about("tpm.pcrs".to_owned(), got.clone(), quoted.clone());
     } else if let EvidenceDenial::ChallengeExpired { expires_at, now } = denial {
-        let hint = "ask for a new challenge, and check the clocks";
-        about("challenge".to_owned(), now.to_string(), format!("until {expires_at}"), hint);
+        about("challenge".to_owned(), now.to_string(), format!("until {expires_at}"));
     } else if let EvidenceDenial::TpmRestarted { got, baseline } = denial {
-        let hint = "the machine was restarted: let the node enrol or attest its restart";
-        about("tpm.clock".to_owned(), got.to_string(), baseline.to_string(), hint);
+        about("tpm.clock".to_owned(), got.to_string(), baseline.to_string());
     } else if let EvidenceDenial::TpmRolledBack { got, last } = denial {
-        let hint = "TPM state went back: a clone or a restored state; look at the machine";
-        about("tpm.clock".to_owned(), got.to_string(), format!("later than {last}"), hint);
+        about("tpm.clock".to_owned(), got.to_string(), format!("later than {last}"));
+    } else if let EvidenceDenial::SnpReportId { got, baseline } = denial {
+        about("snp.report_id".to_owned(), got.clone(), baseline.clone());
+    } else if let EvidenceDenial::PlatformMismatch { got, enrolled } = denial {
+        about("platform".to_owned(), got.to_string(), enrolled.to_string());
     }
     failure
 }
