@@ -45,8 +45,10 @@ impl<'a> Reader<'a> {
 
     /// The next `N` bytes where they stand.
     pub(crate) fn field<const N: usize>(&mut self) -> Result<&'a [u8; N], EvidenceDenial> {
-        let early = self.malformed("ends early");
-        self.take(N)?.first_chunk().ok_or(early)
+        let rest = self.bytes.get(self.offset..).and_then(<[u8]>::first_chunk);
+        let field = rest.ok_or_else(|| self.malformed("ends early"))?;
+        self.offset = self.offset.saturating_add(N);
+        Ok(field)
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, EvidenceDenial> {

@@ -50,15 +50,18 @@ impl Registers {
 
     /// Whether what is left is the padding of a table, which must then be nothing else.
     fn is_padding(self, reader: &Reader<'_>) -> Result<bool, EvidenceDenial> {
+        if self == Self::Pcr {
+            return Ok(false);
+        }
         let mut rest = *reader;
         let rest = rest.take(rest.left())?;
         let is_filler = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0xff);
         // no event can begin so: there is neither such a register nor such a type
         let head = rest.get(..8).unwrap_or(rest);
-        match (self, is_filler(head)) {
-            (Self::Pcr, _) | (Self::Cc, false) => Ok(false),
-            (Self::Cc, true) if is_filler(rest) => Ok(true),
-            (Self::Cc, true) => Err(reader.malformed("something else in the padding")),
+        match (is_filler(head), is_filler(rest)) {
+            (false, _) => Ok(false),
+            (true, true) => Ok(true),
+            (true, false) => Err(reader.malformed("something else in the padding")),
         }
     }
 }
@@ -73,7 +76,9 @@ pub(super) fn parse(bytes: &[u8], registers: Registers) -> Result<EventLog<'_>, 
     if let LogFormat::CryptoAgile { .. } = format {
         reader.take(vendor_bytes_outside(&first))?;
     }
-    let mut events = vec![first];
+    // about as many as events of middling size make of what is left
+    let mut events = Vec::with_capacity(reader.left().div_euclid(128).clamp(1, EVENTS_CAP));
+    events.push(first);
     while !reader.is_at_end() && !registers.is_padding(&reader)? {
         if events.len() >= EVENTS_CAP {
             return Err(EvidenceDenial::TooMany { part: "event log events", cap: EVENTS_CAP });

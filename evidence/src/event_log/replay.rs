@@ -77,7 +77,7 @@ pub(super) fn verify(log: &EventLog<'_>, registers: &[(u8, Digest)]) -> Result<(
         }
         let replay = bank(log, alg)?;
         for (pcr, quoted) in of_bank {
-            let got = replay.value(*pcr).ok_or(EvidenceDenial::Malformed {
+            let got = replay.value(*pcr).ok_or_else(|| EvidenceDenial::Malformed {
                 structure: "PCR values",
                 offset: usize::from(*pcr),
                 what: "no such PCR",
