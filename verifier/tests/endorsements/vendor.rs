@@ -135,6 +135,8 @@ pub(crate) struct Intel {
     pub(crate) root: Authority,
     pub(crate) pck_ca: Authority,
     signer: Authority,
+    /// What its statements are dated by, so that each reads the same whenever it is asked for.
+    opened_at: u64,
 }
 
 pub(crate) const FMSPC: [u8; 6] = [0x90, 0xc0, 0x6f, 0, 0, 0];
@@ -144,15 +146,15 @@ impl Intel {
     pub(crate) fn new() -> Self {
         let root = Authority::root("Intel SGX Root CA");
         let (pck_ca, signer) = (root.issue("Intel SGX PCK Platform CA"), root.issue("Intel SGX TCB Signing"));
-        Self { root, pck_ca, signer }
+        Self { root, pck_ca, signer, opened_at: now() }
     }
 
     pub(crate) fn tcb_info(&self) -> String {
-        self.signer.states("tcbInfo", &statement("TDX", r#","fmspc":"90C06F000000""#))
+        self.signer.states("tcbInfo", &self.statement("TDX", r#","fmspc":"90C06F000000""#))
     }
 
     pub(crate) fn qe_identity(&self) -> String {
-        self.signer.states("enclaveIdentity", &statement("TD_QE", ""))
+        self.signer.states("enclaveIdentity", &self.statement("TD_QE", ""))
     }
 
     pub(crate) fn signing_chain(&self) -> String {
@@ -162,12 +164,12 @@ impl Intel {
     pub(crate) fn pck_chain(&self) -> String {
         pem(&[&self.pck_ca.der, &self.root.der])
     }
-}
 
-fn statement(id: &str, more: &str) -> String {
-    let date = |unix_s: u64| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(unix_s)).to_string();
-    let (issued, next) = (date(now() - DAY_S), date(now() + 29 * DAY_S));
-    format!(r#"{{"id":"{id}","version":3,"issueDate":"{issued}","nextUpdate":"{next}"{more}}}"#)
+    fn statement(&self, id: &str, more: &str) -> String {
+        let date = |unix_s: u64| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(unix_s));
+        let (issued, next) = (date(self.opened_at - DAY_S), date(self.opened_at + 29 * DAY_S));
+        format!(r#"{{"id":"{id}","version":3,"issueDate":"{issued}","nextUpdate":"{next}"{more}}}"#)
+    }
 }
 
 pub(crate) fn recognised(documents: &[&[u8]]) -> Vec<Recognised> {
