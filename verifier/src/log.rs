@@ -1,11 +1,12 @@
 //! The domain's transparency log: a C2SP tlog-tiles log sequenced by the store's
-//! writer. The table is the source of truth; tiles and checkpoint are published
-//! from it after each commit and before anyone is answered.
+//! writer. The table is the source of truth; after each commit its head is signed,
+//! and tiles and checkpoint are published from it.
 
 mod check;
 mod entries;
 mod publisher;
 mod recovery;
+mod shelf;
 mod sign;
 mod tiles;
 mod tree;
@@ -32,7 +33,7 @@ use tree::Tile;
 
 use crate::store::{NewEntry, Store, StoreError};
 
-/// An entry that is durable, under a signed checkpoint, and published.
+/// An entry that is durable and under a signed checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logged {
     /// Its position, counted from 0.
@@ -41,26 +42,27 @@ pub struct Logged {
     pub receipt: Receipt,
 }
 
-/// A published state of the log.
+/// A signed state of the log.
 #[derive(Clone)]
 pub(crate) struct Published {
     tree: Tree,
     head: SignedHead,
     folder: TileFolder,
-    /// The entries that this publication added.
+    /// The entries that this head added.
     fresh: Fresh,
 }
 
-/// Entries just published, from index `first` on.
+/// Entries just logged, from index `first` on.
 #[derive(Clone, Default)]
 pub(crate) struct Fresh {
     first: u64,
-    entries: Arc<Vec<Vec<u8>>>,
+    entries: Arc<Vec<Arc<Vec<u8>>>>,
 }
 
 impl Fresh {
-    fn at(&self, index: u64) -> Option<&Vec<u8>> {
-        self.entries.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
+    fn at(&self, index: u64) -> Option<&[u8]> {
+        let entry = self.entries.get(usize::try_from(index.checked_sub(self.first)?).ok()?)?;
+        Some(entry)
     }
 }
 
@@ -73,7 +75,7 @@ impl Published {
                 let entry = self.fresh.at(index).ok_or_else(|| StoreError::Corrupt {
                     what: format!("entry {index} was not part of its own publication"),
                 })?;
-                self.receipt(index, entry.clone())
+                self.receipt(index, entry.to_vec())
             })
             .collect()
     }

@@ -52,7 +52,7 @@ impl Store {
     }
 
     /// Runs `work` in a savepoint of the next group commit and answers when that
-    /// commit is durable and every entry it logged has a published receipt.
+    /// commit is durable and every entry it logged has a receipt under a signed head.
     ///
     /// An error from `work` undoes its own writes and its entries. A fault of
     /// the store means the caller must act as if nothing had happened: nothing

@@ -1,19 +1,15 @@
-//! After the commit: signs the head, publishes tiles and checkpoint, and only
-//! then answers. Groups that queued up while the last one was being published
-//! share one signature.
+//! After the commit: signs the head and answers; the files follow. Groups that
+//! queued up share one signature.
 
 use std::sync::Arc;
 
-use audit::AuditDenial;
-use audit::tile::{self, TILE_WIDTH, TileId, TileKind};
 use audit::tlog::TreeHash;
 use sqlx::AnyPool;
 use tokio::sync::{mpsc, watch};
 
-use super::entries;
+use super::shelf::Shelf;
 use super::sign::CheckpointSigner;
-use super::tiles::TileFolder;
-use super::{Fresh, Published, Tree, bundle_start};
+use super::{Fresh, Published, corrupt, entries};
 use crate::store::{Job, StoreError};
 
 /// What one commit added to the log.
@@ -46,37 +42,52 @@ impl Group {
 
 /// The publisher's own state; it lives in one task.
 pub(crate) struct Publisher {
-    pub(crate) folder: TileFolder,
     pub(crate) signer: CheckpointSigner,
     pub(crate) reads: AnyPool,
     pub(crate) published: watch::Sender<Published>,
-    /// Entries since the last whole bundle, as published.
-    pub(crate) open_bundle: Vec<Vec<u8>>,
+    pub(crate) shelf: Shelf,
 }
 
 impl Publisher {
-    /// Runs until the writer is gone.
+    /// Runs until the writer is gone, and everything signed is on disk.
     pub(crate) async fn run(mut self, mut groups: mpsc::Receiver<Group>) {
-        while let Some(first) = groups.recv().await {
-            let mut waiting = vec![first];
-            while let Ok(group) = groups.try_recv() {
-                waiting.push(group);
+        loop {
+            tokio::select! {
+                group = groups.recv() => match group {
+                    Some(first) => self.answer(first, &mut groups).await,
+                    None => break,
+                },
+                () = self.shelf.go_on() => {}
             }
-            match self.publish(&mut waiting).await {
-                Ok(published) => {
-                    for job in waiting.into_iter().flat_map(|group| group.jobs) {
-                        job.finish(Ok(&published));
-                    }
+        }
+        if let Err(fault) = self.shelf.finish().await {
+            tracing::error!(code = fault.code(), %fault, "the last publication failed: the next start makes it again");
+        }
+    }
+
+    async fn answer(&mut self, first: Group, groups: &mut mpsc::Receiver<Group>) {
+        let mut waiting = vec![first];
+        while let Ok(group) = groups.try_recv() {
+            waiting.push(group);
+        }
+        let outcome = match self.sign(&mut waiting).await {
+            Ok(signed) => self.shelf.keeps_up().await.map(|()| signed),
+            Err(fault) => Err(fault),
+        };
+        match outcome {
+            Ok(signed) => {
+                for job in waiting.into_iter().flat_map(|group| group.jobs) {
+                    job.finish(Ok(&signed));
                 }
-                Err(fault) => {
-                    tracing::error!(code = fault.code(), %fault, "publication failed");
-                    waiting.into_iter().for_each(|group| group.fail(&fault));
-                }
+            }
+            Err(fault) => {
+                tracing::error!(code = fault.code(), %fault, "a committed group is not answered");
+                waiting.into_iter().for_each(|group| group.fail(&fault));
             }
         }
     }
 
-    async fn publish(&mut self, groups: &mut [Group]) -> Result<Published, StoreError> {
+    async fn sign(&mut self, groups: &mut [Group]) -> Result<Published, StoreError> {
         let current = self.published.borrow().clone();
         let Some((target, root)) = groups.last().map(|group| (group.publication.size, group.publication.root)) else {
             return Ok(current);
@@ -85,7 +96,7 @@ impl Publisher {
         if target == size {
             return Ok(current);
         }
-        let added = self.added(groups, size, target).await?;
+        let added: Vec<_> = self.added(groups, size, target).await?.into_iter().map(Arc::new).collect();
         let mut tree = current.tree;
         for entry in &added {
             tree.push(entry).map_err(corrupt)?;
@@ -93,22 +104,20 @@ impl Publisher {
         // The second computation of the same root: signing stops on a difference.
         if tree.size() != target || tree.root() != root {
             return Err(StoreError::Corrupt {
-                what: format!("the published tree of {target} entries differs from the committed one"),
+                what: format!("the signed tree of {target} entries differs from the committed one"),
             });
         }
         let head = self.signer.sign(&tree)?;
-        let added = Arc::new(added);
-        let fresh = Fresh { first: size, entries: added.clone() };
-        let bundles = self.bundles(size, &added);
-        let (folder, shared, note) = (self.folder.clone(), tree.clone(), head.note.clone());
-        let write = move || publish_files(&folder, size, &shared, &bundles, &note).map(|()| bundles);
-        let bundles = tokio::task::spawn_blocking(write).await.map_err(|_| StoreError::Stopped)??;
-        self.keep_open(target, bundles);
-        tree.forget_old_tiles();
-        let published = Published { tree, head, folder: self.folder.clone(), fresh };
+        self.shelf.put(&added, tree.clone(), head.note.clone());
+        if !self.shelf.is_failing() {
+            // Their files are there, or will be before the tree outgrows what it keeps.
+            tree.forget_old_tiles();
+        }
+        let fresh = Fresh { first: size, entries: Arc::new(added) };
+        let signed = Published { tree, head, folder: self.shelf.folder().clone(), fresh };
         // Whoever reads the newest head needs no copy of what was added.
-        self.published.send_replace(Published { fresh: Fresh::default(), ..published.clone() });
-        Ok(published)
+        self.published.send_replace(Published { fresh: Fresh::default(), ..signed.clone() });
+        Ok(signed)
     }
 
     async fn added(&self, groups: &mut [Group], size: u64, target: u64) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -117,69 +126,14 @@ impl Publisher {
             let entries = groups.iter_mut().map(|group| std::mem::take(&mut group.publication.entries));
             return Ok(entries.flatten().collect());
         }
-        // A publication failed before this one, or a commit's answer was lost:
+        // A signature failed before this one, or a commit's answer was lost:
         // what is missing is read back from the table.
         entries::range(&self.reads, size, target).await
     }
-
-    /// Entries from the start of the bundle that was open at `size`.
-    fn bundles(&self, size: u64, added: &[Vec<u8>]) -> Bundles {
-        let first = bundle_start(size);
-        let mut entries = self.open_bundle.clone();
-        entries.extend_from_slice(added);
-        Bundles { first, entries }
-    }
-
-    fn keep_open(&mut self, size: u64, mut bundles: Bundles) {
-        let open = usize::try_from(size.saturating_sub(bundle_start(size))).unwrap_or(0);
-        let closed = bundles.entries.len().saturating_sub(open);
-        self.open_bundle = bundles.entries.split_off(closed);
-    }
-}
-
-/// Entries from index `first` on, which starts a bundle.
-pub(crate) struct Bundles {
-    pub(crate) first: u64,
-    pub(crate) entries: Vec<Vec<u8>>,
-}
-
-impl Bundles {
-    fn encode(&self, id: &TileId) -> Result<Vec<u8>, StoreError> {
-        let skipped = (id.index.saturating_mul(u64::from(TILE_WIDTH))).checked_sub(self.first);
-        let part = skipped
-            .and_then(|skipped| usize::try_from(skipped).ok())
-            .and_then(|skipped| self.entries.get(skipped..))
-            .and_then(|rest| rest.get(..usize::from(id.width)))
-            .ok_or_else(|| StoreError::Corrupt { what: format!("no entries for {}", id.path()) })?;
-        tile::entry_bundle(part.iter().map(Vec::as_slice)).map_err(corrupt)
-    }
-}
-
-/// Tiles first, the checkpoint over them last.
-pub(crate) fn publish_files(
-    folder: &TileFolder,
-    from: u64,
-    tree: &Tree,
-    bundles: &Bundles,
-    note: &str,
-) -> Result<(), StoreError> {
-    for id in TileId::changed(from, tree.size()) {
-        let bytes = match id.kind {
-            TileKind::Entries => bundles.encode(&id)?,
-            TileKind::Hashes { .. } => tile::hash_tile(&id, tree).map_err(corrupt)?,
-        };
-        folder.write(&id, &bytes)?;
-    }
-    folder.write_checkpoint(note)
 }
 
 impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Group({} jobs)", self.jobs.len())
     }
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "the argument of map_err")]
-fn corrupt(denial: AuditDenial) -> StoreError {
-    StoreError::Corrupt { what: denial.to_string() }
 }

@@ -4,6 +4,7 @@
 //! crash left undone, refuse what has gone back.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use audit::tile::{self, TILE_WIDTH, TileId, TileKind};
 use audit::tlog::{CompactRange, leaf_hash};
@@ -11,7 +12,8 @@ use sqlx::{AnyConnection, AnyPool};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::publisher::{Bundles, Publisher, publish_files};
+use super::publisher::Publisher;
+use super::shelf::{Bundles, Shelf, publish_files};
 use super::sign::{CheckpointSigner, SignedHead};
 use super::tiles::TileFolder;
 use super::{Fresh, Log, Published, Tree, corrupt, entries};
@@ -94,7 +96,8 @@ pub async fn open(options: OpenOptions) -> Result<Opened, StoreError> {
     let (groups, committed) = mpsc::channel(GROUP_QUEUE);
     let (health, health_seen) = watch::channel(Health::Serving);
     let (published, published_seen) = watch::channel(recovered.published);
-    let publisher = Publisher { folder, signer, reads: reads.clone(), published, open_bundle: recovered.open_bundle };
+    let shelf = Shelf::new(folder, reads.clone(), edge.size(), recovered.open_bundle);
+    let publisher = Publisher { signer, reads: reads.clone(), published, shelf };
     let writer = Writer::new(database, connection, lease, edge, groups, health);
     let tasks = Tasks { writer: tokio::spawn(writer.run(waiting)), publisher: tokio::spawn(publisher.run(committed)) };
     let store = Store::new(reads, jobs, health_seen);
@@ -105,7 +108,7 @@ pub async fn open(options: OpenOptions) -> Result<Opened, StoreError> {
 struct Recovered {
     edge: CompactRange,
     published: Published,
-    open_bundle: Vec<Vec<u8>>,
+    open_bundle: Vec<Arc<Vec<u8>>>,
 }
 
 async fn recover(
@@ -139,8 +142,8 @@ async fn recover(
     })
 }
 
-/// The newest checkpoint that anyone may have seen. The store may be ahead of
-/// it, by one crash; it may never be behind (P9, P14).
+/// The newest checkpoint on disk. The store may be ahead of it, by what a crash
+/// kept from being published; it may never be behind (P9, P14).
 fn newest_published(
     folder: &TileFolder,
     signer: &CheckpointSigner,
@@ -185,7 +188,7 @@ struct Replay {
     tree: Tree,
     edge: CompactRange,
     /// Entries of the bundle that is not whole yet.
-    open: Vec<Vec<u8>>,
+    open: Vec<Arc<Vec<u8>>>,
     /// Files that were not what the entries say.
     stale: u64,
 }
@@ -212,7 +215,8 @@ impl Replay {
                 replay.compare(head)?;
             }
             replay.tree.forget_old_tiles();
-            replay.open = if read.len() == usize::from(TILE_WIDTH) { Vec::new() } else { read };
+            let whole = read.len() == usize::from(TILE_WIDTH);
+            replay.open = if whole { Vec::new() } else { read.into_iter().map(Arc::new).collect() };
         }
         Ok(replay)
     }

@@ -67,7 +67,7 @@ impl<'g> Transaction<'g> {
 }
 
 /// What work left behind, told only after the commit is durable and, where it
-/// logged something, the checkpoint over it is signed and published.
+/// logged something, the checkpoint over it is signed.
 #[derive(Debug, Clone)]
 pub struct Committed<T> {
     /// What the work returned.

@@ -2,7 +2,7 @@
 //! work in a savepoint of one transaction, moves the log head by
 //! compare-and-swap, commits once, and hands the group to the publisher.
 //!
-//! Order (fixed): durable commit, then signature, then publication, then answer.
+//! Order (fixed): durable commit, then signature, then answer; files follow.
 
 use sqlx::{AnyConnection, Connection, Row};
 use tokio::sync::{mpsc, watch};

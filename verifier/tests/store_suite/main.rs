@@ -47,6 +47,7 @@ scenarios! {
     a_changed_row_stops_the_start,
     a_log_cut_short_is_refused,
     a_crash_before_the_signature_is_made_good,
+    nothing_is_answered_while_its_files_cannot_be_written,
     a_node_is_its_ek_and_ak_for_good,
     a_tee_is_its_platform_and_record_key_for_good,
     a_lineage_moves_by_one_and_never_forks,

@@ -1,6 +1,7 @@
 //! What a store must do, whatever engine is below it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use audit::receipt::Receipt;
 use evidence::cose::SigningKey;
@@ -172,7 +173,9 @@ pub(crate) async fn a_crash_before_the_signature_is_made_good(bed: &Bed) {
     let before = {
         let opened = bed.open().await;
         opened.log.append((0..40).map(entry).collect()).await.unwrap();
+        opened.close().await;
         let before = std::fs::read(bed.tiles().join("checkpoint")).unwrap();
+        let opened = bed.open().await;
         opened.log.append((40..700).map(entry).collect()).await.unwrap();
         opened.close().await;
         before
@@ -188,6 +191,28 @@ pub(crate) async fn a_crash_before_the_signature_is_made_good(bed: &Bed) {
     let report = bed.audit().await;
     assert!(report.is_clean(), "{:?}", report.findings);
     assert_eq!(report.checkpoint_size, 700);
+}
+
+pub(crate) async fn nothing_is_answered_while_its_files_cannot_be_written(bed: &Bed) {
+    fill(bed, 20).await;
+    let opened = bed.open().await;
+    let folder = bed.tiles().join("tile");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::write(&folder, "a file where the folder was").unwrap();
+    let append_until = async |wanted: bool| {
+        let tries = async { while opened.log.append(vec![entry(1)]).await.is_ok() != wanted {} };
+        tokio::time::timeout(Duration::from_secs(30), tries).await.unwrap();
+    };
+    append_until(false).await;
+    let refused = opened.log.append(vec![entry(2)]).await.unwrap_err();
+    assert_eq!(refused.code(), "fault.store_unavailable", "{refused}");
+    std::fs::remove_file(&folder).unwrap();
+    append_until(true).await;
+    let size = opened.log.size();
+    opened.close().await;
+    let report = bed.audit().await;
+    assert!(report.is_clean(), "{:?}", report.findings);
+    assert_eq!(report.checkpoint_size, size);
 }
 
 fn identity(id: &str, ek: u8, ak: u8) -> NodeIdentity {
