@@ -90,7 +90,7 @@ fn of_tpm(tpm: &Tpm, ak: AttestationKey, config: &Config, state: &Arc<StateDir>)
 }
 
 fn of_tee(tee: &Tee, config: &Config) -> Result<TeeCollector, CollectFault> {
-    Ok(TeeCollector::new(tee.clone(), ccel(config), config.logs.ima_log.clone())?)
+    Ok(TeeCollector::new(tee.clone(), ccel(config))?)
 }
 
 fn beside_tpm(tee: &Tee, config: &Config) -> BesideTpm {

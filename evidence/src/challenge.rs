@@ -106,8 +106,6 @@ pub struct TpmDemands {
 pub struct TdxDemands {
     /// Whether the CCEL event log must come with the quote.
     pub event_log: bool,
-    /// Whether the IMA log must come with the quote.
-    pub ima_log: bool,
 }
 
 /// What is demanded of a vTPM in a TDX guest.

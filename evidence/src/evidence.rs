@@ -263,7 +263,7 @@ impl<'a> Authentic<'a> {
                 (passed.union(ledger), required, Claims::TpmOnSevSnp(on_tpm, on_snp), node_key)
             }
             (AuthenticKind::TpmOnTdx(on_tpm, on_tdx), Demands::TpmOnTdx(TpmOnTdxDemands { tpm: demands, ccel })) => {
-                let logs = TdxDemands { event_log: *ccel, ima_log: false };
+                let logs = TdxDemands { event_log: *ccel };
                 let (passed, on_tpm) = on_tpm.bind(challenge, demands)?;
                 let (ledger, on_tdx) = on_tdx.bind(&tpm_binding(challenge, &on_tpm)?, logs)?;
                 let required = tpm::required(demands).union(tdx::required(logs));

@@ -254,7 +254,7 @@ fn without_logs(challenge: &Challenge) -> Challenge {
     let demands = match &challenge.demands {
         Demands::Tpm(tpm) => Demands::Tpm(no_log(tpm)),
         Demands::SevSnp => Demands::SevSnp,
-        Demands::Tdx(_) => Demands::Tdx(TdxDemands { event_log: false, ima_log: false }),
+        Demands::Tdx(_) => Demands::Tdx(TdxDemands { event_log: false }),
         Demands::TpmOnSevSnp(tpm) => Demands::TpmOnSevSnp(no_log(tpm)),
         Demands::TpmOnTdx(TpmOnTdxDemands { tpm, ccel }) => {
             Demands::TpmOnTdx(TpmOnTdxDemands { tpm: no_log(tpm), ccel: *ccel })

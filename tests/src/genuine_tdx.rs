@@ -92,7 +92,7 @@ impl TdxGuest {
             lineage_head: Sha256Digest::ZERO,
             issued_at: self.now,
             expires_at: self.now.plus(10),
-            demands: Demands::Tdx(TdxDemands { event_log: true, ima_log: false }),
+            demands: Demands::Tdx(TdxDemands { event_log: true }),
         }
     }
 

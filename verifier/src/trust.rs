@@ -145,7 +145,7 @@ impl Trust {
             (tpm.event_log, tpm.ima_log) = (false, false);
         }
         match demands {
-            Demands::Tdx(_) => Demands::Tdx(TdxDemands { event_log: false, ima_log: false }),
+            Demands::Tdx(_) => Demands::Tdx(TdxDemands { event_log: false }),
             Demands::TpmOnTdx(both) => Demands::TpmOnTdx(TpmOnTdxDemands { ccel: false, ..both }),
             demands @ (Demands::Tpm(_) | Demands::SevSnp | Demands::TpmOnSevSnp(_)) => demands,
         }
@@ -157,7 +157,7 @@ impl Trust {
         match kind {
             EvidenceKind::Tpm => Demands::Tpm(tpm()),
             EvidenceKind::SevSnp => Demands::SevSnp,
-            EvidenceKind::Tdx => Demands::Tdx(TdxDemands { event_log: true, ima_log: false }),
+            EvidenceKind::Tdx => Demands::Tdx(TdxDemands { event_log: true }),
             EvidenceKind::TpmOnSevSnp => Demands::TpmOnSevSnp(tpm()),
             EvidenceKind::TpmOnTdx => Demands::TpmOnTdx(TpmOnTdxDemands { tpm: tpm(), ccel: true }),
         }

@@ -45,12 +45,7 @@ pub enum Wanted {
     /// An SNP report.
     SevSnp,
     /// A TDX quote.
-    Tdx {
-        /// With the CCEL event log.
-        ccel: bool,
-        /// With the IMA log.
-        ima_log: bool,
-    },
+    Tdx(WithCcel),
     /// A vTPM's quote, and the SNP report that it is bound to.
     TpmOnSevSnp(WantedOfTpm),
     /// A vTPM's quote, and the TDX quote that it is bound to.
@@ -177,7 +172,7 @@ impl Demand {
         let demands = match kind {
             EvidenceKind::Tpm => Demands::Tpm(of_tpm()?),
             EvidenceKind::SevSnp => Demands::SevSnp,
-            EvidenceKind::Tdx => Demands::Tdx(TdxDemands { event_log: ccel, ima_log }),
+            EvidenceKind::Tdx => Demands::Tdx(TdxDemands { event_log: ccel }),
             EvidenceKind::TpmOnSevSnp => Demands::TpmOnSevSnp(of_tpm()?),
             EvidenceKind::TpmOnTdx => Demands::TpmOnTdx(TpmOnTdxDemands { tpm: of_tpm()?, ccel }),
         };
@@ -200,7 +195,7 @@ impl Wanted {
         Ok(match demands {
             Demands::Tpm(tpm) => Self::Tpm(WantedOfTpm::accept(tpm)?),
             Demands::SevSnp => Self::SevSnp,
-            Demands::Tdx(tdx) => Self::Tdx { ccel: tdx.event_log, ima_log: tdx.ima_log },
+            Demands::Tdx(tdx) => Self::Tdx(tdx.event_log),
             Demands::TpmOnSevSnp(tpm) => Self::TpmOnSevSnp(WantedOfTpm::accept(tpm)?),
             Demands::TpmOnTdx(both) => Self::TpmOnTdx(WantedOfTpm::accept(&both.tpm)?, both.ccel),
         })
@@ -210,7 +205,7 @@ impl Wanted {
         match self {
             Self::Tpm(_) => EvidenceKind::Tpm,
             Self::SevSnp => EvidenceKind::SevSnp,
-            Self::Tdx { .. } => EvidenceKind::Tdx,
+            Self::Tdx(_) => EvidenceKind::Tdx,
             Self::TpmOnSevSnp(_) => EvidenceKind::TpmOnSevSnp,
             Self::TpmOnTdx(..) => EvidenceKind::TpmOnTdx,
         }

@@ -49,15 +49,17 @@ pub enum CollectFault {
         /// The cap.
         cap_bytes: usize,
     },
+    /// A log is none: nothing can be found in it, not even its end.
+    #[error("{log} is not one: {why}")]
+    LogMalformed {
+        /// Which log.
+        log: &'static str,
+        /// Why.
+        why: EvidenceDenial,
+    },
     /// The demand is of another kind of machine; a defect here, the challenge was held against the configuration.
     #[error("a demand of another kind of machine reached the collector")]
     OtherKind,
-    /// A kind of machine whose evidence this version does not collect.
-    #[error("evidence of {kind} machines is not collected by this version of attestd")]
-    NotCollected {
-        /// The kind.
-        kind: &'static str,
-    },
     /// The parts do not fit together; a defect here.
     #[error("evidence cannot be assembled: {0}")]
     Assembly(String),
@@ -75,7 +77,7 @@ impl CollectFault {
             Self::LogNotConfigured { .. } => "fault.log_not_configured",
             Self::LogUnreadable { .. } => "fault.log_unreadable",
             Self::LogTooLarge { .. } => "fault.log_too_large",
-            Self::NotCollected { .. } => "fault.kind_not_collected",
+            Self::LogMalformed { .. } => "fault.log_malformed",
             Self::OtherKind | Self::Assembly(_) => "fault.bug",
         }
     }

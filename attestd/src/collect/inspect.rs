@@ -3,6 +3,7 @@
 use evidence::EvidenceDenial;
 use evidence::evidence::Evidence;
 use evidence::sev_snp::SnpReport;
+use evidence::tdx::Quote;
 use evidence::tpm::attest::Attest;
 use evidence::tpm::evidence::TpmParts;
 use serde_json::{Map, Value, json};
@@ -98,6 +99,9 @@ impl Collected {
         if let Some(report) = self.evidence.snp_report() {
             document.extend(snp(report, self.evidence.snp_certificates())?);
         }
+        if let Some(quote) = self.evidence.tdx_quote() {
+            document.extend(tdx(quote, self.evidence.cc_event_log())?);
+        }
         Ok(document)
     }
 }
@@ -139,6 +143,20 @@ fn snp(report: &[u8], certificates: Option<&[u8]>) -> Result<Map<String, Value>,
         ("reported_tcb", json!(hex::encode(report.reported_tcb))),
         ("chip_id", json!(hex::encode(report.chip_id))),
         ("certificates_bytes", json!(certificates.map(<[u8]>::len))),
+    ];
+    Ok(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+fn tdx(quote: &[u8], event_log: Option<&[u8]>) -> Result<Map<String, Value>, EvidenceDenial> {
+    let quote = Quote::parse(quote)?;
+    let report = quote.td_report()?;
+    let fields = [
+        ("report_data", json!(hex::encode(report.report_data))),
+        ("quote_version", json!(quote.version)),
+        ("mrtd", json!(hex::encode(report.mr_td))),
+        ("rtmrs", json!(report.rtmrs.map(hex::encode))),
+        ("tee_tcb_svn", json!(hex::encode(report.tee_tcb_svn))),
+        ("ccel_bytes", json!(event_log.map(<[u8]>::len))),
     ];
     Ok(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use evidence::event_log::CcEventLog;
 use evidence::tpm::evidence::{EVENT_LOG_CAP_BYTES, IMA_LOG_CAP_BYTES};
 
 use super::fault::CollectFault;
@@ -41,6 +42,14 @@ pub(super) async fn read(
     read.map_err(|error| CollectFault::Assembly(error.to_string()))?.map(Some)
 }
 
+/// A TD's event log without the padding of its ACPI table.
+pub(super) fn without_padding(mut bytes: Vec<u8>) -> Result<Vec<u8>, CollectFault> {
+    let malformed = |why| CollectFault::LogMalformed { log: CCEL.name, why };
+    let length = CcEventLog::trimmed(&bytes).map_err(malformed)?.len();
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
 /// Reads to the end and not by size: securityfs says 0.
 fn read_capped(log: &Log, path: &Path) -> Result<Vec<u8>, CollectFault> {
     let unreadable = |source| CollectFault::LogUnreadable { log: log.name, path: path.display().to_string(), source };
@@ -56,6 +65,20 @@ fn read_capped(log: &Log, path: &Path) -> Result<Vec<u8>, CollectFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tds_log_is_sent_without_its_padding_and_what_is_none_is_a_fault() {
+        // TCG_PCClientPCREvent with a TCG_EfiSpecIDEvent of one algorithm, SHA-384 (PFP, section 10.4.5.1)
+        let mut log = [1_u32.to_le_bytes(), 3_u32.to_le_bytes()].concat();
+        log.extend([0; 20]);
+        log.extend(33_u32.to_le_bytes());
+        log.extend(b"Spec ID Event03\0\0\0\0\0\0\x02\0\x02\x01\0\0\0\x0c\0\x30\0\0");
+        let padded = [log.as_slice(), &[0xff; 4096]].concat();
+        assert_eq!(without_padding(padded).unwrap(), log);
+        assert_eq!(without_padding(log.clone()).unwrap(), log);
+        let fault = without_padding(log[1..].to_vec()).unwrap_err();
+        assert_eq!(fault.code(), "fault.log_malformed");
+    }
 
     #[test]
     fn a_log_above_its_cap_is_not_sent() {

@@ -14,7 +14,7 @@ use evidence::binding::Binding;
 use evidence::digest::HashAlg;
 use evidence::evidence::Evidence;
 use evidence::tpm::pcr::{PcrSelection, PcrSet};
-use evidence::tpm::{TpmOnSnpEvidence, TpmOnSnpParts};
+use evidence::tpm::{TpmOnSnpEvidence, TpmOnSnpParts, TpmOnTdxEvidence, TpmOnTdxParts};
 use tokio::sync::Mutex;
 
 pub use demand::{Asked, ChallengeDenial, Demand, Wanted, WantedOfTpm, WithCcel};
@@ -129,7 +129,7 @@ impl Collector {
                 let of_tpm = tpm.collect(demand, wanted).await?;
                 Ok(collected(Evidence::Tpm(of_tpm.evidence()?), of_tpm))
             }
-            (Of::Tee(tee), Wanted::SevSnp | Wanted::Tdx { .. }) => tee.collect(demand).await,
+            (Of::Tee(tee), Wanted::SevSnp | Wanted::Tdx(_)) => tee.collect(demand).await,
             (Of::TpmOnTee(tpm, tee), Wanted::TpmOnSevSnp(wanted)) if tee.kind() == TeeKind::SevSnp => {
                 let of_tpm = tpm.collect(demand, wanted).await?;
                 let (report, _) = tee.report(of_tpm.report_data, false).await?;
@@ -137,9 +137,15 @@ impl Collector {
                 let parts = TpmOnSnpParts { tpm: of_tpm.parts(), report, certificates };
                 Ok(collected(Evidence::TpmOnSevSnp(TpmOnSnpEvidence::assemble(parts)?), of_tpm))
             }
+            (Of::TpmOnTee(tpm, tee), Wanted::TpmOnTdx(wanted, with_ccel)) if tee.kind() == TeeKind::Tdx => {
+                let of_tpm = tpm.collect(demand, wanted).await?;
+                let (report, ccel) = tee.report(of_tpm.report_data, *with_ccel).await?;
+                let parts = TpmOnTdxParts { tpm: of_tpm.parts(), quote: report.report(), ccel: ccel.as_deref() };
+                Ok(collected(Evidence::TpmOnTdx(TpmOnTdxEvidence::assemble(parts)?), of_tpm))
+            }
             (
                 Of::Tpm(_) | Of::Tee(_) | Of::TpmOnTee(..),
-                Wanted::Tpm(_) | Wanted::SevSnp | Wanted::Tdx { .. } | Wanted::TpmOnSevSnp(_) | Wanted::TpmOnTdx(..),
+                Wanted::Tpm(_) | Wanted::SevSnp | Wanted::Tdx(_) | Wanted::TpmOnSevSnp(_) | Wanted::TpmOnTdx(..),
             ) => Err(CollectFault::OtherKind),
         }
     }

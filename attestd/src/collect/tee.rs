@@ -1,14 +1,15 @@
 //! What a TEE without a TPM gives: a report that covers the node key in its memory, and logs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use evidence::evidence::Evidence;
 use evidence::sev_snp::evidence::{SnpEvidence, SnpParts};
+use evidence::tdx::{TdxEvidence, TdxParts};
 
 use super::demand::{Demand, Wanted};
 use super::fault::CollectFault;
-use super::logs::{self, CCEL, IMA_LOG};
+use super::logs::{self, CCEL};
 use super::{Collected, HeldKey};
 use crate::tee::node_key::{XWingKey, XWingKeyError};
 use crate::tee::{Tee, TeeKind, TeeReport};
@@ -19,16 +20,15 @@ pub struct TeeCollector {
     tee: Tee,
     node_key: Arc<XWingKey>,
     ccel: Option<PathBuf>,
-    ima_log: Option<PathBuf>,
 }
 
 impl TeeCollector {
-    /// Makes the node key: it lives as long as this value.
+    /// Makes the node key: it lives as long as this value. With the TD's event log, if one is configured.
     ///
     /// # Errors
     /// [`XWingKeyError`].
-    pub fn new(tee: Tee, ccel: Option<PathBuf>, ima_log: Option<PathBuf>) -> Result<Self, XWingKeyError> {
-        Ok(Self { tee, node_key: Arc::new(XWingKey::generate()?), ccel, ima_log })
+    pub fn new(tee: Tee, ccel: Option<PathBuf>) -> Result<Self, XWingKeyError> {
+        Ok(Self { tee, node_key: Arc::new(XWingKey::generate()?), ccel })
     }
 
     /// The TEE.
@@ -38,27 +38,23 @@ impl TeeCollector {
     }
 
     pub(super) async fn collect(&self, demand: &Demand) -> Result<Collected, CollectFault> {
-        let (ccel, ima_log) = match (&demand.wanted, self.tee.kind()) {
-            (Wanted::SevSnp, TeeKind::SevSnp) => (false, false),
-            (Wanted::Tdx { ccel, ima_log }, TeeKind::Tdx) => (*ccel, *ima_log),
-            (
-                Wanted::Tpm(_) | Wanted::SevSnp | Wanted::Tdx { .. } | Wanted::TpmOnSevSnp(_) | Wanted::TpmOnTdx(..),
-                TeeKind::SevSnp | TeeKind::Tdx,
-            ) => return Err(CollectFault::OtherKind),
-        };
-        let (ccel_path, ima_path) = (self.ccel.as_deref(), self.ima_log.as_deref());
-        logs::require(&[(ccel, &CCEL, ccel_path), (ima_log, &IMA_LOG, ima_path)])?;
         let node_key = self.node_key.public().cose_key();
-        let report = self.tee.report(demand.binding(node_key, None).report_data()?).await?;
-        // After the report, so that they hold at least what it covers.
-        let _event_log = logs::read(ccel, &CCEL, ccel_path).await?;
-        let _ima_log = logs::read(ima_log, &IMA_LOG, ima_path).await?;
-        let evidence = match self.tee.kind() {
-            TeeKind::SevSnp => {
+        let data = demand.binding(node_key, None).report_data()?;
+        let evidence = match (&demand.wanted, self.tee.kind()) {
+            (Wanted::SevSnp, TeeKind::SevSnp) => {
+                let report = self.tee.report(data).await?;
                 let certificates = report.certificates();
                 Evidence::SevSnp(SnpEvidence::assemble(SnpParts { report: report.report(), certificates, node_key })?)
             }
-            TeeKind::Tdx => return Err(CollectFault::NotCollected { kind: "tdx" }),
+            (Wanted::Tdx(with_ccel), TeeKind::Tdx) => {
+                let (report, ccel) = report_and_log(&self.tee, data, *with_ccel, self.ccel.as_deref()).await?;
+                let parts = TdxParts { quote: report.report(), node_key, event_log: ccel.as_deref() };
+                Evidence::Tdx(TdxEvidence::assemble(parts)?)
+            }
+            (
+                Wanted::Tpm(_) | Wanted::SevSnp | Wanted::Tdx(_) | Wanted::TpmOnSevSnp(_) | Wanted::TpmOnTdx(..),
+                TeeKind::SevSnp | TeeKind::Tdx,
+            ) => return Err(CollectFault::OtherKind),
         };
         Ok(Collected { evidence, node_key: HeldKey::XWing(Arc::clone(&self.node_key)), quoted: None })
     }
@@ -87,8 +83,19 @@ impl BesideTpm {
         data: [u8; 64],
         with_ccel: bool,
     ) -> Result<(TeeReport, Option<Vec<u8>>), CollectFault> {
-        logs::require(&[(with_ccel, &CCEL, self.ccel.as_deref())])?;
-        let report = self.tee.report(data).await?;
-        Ok((report, logs::read(with_ccel, &CCEL, self.ccel.as_deref()).await?))
+        report_and_log(&self.tee, data, with_ccel, self.ccel.as_deref()).await
     }
+}
+
+/// The log is read after the report, so that it holds at least what the report covers.
+async fn report_and_log(
+    tee: &Tee,
+    data: [u8; 64],
+    with_ccel: bool,
+    ccel: Option<&Path>,
+) -> Result<(TeeReport, Option<Vec<u8>>), CollectFault> {
+    logs::require(&[(with_ccel, &CCEL, ccel)])?;
+    let report = tee.report(data).await?;
+    let log = logs::read(with_ccel, &CCEL, ccel).await?;
+    Ok((report, log.map(logs::without_padding).transpose()?))
 }

@@ -173,11 +173,11 @@ impl Identity {
             (false, false) => return Err(value_error("watch.pcrs", "this platform has no TPM, so no PCRs")),
             (true, false) | (false, true) => {}
         }
-        if logs.event_log.is_some() && !self.sends_event_log() {
+        if logs.event_log.is_some() && !self.sends_logs() {
             return Err(value_error("logs.event_log", "is the TPM's, and there is none; a TD's is tee.ccel"));
         }
-        if logs.ima_log.is_some() && !self.sends_ima_log() {
-            return Err(value_error("logs.ima_log", "SEV-SNP evidence without a TPM holds no log"));
+        if logs.ima_log.is_some() && !self.sends_logs() {
+            return Err(value_error("logs.ima_log", "evidence of a TEE without a TPM holds no IMA log"));
         }
         let Some((kind, tee)) = self.tee() else { return Ok(()) };
         let snp = kind == TeeKind::SevSnp;
@@ -211,17 +211,10 @@ impl Identity {
         tpm.chain(self.tee().map(|(_, tee)| ("tee.deadline_ms", tee.deadline_ms)))
     }
 
-    /// Whether evidence of this platform may hold the event log of `[logs]`; a TD's own is `tee.ccel`.
-    pub(super) const fn sends_event_log(&self) -> bool {
+    /// Whether evidence of this platform may hold the logs of `[logs]`: they lead to a TPM's registers. A TD's is
+    /// `tee.ccel`.
+    pub(super) const fn sends_logs(&self) -> bool {
         self.tpm().is_some()
-    }
-
-    /// Whether it may hold the IMA log.
-    pub(super) const fn sends_ima_log(&self) -> bool {
-        match self {
-            Self::Tpm(_) | Self::TpmOnTee(..) | Self::Tee(TeeKind::Tdx, _) => true,
-            Self::Tee(TeeKind::SevSnp, _) => false,
-        }
     }
 
     pub(super) fn in_words(&self, line: &mut dyn FnMut(std::fmt::Arguments<'_>)) {

@@ -100,10 +100,10 @@ fn a_tee_is_configured_without_a_tpm() {
     let config = load(TD, &[]).unwrap();
     assert!(matches!(config.identity, Identity::Tee(crate::tee::TeeKind::Tdx, _)));
     let words = config.in_words();
-    for part in ["this TDX guest", "configfs:/sys", "CCEL", "looked for every 1000 ms", "No IMA log"] {
+    for part in ["this TDX guest", "configfs:/sys", "CCEL", "looked for every 1000 ms"] {
         assert!(words.contains(part), "{part} in {words}");
     }
-    assert!(!words.contains("TPM"), "{words}");
+    assert!(!words.contains("TPM") && !words.contains("IMA log"), "{words}");
     let snp = TD.replace("tdx", "sev-snp").replace("ccel = \"/sys/firmware/acpi/tables/data/CCEL\"", "privlevel = 1");
     let words = load(&snp, &[("ATTESTD_TEE_REPORTS", "socket:/run/simulator")]).unwrap().in_words();
     for part in ["this SEV-SNP guest", "simulator's", "VMPL 1"] {
@@ -135,6 +135,7 @@ fn one_contradiction_each_of_a_tee_is_refused() {
         ("[halt]", "[watch]\npcrs = [0]\n[halt]", "no TPM"),
         ("[halt]", "[watch]\ninterval_ms = 0\n[halt]", "1 to 600000"),
         ("[halt]", "[logs]\nevent_log = \"log\"\n[halt]", "tee.ccel"),
+        ("[halt]", "[logs]\nima_log = \"log\"\n[halt]", "holds no IMA log"),
         ("configfs:/sys/kernel/config/tsm/report", "configfs:relative", "absolute"),
         ("configfs:/sys/kernel/config/tsm/report", "sev-guest:/dev/other", "must be"),
         ("configfs:/sys/kernel/config/tsm/report", "sev-guest:/dev/sev-guest", "no reports of a TD"),
@@ -152,7 +153,7 @@ fn one_contradiction_each_of_a_tee_is_refused() {
     let snp = TD.replace("tdx", "sev-snp").replace("ccel = \"/sys/firmware/acpi/tables/data/CCEL\"", "");
     load(&snp, &[]).unwrap();
     for (from, to, expected) in
-        [("[tee]", "[tee]\nprivlevel = 4", "VMPL"), ("[halt]", "[logs]\nima_log = \"log\"\n[halt]", "holds no log")]
+        [("[tee]", "[tee]\nprivlevel = 4", "VMPL"), ("[halt]", "[logs]\nima_log = \"log\"\n[halt]", "holds no IMA log")]
     {
         let error = load(&snp.replace(from, to), &[]).unwrap_err().to_string();
         assert!(error.contains(expected), "{to:?}: {error}");

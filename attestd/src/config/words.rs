@@ -15,13 +15,10 @@ impl Config {
         };
         line(format_args!("This node is \"{}\".", self.node_id));
         self.identity.in_words(&mut line);
-        let logs = [
-            ("event log", &self.logs.event_log, self.identity.sends_event_log()),
-            ("IMA log", &self.logs.ima_log, self.identity.sends_ima_log()),
-        ];
-        for (what, path, sent) in logs {
+        let logs = [("event log", &self.logs.event_log), ("IMA log", &self.logs.ima_log)];
+        for (what, path) in logs {
             match path {
-                None if !sent => {}
+                None if !self.identity.sends_logs() => {}
                 Some(path) => line(format_args!("The {what} sent with evidence is {}.", path.display())),
                 None => line(format_args!("No {what} is sent; a verifier that asks for one is told a fault.")),
             }

@@ -339,7 +339,7 @@ const VCEK_DEFECTS: &[Defect<Place>] = &[
     defect(S11, Kind::BindingMismatch, "another node key", Signed(|c| c.node_key = XWingPublicKey::new(&[8; XWING_PUBLIC_KEY_BYTES]).unwrap())),
     defect(S11, Kind::ChallengeExpired, "answered late", Signed(|c| c.now = c.challenge.expires_at.plus(1))),
     defect(S11, Kind::KindUnexpected, "a trust domain was asked", Signed(|c| {
-        c.challenge.demands = Demands::Tdx(TdxDemands { event_log: false, ima_log: false });
+        c.challenge.demands = Demands::Tdx(TdxDemands { event_log: false });
     })),
     // S13: the launch that holds leases
     defect(S13, Kind::SnpReportId, "launched anew", Enrolled(|m| m.fields.report_id[0] ^= 1)),

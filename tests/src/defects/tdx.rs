@@ -370,10 +370,6 @@ const DEFECTS: &[Defect<Place>] = &[
         let Demands::Tdx(demands) = &mut c.challenge.demands else { panic!("not of TDX") };
         demands.event_log = false;
     })),
-    defect(E8, Kind::Missing, "IMA log asked for, which no quote proves", Signed(|c| {
-        let Demands::Tdx(demands) = &mut c.challenge.demands else { panic!("not of TDX") };
-        demands.ima_log = true;
-    })),
     defect(E1, Kind::TrailingBytes, "padding after the log", Machine(|m| m.event_log.padding = 16)),
     defect(E3, Kind::RtmrReplayMismatch, "an event left out", Machine(|m| ignore(m.event_log.events.pop()))),
     defect(E3, Kind::RtmrReplayMismatch, "an event invented", Machine(|m| m.event_log.events.push(m.event_log.events[0].clone()))),

@@ -18,7 +18,7 @@ pub fn to_message(demands: &Demands) -> Given {
     match demands {
         Demands::Tpm(tpm) => Given::Tpm(tpm_message(tpm)),
         Demands::SevSnp => Given::SevSnp(proto::SevSnpDemand {}),
-        Demands::Tdx(tdx) => Given::Tdx(proto::TdxDemand { event_log: tdx.event_log, ima_log: tdx.ima_log }),
+        Demands::Tdx(tdx) => Given::Tdx(proto::TdxDemand { event_log: tdx.event_log }),
         Demands::TpmOnSevSnp(tpm) => Given::TpmOnSevSnp(proto::TpmOnSevSnpDemand { tpm: Some(tpm_message(tpm)) }),
         Demands::TpmOnTdx(both) => {
             Given::TpmOnTdx(proto::TpmOnTdxDemand { tpm: Some(tpm_message(&both.tpm)), ccel: both.ccel })
@@ -64,7 +64,7 @@ pub(super) fn demands(given: Option<Given>) -> Result<Demands, FieldDenial> {
     Ok(match given.ok_or(refuse("demand", "absent"))? {
         Given::Tpm(tpm) => Demands::Tpm(tpm_demands(Some(tpm))?),
         Given::SevSnp(proto::SevSnpDemand {}) => Demands::SevSnp,
-        Given::Tdx(tdx) => Demands::Tdx(TdxDemands { event_log: tdx.event_log, ima_log: tdx.ima_log }),
+        Given::Tdx(tdx) => Demands::Tdx(TdxDemands { event_log: tdx.event_log }),
         Given::TpmOnSevSnp(both) => Demands::TpmOnSevSnp(tpm_demands(both.tpm)?),
         Given::TpmOnTdx(both) => Demands::TpmOnTdx(TpmOnTdxDemands { tpm: tpm_demands(both.tpm)?, ccel: both.ccel }),
     })
@@ -112,7 +112,7 @@ mod tests {
         let all = [
             Demands::Tpm(tpm()),
             Demands::SevSnp,
-            Demands::Tdx(TdxDemands { event_log: true, ima_log: false }),
+            Demands::Tdx(TdxDemands { event_log: true }),
             Demands::TpmOnSevSnp(tpm()),
             Demands::TpmOnTdx(TpmOnTdxDemands { tpm: tpm(), ccel: true }),
         ];
