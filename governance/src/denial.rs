@@ -56,6 +56,9 @@ pub enum GovernanceDenial {
     /// Bound to another node key.
     #[error("artifact is bound to node key {got}, expected {expected}")]
     NodeKey { got: Sha256Digest, expected: Sha256Digest },
+    /// Renewed under another node key than it was authorized for: whoever held that one is gone.
+    #[error("renewal under node key {got}, the execution was authorized for {held}")]
+    NodeKeyChanged { got: Sha256Digest, held: Sha256Digest },
     /// A renewal of another artifact.
     #[error("artifact id {got}, expected {expected}")]
     ArtifactId { got: String, expected: String },
@@ -153,6 +156,7 @@ impl GovernanceDenialKind {
             Self::Node => "governance.node",
             Self::Workload => "governance.workload",
             Self::NodeKey => "governance.node_key",
+            Self::NodeKeyChanged => "governance.node_key_changed",
             Self::ArtifactId => "governance.artifact_id",
             Self::NotYetValid => "governance.not_yet_valid",
             Self::Expired => "governance.expired",
@@ -197,6 +201,9 @@ impl GovernanceDenialKind {
             | Self::NodeKey
             | Self::ArtifactId
             | Self::Parent => "use the artifact that was issued for this domain, node, key and intent",
+            Self::NodeKeyChanged => {
+                "guest or daemon was started anew, and what it ran is gone: readmit the node, then start the execution again"
+            }
             Self::NotYetValid => "wait, and check the clocks",
             Self::Expired => "ask for a new one, and check the clocks",
             Self::Lifetime | Self::LeaseTerms => "stay within the limits that are named",

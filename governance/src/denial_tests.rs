@@ -166,6 +166,11 @@ fn artifact_cases() -> Vec<Case> {
         ("governance.node_key", || {
             artifact(|terms| terms.confirmation.key = NodeKey::from_cose_key(key(9).public().cose_key()).unwrap())
         }),
+        ("governance.node_key_changed", || {
+            let held = terms().confirmation.key.digest();
+            node_key().continues(held).unwrap();
+            NodeKey::from_cose_key(key(9).public().cose_key()).unwrap().continues(held).unwrap_err()
+        }),
         ("governance.artifact_id", || artifact(|terms| terms.id = ArtifactId([2; 16]))),
         ("governance.not_yet_valid", || artifact(|terms| terms.not_before = NOW.plus(1))),
         ("governance.expired", || artifact(|terms| terms.expires_at = NOW)),

@@ -37,6 +37,15 @@ impl NodeKey {
         &self.0
     }
 
+    /// Does an execution that was authorized for the key named `held` go on with its holder?
+    ///
+    /// # Errors
+    /// [`GovernanceDenial::NodeKeyChanged`] when this is another key.
+    pub fn continues(&self, held: Sha256Digest) -> Result<(), GovernanceDenial> {
+        let got = self.digest();
+        if got == held { Ok(()) } else { Err(GovernanceDenial::NodeKeyChanged { got, held }) }
+    }
+
     /// SHA-256 of the COSE_Key: its name in denials and records.
     #[must_use]
     pub fn digest(&self) -> Sha256Digest {

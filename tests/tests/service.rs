@@ -11,6 +11,8 @@
 
 #[path = "service/bed.rs"]
 mod bed;
+#[path = "service/guest.rs"]
+mod guest;
 #[path = "service/node.rs"]
 mod node;
 
@@ -24,3 +26,7 @@ mod health;
 mod life;
 #[path = "service/snp.rs"]
 mod snp;
+#[path = "service/tdx.rs"]
+mod tdx;
+#[path = "service/tpm_on_tdx.rs"]
+mod tpm_on_tdx;

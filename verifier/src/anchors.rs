@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use evidence::anchors::{AnchorError, AnchorSet, RootPin, TrustAnchors};
 use evidence::digest::Sha256Digest;
 use evidence::sev_snp::{ProductLine, roots::genuine_ark_digest};
+use evidence::tdx::roots::GENUINE_ROOTS;
 use serde_bytes::ByteBuf;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode as _, Encode as _};
 
-use crate::config::{SnpConfig, TpmConfig};
+use crate::config::{Config, SnpConfig, TdxConfig, TpmConfig};
 
 /// Largest file of certificates.
 const FILE_CAP_BYTES: u64 = 1 << 20;
@@ -49,28 +50,12 @@ pub struct ConfiguredAnchors {
 
 impl ConfiguredAnchors {
     /// Reads every certificate file.
-    pub fn read(tpm: &TpmConfig, snp: &SnpConfig, lab: bool) -> Result<Self, AnchorsFault> {
-        let mut set = AnchorSet { revoked: tpm.revoked.clone(), ..AnchorSet::default() };
-        for path in &tpm.roots {
-            pin(path, &mut set.tpm_roots, &mut set.ca_certificates)?;
-        }
-        for path in &tpm.simulated_roots {
-            pin(path, &mut set.simulated_tpm_roots, &mut set.ca_certificates)?;
-        }
-        for path in &tpm.intermediates {
-            set.ca_certificates.extend(certificates(path)?.into_iter().map(ByteBuf::from));
-        }
-        for line in snp.product_lines.iter().filter_map(|line| ProductLine::from_name(line)) {
-            let pin = RootPin::Certificate(genuine_ark_digest(line));
-            set.snp_roots.entry(line.name().to_owned()).or_default().insert(pin);
-        }
-        for (line, paths) in &snp.simulated_roots {
-            let pins = set.simulated_snp_roots.entry(line.clone()).or_default();
-            for path in paths {
-                pins.extend(certificates(path)?.iter().map(|der| RootPin::Certificate(Sha256Digest::of(der))));
-            }
-        }
-        Ok(Self { set, lab })
+    pub fn read(config: &Config) -> Result<Self, AnchorsFault> {
+        let mut set = AnchorSet { revoked: config.tpm.revoked.clone(), ..AnchorSet::default() };
+        tpms(&config.tpm, &mut set)?;
+        snp_guests(&config.snp, &mut set)?;
+        trust_domains(&config.tdx, &mut set)?;
+        Ok(Self { set, lab: config.lab })
     }
 
     /// The anchors with these admitted EKs; nothing while nobody could be
@@ -89,6 +74,48 @@ impl ConfiguredAnchors {
             ) => Err(error.into()),
         }
     }
+}
+
+fn tpms(tpm: &TpmConfig, set: &mut AnchorSet) -> Result<(), AnchorsFault> {
+    for path in &tpm.roots {
+        pin(path, &mut set.tpm_roots, &mut set.ca_certificates)?;
+    }
+    for path in &tpm.simulated_roots {
+        pin(path, &mut set.simulated_tpm_roots, &mut set.ca_certificates)?;
+    }
+    for path in &tpm.intermediates {
+        set.ca_certificates.extend(certificates(path)?.into_iter().map(ByteBuf::from));
+    }
+    Ok(())
+}
+
+fn snp_guests(snp: &SnpConfig, set: &mut AnchorSet) -> Result<(), AnchorsFault> {
+    for line in snp.product_lines.iter().filter_map(|line| ProductLine::from_name(line)) {
+        let pin = RootPin::Certificate(genuine_ark_digest(line));
+        set.snp_roots.entry(line.name().to_owned()).or_default().insert(pin);
+    }
+    for (line, paths) in &snp.simulated_roots {
+        let pins = set.simulated_snp_roots.entry(line.clone()).or_default();
+        for path in paths {
+            pins.extend(roots(path)?);
+        }
+    }
+    Ok(())
+}
+
+fn trust_domains(tdx: &TdxConfig, set: &mut AnchorSet) -> Result<(), AnchorsFault> {
+    if tdx.intel {
+        set.tdx_roots.extend(GENUINE_ROOTS.iter().copied());
+    }
+    for path in &tdx.simulated_roots {
+        set.simulated_tdx_roots.extend(roots(path)?);
+    }
+    Ok(())
+}
+
+/// Certificates that are trusted for nothing but ending a chain.
+fn roots(path: &Path) -> Result<Vec<RootPin>, AnchorsFault> {
+    Ok(certificates(path)?.iter().map(|der| RootPin::Certificate(Sha256Digest::of(der))).collect())
 }
 
 fn pin(

@@ -24,7 +24,7 @@ use crate::endorsements::{At, Endorsement, Unendorsed};
 use crate::evidence_store::BlobKind;
 use crate::fault::Fault;
 use crate::intake::{Asks, Request};
-use crate::judge::{self, Asking, Case, Execution, Judgement, Restarted};
+use crate::judge::{self, Asking, Case, Course, Execution, Judgement, Restarted};
 use crate::keys;
 use crate::nodes::{BootSeen, Machine, Node, ReportId};
 use crate::platforms::{Held, Whose};
@@ -182,13 +182,16 @@ impl Desk {
 
     /// What the policies are asked; keys with the labels that they have now.
     async fn asking(&self, request: &Request) -> Result<Asking, Fault> {
-        let (asked, first) = match &request.asks {
+        let (asked, released, course) = match &request.asks {
             Asks::Capture => return Ok(Asking::Nothing),
-            Asks::Authorize(asked) => (&**asked, true),
-            Asks::Renew(renewing) => (&renewing.intent, false),
+            Asks::Authorize(asked) => (&**asked, Some(&asked.intent.scope.keys), Course::Begins),
+            Asks::Renew(renewing) => {
+                let node_key = renewing.terms.confirmation.key.digest();
+                (&renewing.intent, None, Course::GoesOn { node_key })
+            }
         };
         let mut with_labels = Vec::new();
-        for name in asked.intent.scope.keys.iter().filter(|_| first) {
+        for name in released.into_iter().flatten() {
             let Some(key) = keys::find(&self.parts.store, name).await? else {
                 return Err(Fault::KeyUnavailable { what: format!("no execution key is named {name}") });
             };
@@ -198,7 +201,7 @@ impl Desk {
             intent: asked.intent.clone(),
             intent_digest: asked.digest,
             keys: with_labels,
-            renewal: !first,
+            course,
         })))
     }
 

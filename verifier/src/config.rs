@@ -16,10 +16,12 @@ use serde::{Deserialize, Serialize};
 mod endorsements;
 mod overrides;
 mod snp;
+mod tdx;
 mod words;
 
 pub use endorsements::{CacheUrl, EndorsementsConfig};
 pub use snp::SnpConfig;
+pub use tdx::TdxConfig;
 
 /// Largest configuration file.
 pub const CONFIG_CAP_BYTES: u64 = 256 * 1024;
@@ -86,6 +88,9 @@ pub struct Config {
     /// What SNP guests are trusted by.
     #[serde(default)]
     pub snp: SnpConfig,
+    /// What trust domains are trusted by.
+    #[serde(default)]
+    pub tdx: TdxConfig,
     /// Who may attest after enrolment.
     pub nodes: NodesConfig,
     /// Authorizations and leases.
@@ -237,6 +242,7 @@ impl Config {
             *path = base.join(&*path);
         }
         self.snp.anchor_paths(base);
+        self.tdx.anchor_paths(base);
     }
 
     fn refuse_contradictions(&self) -> Result<(), ConfigError> {
@@ -248,6 +254,7 @@ impl Config {
             return Err(value_error("tpm.simulated_roots", "software TPMs are trusted only in a lab domain"));
         }
         self.snp.refuse_contradictions(self.lab)?;
+        self.tdx.refuse_contradictions(self.lab)?;
         if crate::store::Engine::of(&self.store).is_none() {
             return Err(value_error("store", "must be sqlite:///PATH or postgres://…"));
         }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
 use crate::fault::Fault;
-use crate::judge::{Asking, Case};
+use crate::judge::{Asking, Case, Course};
 use crate::trust::Trust;
 
 /// Version of the record.
@@ -68,8 +68,8 @@ pub struct AskedFor {
     pub intent: Sha256Digest,
     /// Keys to be released, with the labels that they had.
     pub keys: BTreeMap<ItemName, Vec<String>>,
-    /// Whether it was to go on.
-    pub renewal: bool,
+    /// Whether it was to begin or to go on.
+    pub course: Course,
 }
 
 /// A trust snapshot, by digest.
@@ -129,7 +129,7 @@ impl Decision {
             Asking::Execute(execution) => Some(AskedFor {
                 intent: execution.intent_digest,
                 keys: execution.keys.iter().cloned().collect(),
-                renewal: execution.renewal,
+                course: execution.course,
             }),
         };
         Self {

@@ -15,7 +15,7 @@ use serde_bytes::ByteBuf;
 use crate::ca::{CaError, CertificateAuthority};
 use crate::config::{
     Admission, AuthorityConfig, Config, EndorsementsConfig, GovernanceConfig, LeaseConfig, LimitsConfig, ListenConfig,
-    LogConfig, NodesConfig, SnpConfig, TpmConfig,
+    LogConfig, NodesConfig, SnpConfig, TdxConfig, TpmConfig,
 };
 use crate::governor::OrderRefusal;
 use crate::open::OpenError;
@@ -48,6 +48,8 @@ pub struct InitOptions {
     pub simulated_roots: Vec<PathBuf>,
     /// What SNP guests are trusted by.
     pub snp: SnpConfig,
+    /// What trust domains are trusted by.
+    pub tdx: TdxConfig,
 }
 
 /// Why nothing, or not everything, was made.
@@ -166,7 +168,8 @@ impl AuthorityKeys {
         if options.threshold < 2 {
             return usage("outside a lab at least two authority keys must sign: --threshold 2");
         }
-        if !options.simulated_roots.is_empty() || !options.snp.simulated_roots.is_empty() {
+        let (snp, tdx) = (&options.snp.simulated_roots, &options.tdx.simulated_roots);
+        if !(options.simulated_roots.is_empty() && snp.is_empty() && tdx.is_empty()) {
             return usage("roots of software TPMs and simulated processors are for a lab: --lab");
         }
         match &options.authority_folder {
@@ -216,6 +219,7 @@ fn config(options: &InitOptions, state: &StateFolder, authority: &AuthorityKeys)
             revoked: std::collections::BTreeSet::new(),
         },
         snp: options.snp.clone(),
+        tdx: options.tdx.clone(),
         nodes: NodesConfig { admission: Admission::Endorsed },
         lease: LeaseConfig { length_ms: 30_000 },
         governance: GovernanceConfig { state_lifetime_s: 3_600, reference_grace_s: 0 },

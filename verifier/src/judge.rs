@@ -7,16 +7,20 @@ use evidence::challenge::Challenge;
 use evidence::digest::Sha256Digest;
 use evidence::evidence::{Endorsements, Evidence};
 use evidence::names::ItemName;
+use evidence::node_key::AttestedNodeKey;
 use evidence::sev_snp::{Launch, SnpEndorsement};
 use evidence::time::UnixSeconds;
 use evidence::tpm::attest::ClockInfo;
 use evidence::tpm::{ClockState, TpmEndorsement};
 use evidence::{EvidenceDenial, verify};
+use governance::GovernanceDenial;
 use governance::intent::Intent;
+use governance::node_key::NodeKey;
 use policy::claims::{IntentClaims, Question};
 use policy::ear::EndorsementUsed;
 use policy::engine::Rule;
 use policy::{Affirmed, Denial};
+use serde::{Deserialize, Serialize};
 
 use crate::nodes::BootSeen;
 
@@ -56,8 +60,43 @@ pub struct Execution {
     pub intent_digest: Sha256Digest,
     /// Keys to be released, with their labels; none when an execution goes on.
     pub keys: Vec<(ItemName, Vec<String>)>,
-    /// It goes on, and so must the boot of its machine; else a restart may show: whatever was held before is over.
-    pub renewal: bool,
+    /// Whether it begins or goes on.
+    pub course: Course,
+}
+
+/// Whether an execution begins or goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Course {
+    /// It begins: its machine may have been started anew since it was last seen.
+    Begins,
+    /// It goes on, and so must the boot of its machine and whoever holds its node key.
+    GoesOn {
+        /// Digest of the node key that its live artifact is bound to.
+        node_key: Sha256Digest,
+    },
+}
+
+impl Course {
+    const fn is_renewal(self) -> bool {
+        match self {
+            Self::Begins => false,
+            Self::GoesOn { .. } => true,
+        }
+    }
+
+    /// A node key in memory is made when the daemon starts and dies with it: under another one, guest or daemon was started
+    /// anew, and what ran under the old one is gone. This is all that shows the relaunch of a trust domain, whose quotes
+    /// have no REPORT_ID. A TPM makes its node key anew when the PCRs that it shall be bound to change; its restarts show
+    /// in its clock (T8).
+    fn held_to(self, attested: &AttestedNodeKey) -> Result<(), GovernanceDenial> {
+        match (self, attested) {
+            (Self::GoesOn { node_key }, AttestedNodeKey::XWing(key)) => {
+                NodeKey::from_cose_key(key.cose_key())?.continues(node_key)
+            }
+            (Self::GoesOn { .. }, AttestedNodeKey::Tpm(_)) | (Self::Begins, _) => Ok(()),
+        }
+    }
 }
 
 /// An affirmed machine, permitted to do what was asked.
@@ -126,6 +165,7 @@ pub fn judge(case: &Case, trust: &policy::Trust) -> Result<Judgement, Denial> {
     let (affirmed, restarted) = affirm(case, trust)?;
     let mut rules = affirmed.rules().to_vec();
     if let Asking::Execute(execution) = &case.asks {
+        execution.course.held_to(&affirmed.machine().node_key)?;
         for question in questions(execution, &affirmed) {
             rules.extend_from_slice(trust.policy().ask_at(&question, case.now)?.rules());
         }
@@ -162,7 +202,7 @@ pub fn authentic(case: &Case, trust: &policy::Trust) -> Result<Sha256Digest, Evi
 /// signature under which it shows its boot is verified before that is looked at.
 fn affirm(case: &Case, trust: &policy::Trust) -> Result<(Affirmed, Restarted), Denial> {
     let may_have_restarted = match &case.asks {
-        Asking::Execute(execution) => !execution.renewal,
+        Asking::Execute(execution) => !execution.course.is_renewal(),
         Asking::Nothing => true,
     };
     let mut restarted = Restarted::default();
@@ -184,8 +224,8 @@ fn affirm(case: &Case, trust: &policy::Trust) -> Result<(Affirmed, Restarted), D
 fn questions(execution: &Execution, affirmed: &Affirmed) -> Vec<Question> {
     let (claims, intent) = (affirmed.claims(), IntentClaims::of(&execution.intent));
     let scope = IntentClaims::scope_of(&execution.intent);
-    let execute =
-        Question::Execute { claims: claims.clone(), intent: intent.clone(), scope, renewal: execution.renewal };
+    let renewal = execution.course.is_renewal();
+    let execute = Question::Execute { claims: claims.clone(), intent: intent.clone(), scope, renewal };
     let release = execution.keys.iter().map(|(name, labels)| Question::Release {
         claims: claims.clone(),
         intent: intent.clone(),

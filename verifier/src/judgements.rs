@@ -2,6 +2,7 @@
 //! reference values from captured evidence; and saved evidence judged anew (`appraise`). Reads only; nothing here grants
 //! anything.
 
+mod endorsed;
 mod held_now;
 mod kept;
 mod saved;
@@ -10,17 +11,12 @@ mod verdict;
 use std::sync::Arc;
 
 use audit::record::RecordBody;
-use evidence::EvidenceKind;
 use evidence::anchors::{AnchorSet, TrustAnchors};
 use evidence::cbor::{self, Caps};
 use evidence::challenge::Challenge;
 use evidence::digest::Sha256Digest;
-use evidence::evidence::{Endorsements, Evidence};
+use evidence::evidence::Evidence;
 use evidence::names::{ItemName, NodeId};
-use evidence::sev_snp::{Launch, SnpEndorsement, SnpReport};
-use evidence::time::UnixSeconds;
-use evidence::tpm::attest::Attest;
-use evidence::tpm::{ClockState, EnrolledTpm, Enrolment, TpmEndorsement};
 use evidence::verify;
 use firmware_refs::capture::{CaptureHeader, capture};
 use firmware_refs::observed::Observed;
@@ -33,13 +29,10 @@ use serde_json::{Value, json};
 use crate::appraise::attestation_result;
 use crate::decision::{Decision, TrustInputs, build};
 use crate::desk::Desk;
-use crate::endorsements::{At, Unendorsed};
-use crate::enrolment::PlatformEnrolment;
 use crate::governor::{Governor, OrderRefusal};
 use crate::judge::{self, Asking, Case};
-use crate::nodes::{self, BootSeen, Machine, Node};
+use crate::nodes;
 use crate::operator::Judgements;
-use crate::platforms::{Whose, vek_of};
 
 /// Longest that a captured set is proposed to hold, in seconds: a year.
 const CAPTURED_LIFETIME_S: u64 = 365 * 24 * 3600;
@@ -82,98 +75,6 @@ impl DeskJudgements {
         let (enrolment, documents, now) = (decision.enrolment, decision.endorsements.clone(), decision.now);
         let case = Case { evidence, endorsements, enrolment, documents, challenge, challenge_digest, asks, now };
         Ok(Remade { case, trust, decision })
-    }
-
-    /// What the evidence was judged by, made again from the enrolment and the documents that the decision names.
-    async fn endorsements(
-        &self,
-        decision: &Decision,
-        evidence: &Evidence,
-        anchors: &TrustAnchors,
-    ) -> Result<Endorsements, OrderRefusal> {
-        let tpm = async |enrolment| self.tpm_endorsement(decision, enrolment, anchors).await;
-        match evidence.kind() {
-            EvidenceKind::Tpm => Ok(Endorsements::Tpm(tpm(decision.enrolment).await?)),
-            EvidenceKind::SevSnp => Ok(Endorsements::SevSnp(self.snp_endorsement(decision, anchors).await?.0)),
-            EvidenceKind::TpmOnSevSnp => {
-                let (snp, of_tpm) = self.snp_endorsement(decision, anchors).await?;
-                let of_tpm = of_tpm.ok_or_else(|| unreadable("the enrolment names no TPM"))?;
-                Ok(Endorsements::TpmOnSevSnp(tpm(of_tpm).await?, snp))
-            }
-            EvidenceKind::Tdx | EvidenceKind::TpmOnTdx => {
-                Err(OrderRefusal::Malformed("evidence of TDX is not judged here yet".to_owned()))
-            }
-        }
-    }
-
-    async fn tpm_endorsement(
-        &self,
-        decision: &Decision,
-        enrolment: Sha256Digest,
-        anchors: &TrustAnchors,
-    ) -> Result<TpmEndorsement, OrderRefusal> {
-        let enrolment =
-            Enrolment::from_cbor(&kept::blob(&self.desk, "enrolment", &enrolment).await?).map_err(unreadable)?;
-        let enrolled = EnrolledTpm::verify(&enrolment, anchors, decision.now).map_err(unreadable)?;
-        let clock = decision.boot.clock.ok_or_else(|| unreadable("the decision names no TPM clock"))?;
-        Ok(TpmEndorsement { enrolled: Arc::new(enrolled), clock, node_key: None })
-    }
-
-    async fn snp_endorsement(
-        &self,
-        decision: &Decision,
-        anchors: &TrustAnchors,
-    ) -> Result<(SnpEndorsement, Option<Sha256Digest>), OrderRefusal> {
-        let enrolment = kept::blob(&self.desk, "enrolment", &decision.enrolment).await?;
-        let enrolment = PlatformEnrolment::from_kept(&enrolment).map_err(unreadable)?;
-        let enrolled = enrolment.enrolled().ok_or_else(|| unreadable("the enrolment has no record key"))?;
-        let mut documents = Vec::with_capacity(decision.endorsements.len());
-        for used in &decision.endorsements {
-            documents.push(kept::blob(&self.desk, "endorsement", &used.digest).await?);
-        }
-        let [leaf, intermediate, root, crl] = documents.as_slice() else {
-            return Err(unreadable("the decision does not name four certificates and lists of AMD"));
-        };
-        let vek = vek_of([leaf, intermediate, root, crl], anchors, decision.now).map_err(unreadable)?;
-        let report_id = decision.boot.report_id.ok_or_else(|| unreadable("the decision names no REPORT_ID"))?;
-        let launch = Launch::Same(report_id.into_array());
-        Ok((SnpEndorsement { vek: Arc::new(vek), enrolled: Arc::new(enrolled), launch }, enrolment.tpm))
-    }
-
-    /// What captured evidence was judged by when it came. It was accepted then, its boot included: what the node has
-    /// shown since is no measure for it.
-    async fn held_then(
-        &self,
-        node: &Node,
-        evidence: &Evidence,
-        anchors: &TrustAnchors,
-        at: UnixSeconds,
-    ) -> Result<Endorsements, OrderRefusal> {
-        let (desk, identity) = (&self.desk, &node.identity);
-        let (platform, of_tpm) = match &identity.machine {
-            Machine::Tpm(_) => (None, Some(identity.enrolment)),
-            Machine::Tee(_) | Machine::TpmOn(..) => {
-                let (enrolled, of_tpm) = desk.platforms.of_node(&desk.parts.store, node).await.map_err(unendorsed)?;
-                (Some(enrolled), of_tpm)
-            }
-        };
-        let tpm = match of_tpm {
-            Some(enrolment) => {
-                let enrolment = Enrolment::from_cbor(&kept::blob(&self.desk, "enrolment", &enrolment).await?)
-                    .map_err(unreadable)?;
-                let enrolled = Arc::new(EnrolledTpm::verify(&enrolment, anchors, at).map_err(unreadable)?);
-                Some(TpmEndorsement { enrolled, clock: clock_before(evidence)?, node_key: None })
-            }
-            None => None,
-        };
-        let Some(platform) = platform else {
-            return tpm.map(Endorsements::Tpm).ok_or_else(|| unreadable("a TPM without an enrolment"));
-        };
-        let report = evidence.snp_report().and_then(|report| SnpReport::parse(report).ok());
-        let boot = BootSeen { report_id: report.map(|report| *report.report_id), ..node.boot };
-        let (kind, whose) = (identity.machine.kind(), Whose::Node(platform, boot));
-        let held = desk.platforms.held(evidence, kind, whose, tpm, anchors, At::Then(at)).await;
-        held.map(|(held, _)| held.endorsements).map_err(unendorsed)
     }
 
     /// What was judged by then, each part found by the digest that the decision names.
@@ -332,13 +233,6 @@ fn environment(lab: bool) -> Result<ItemName, OrderRefusal> {
     ItemName::new(name).map_err(|error| OrderRefusal::Bug(error.to_string()))
 }
 
-/// Captured evidence was judged when it came, its clock included; later evidence moved the clock on since.
-fn clock_before(evidence: &Evidence) -> Result<ClockState, OrderRefusal> {
-    let tpm = evidence.tpm().ok_or_else(|| OrderRefusal::Malformed("captured evidence of no TPM".to_owned()))?;
-    let clock = Attest::read(tpm.parts().quote).map_err(unreadable)?.clock;
-    Ok(ClockState { last_clock_ms: clock.clock_ms.saturating_sub(1), ..ClockState::at(clock) })
-}
-
 fn evidence_checks(remade: &Remade) -> Vec<&'static str> {
     judge::judge(&remade.case, &remade.trust)
         .map(|judgement| judgement.affirmed.ledger().checks().map(evidence::ledger::CheckId::name).collect())
@@ -358,13 +252,6 @@ fn inputs(decision: &Decision) -> Value {
         "epoch": decision.trust.epoch,
         "now": decision.now,
     })
-}
-
-fn unendorsed(unendorsed: Unendorsed) -> OrderRefusal {
-    match unendorsed {
-        Unendorsed::Denied(denial) => unreadable(denial),
-        Unendorsed::Fault(fault) => OrderRefusal::Malformed(fault.to_string()),
-    }
 }
 
 fn unreadable(error: impl std::fmt::Display) -> OrderRefusal {

@@ -88,7 +88,7 @@ pub fn parts(state: &StateFolder, config: &Config, live: Live) -> Result<Governo
         authority: config.authority()?,
         bundle: state.trust_bundle()?,
         issuer: Arc::new(state.key(KeyFile::Issuer)?),
-        anchors: ConfiguredAnchors::read(&config.tpm, &config.snp, config.lab)?,
+        anchors: ConfiguredAnchors::read(config)?,
         state_lifetime_s: config.governance.state_lifetime_s,
         reference_grace_s: config.governance.reference_grace_s,
         live,

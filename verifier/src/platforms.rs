@@ -5,6 +5,7 @@
 mod chains;
 mod enrolled;
 mod snp;
+mod tdx;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use evidence::cose::PublicKey;
 use evidence::digest::Sha256Digest;
 use evidence::names::NodeId;
 use evidence::sev_snp::{Launch, SnpEndorsement, VerifiedVek};
+use evidence::tdx::{VerifiedCollateral, VerifiedPck};
 use evidence::tee::EnrolledPlatform;
 use evidence::tpm::TpmEndorsement;
 use evidence::{Endorsements, Evidence, EvidenceDenial, EvidenceKind};
@@ -21,6 +23,7 @@ use self::chains::Verified;
 use self::enrolled::KnownPlatforms;
 use self::snp::Reported;
 pub(crate) use self::snp::vek_of;
+pub(crate) use self::tdx::collateral_of;
 use crate::endorsements::{At, Endorsement, EndorsementStore, Unendorsed};
 use crate::fault::Fault;
 use crate::nodes::{BootSeen, Node, ReportId};
@@ -31,6 +34,8 @@ use crate::store::Store;
 pub struct Platforms {
     store: EndorsementStore,
     veks: Verified<[Sha256Digest; 4], VerifiedVek>,
+    pcks: Verified<Sha256Digest, VerifiedPck>,
+    collaterals: Verified<[Sha256Digest; 6], VerifiedCollateral>,
     known: KnownPlatforms,
 }
 
@@ -52,7 +57,13 @@ pub(crate) struct Held {
 impl Platforms {
     /// Over this endorsement store.
     pub fn new(store: EndorsementStore) -> Self {
-        Self { store, veks: Verified::default(), known: KnownPlatforms::default() }
+        Self {
+            store,
+            veks: Verified::default(),
+            pcks: Verified::default(),
+            collaterals: Verified::default(),
+            known: KnownPlatforms::default(),
+        }
     }
 
     /// The platform that a node enrolled on, and the enrolment of its TPM, if it has one.
@@ -79,13 +90,22 @@ impl Platforms {
         if evidence.kind() != kind {
             return Err(Unendorsed::Denied(unasked()));
         }
-        let Some(report) = evidence.snp_report() else { return Err(Unendorsed::Denied(unasked())) };
-        let reported = Reported { report, certificates: evidence.snp_certificates() };
-        let (snp, documents) = self.snp(reported, whose, anchors, at).await?;
-        let enrolled = snp.enrolled.clone();
+        if let Some(report) = evidence.snp_report() {
+            let reported = Reported { report, certificates: evidence.snp_certificates() };
+            let (snp, documents) = self.snp(reported, whose, anchors, at).await?;
+            let enrolled = snp.enrolled.clone();
+            let endorsements = match tpm {
+                None => Endorsements::SevSnp(snp),
+                Some(tpm) => Endorsements::TpmOnSevSnp(tpm, snp),
+            };
+            return Ok((Held { endorsements, documents }, enrolled));
+        }
+        let quote = evidence.tdx_quote().ok_or_else(|| Unendorsed::Denied(unasked()))?;
+        let (tdx, documents) = self.tdx(quote, whose, anchors, at).await?;
+        let enrolled = tdx.enrolled.clone();
         let endorsements = match tpm {
-            None => Endorsements::SevSnp(snp),
-            Some(tpm) => Endorsements::TpmOnSevSnp(tpm, snp),
+            None => Endorsements::Tdx(tdx),
+            Some(tpm) => Endorsements::TpmOnTdx(tpm, tdx),
         };
         Ok((Held { endorsements, documents }, enrolled))
     }

@@ -153,13 +153,14 @@ impl Trust {
 
     /// What evidence of a kind must come with.
     pub fn demands(&self, kind: EvidenceKind) -> Demands {
-        let tpm = || tpm_demands(self.judging.reference_values(), kind);
+        let references = self.judging.reference_values();
+        let (tpm, ccel) = (|| tpm_demands(references, kind), ccel_demanded(references, kind));
         match kind {
             EvidenceKind::Tpm => Demands::Tpm(tpm()),
             EvidenceKind::SevSnp => Demands::SevSnp,
-            EvidenceKind::Tdx => Demands::Tdx(TdxDemands { event_log: true }),
+            EvidenceKind::Tdx => Demands::Tdx(TdxDemands { event_log: ccel }),
             EvidenceKind::TpmOnSevSnp => Demands::TpmOnSevSnp(tpm()),
-            EvidenceKind::TpmOnTdx => Demands::TpmOnTdx(TpmOnTdxDemands { tpm: tpm(), ccel: true }),
+            EvidenceKind::TpmOnTdx => Demands::TpmOnTdx(TpmOnTdxDemands { tpm: tpm(), ccel }),
         }
     }
 }
@@ -174,6 +175,14 @@ fn tpm_demands(references: &ReferenceValues, kind: EvidenceKind) -> TpmDemands {
     };
     let node_key_pcrs = pcrs.iter().copied().filter(|pcr| !NOT_FOR_KEYS.contains(pcr)).collect();
     TpmDemands { pcr_bank, pcrs, node_key_pcrs, event_log, ima_log }
+}
+
+/// Whether the event log of a trust domain must come. Without an active set it must, to make the first one from.
+fn ccel_demanded(references: &ReferenceValues, kind: EvidenceKind) -> bool {
+    match references.requirements(kind) {
+        Some(Requirements::Tdx(tdx) | Requirements::TpmOnTdx(_, tdx)) => tdx.event_log,
+        Some(Requirements::Tpm(_) | Requirements::SevSnp | Requirements::TpmOnSevSnp(_)) | None => true,
+    }
 }
 
 /// Firmware, boot loader and kernel (TCG PC Client PFP §3.3.4).

@@ -13,7 +13,7 @@ use firmware_refs::set::ReferenceValueSet;
 use governance::revocation::Revoked;
 use governance::statement::{Order, STATEMENT_VERSION, Statement};
 use governance::text::Text;
-use verifier::config::{Config, ListenConfig, SnpConfig};
+use verifier::config::{Config, ListenConfig, SnpConfig, TdxConfig};
 use verifier::governor::{AdmittedMachine, Governor, OrderRefusal};
 use verifier::init::{InitError, InitOptions, init};
 use verifier::live::Live;
@@ -36,6 +36,7 @@ fn options(folder: &Path, lab: bool) -> InitOptions {
         tpm_roots: Vec::new(),
         simulated_roots: Vec::new(),
         snp: SnpConfig::default(),
+        tdx: TdxConfig::default(),
     }
 }
 

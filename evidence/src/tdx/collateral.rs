@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use super::pem;
 use crate::{EvidenceDenial, digest::Sha256Digest};
 
 /// Longest collateral in JSON.
@@ -38,7 +39,54 @@ pub struct Collateral {
     pub qe_identity_signature: Vec<u8>,
 }
 
+/// The same in the parts that are kept one by one: certificates and lists in DER.
+#[derive(Clone, Copy, Debug)]
+pub struct CollateralParts<'a> {
+    /// Root certificate.
+    pub root: &'a [u8],
+    /// The root's revocation list.
+    pub root_crl: &'a [u8],
+    /// Certificate of the authority that issues PCK certificates.
+    pub pck_ca: &'a [u8],
+    /// That authority's revocation list.
+    pub pck_crl: &'a [u8],
+    /// TCB Info.
+    pub tcb_info: SignedPart<'a>,
+    /// Identity of the quoting enclave.
+    pub qe_identity: SignedPart<'a>,
+}
+
+/// A text of collateral, and who signed it.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedPart<'a> {
+    /// As signed.
+    pub text: &'a str,
+    /// r and s, 32 bytes each.
+    pub signature: &'a [u8; 64],
+    /// Certificate of the key that signed it, under the root.
+    pub signer: &'a [u8],
+}
+
 impl Collateral {
+    /// Puts collateral together from its parts. The same parts give the same collateral, byte for byte.
+    ///
+    /// # Errors
+    /// [`EvidenceDenial::Malformed`] when a certificate cannot be written in PEM.
+    pub fn of(parts: &CollateralParts<'_>) -> Result<Self, EvidenceDenial> {
+        let CollateralParts { root, root_crl, pck_ca, pck_crl, tcb_info, qe_identity } = parts;
+        Ok(Self {
+            pck_crl_issuer_chain: pem::write_chain(&[pck_ca, root])?,
+            root_ca_crl: root_crl.to_vec(),
+            pck_crl: pck_crl.to_vec(),
+            tcb_info_issuer_chain: pem::write_chain(&[tcb_info.signer, root])?,
+            tcb_info: tcb_info.text.to_owned(),
+            tcb_info_signature: tcb_info.signature.to_vec(),
+            qe_identity_issuer_chain: pem::write_chain(&[qe_identity.signer, root])?,
+            qe_identity: qe_identity.text.to_owned(),
+            qe_identity_signature: qe_identity.signature.to_vec(),
+        })
+    }
+
     /// Reads collateral in JSON.
     ///
     /// # Errors

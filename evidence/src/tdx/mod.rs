@@ -25,7 +25,7 @@ pub mod verified_collateral;
 
 pub use self::{
     appraisal::{CcLogClaims, TdxClaims, TdxEndorsement},
-    collateral::Collateral,
+    collateral::{Collateral, CollateralParts, SignedPart},
     evidence::{TdxEvidence, TdxParts},
     pck::VerifiedPck,
     quote::{Quote, TeeType},

@@ -144,6 +144,14 @@ impl VerifiedPck {
         self.digest
     }
 
+    /// Common name of the authority that issued the PCK certificate.
+    ///
+    /// # Errors
+    /// [`EvidenceDenial`] when its issuer's Name does not read, which it did when the chain was verified.
+    pub fn authority(&self) -> Result<String, EvidenceDenial> {
+        chain::common_name(&self.issuer)
+    }
+
     /// What Intel certified of the platform.
     #[must_use]
     pub const fn extensions(&self) -> &PckExtensions {

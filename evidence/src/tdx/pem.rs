@@ -9,6 +9,14 @@ pub(super) const CHAIN_CAP_BYTES: usize = 16 * 1024;
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
+/// Certificates (DER) in PEM, one after the other.
+pub(super) fn write_chain(certificates: &[&[u8]]) -> Result<String, EvidenceDenial> {
+    let malformed =
+        |_| EvidenceDenial::Malformed { structure: "certificate", offset: 0, what: "bytes that PEM can hold" };
+    let block = |der: &&[u8]| pem::encode_string("CERTIFICATE", pem::LineEnding::LF, der).map_err(malformed);
+    certificates.iter().map(block).collect()
+}
+
 /// Reads exactly `N` certificates and nothing else.
 pub(super) fn read_chain<const N: usize>(text: &[u8]) -> Result<[Vec<u8>; N], EvidenceDenial> {
     if text.len() > CHAIN_CAP_BYTES {

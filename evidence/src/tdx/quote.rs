@@ -1,7 +1,10 @@
 //! DCAP quotes of versions 3, 4 and 5, borrowed from their bytes (Intel DCAP Quoting Library API, appendices A.3,
 //! A.4 and "Quote format"). All numbers are little-endian.
 
-use super::body::{Body, EnclaveReport, TdReport, TdReport15};
+use super::{
+    body::{Body, EnclaveReport, TdReport, TdReport15},
+    pem,
+};
 use crate::{EvidenceDenial, digest::Sha256Digest, reader::Reader};
 
 /// Longest quote, padding included: one page for the quote and one for what a certificate chain may grow to.
@@ -98,6 +101,14 @@ impl<'a> Quote<'a> {
     #[must_use]
     pub const fn pck_chain(&self) -> &'a [u8] {
         self.pck_chain
+    }
+
+    /// DER of the PCK certificate, its issuer and the root, as the chain has them. Nothing of them is verified.
+    ///
+    /// # Errors
+    /// [`EvidenceDenial`] when the chain is not three certificates in PEM.
+    pub fn pck_certificates(&self) -> Result<[Vec<u8>; 3], EvidenceDenial> {
+        pem::read_chain(self.pck_chain)
     }
 
     /// Whether this is of a trust domain or of an enclave.

@@ -11,7 +11,7 @@ use evidence::{
     challenge::{Challenge, Demands},
     denial::EvidenceDenialKind as Kind,
     digest::Sha256Digest,
-    ledger::CheckId::{E1, E3, E8, X1, X2, X3, X4, X5, X6, X7, X8, X9, X11, X12, X13},
+    ledger::CheckId::{E1, E3, X1, X2, X3, X4, X5, X6, X7, X8, X9, X11, X12, X13},
     node_key::{XWING_PUBLIC_KEY_BYTES, XWingPublicKey},
     tdx::{Collateral, TdxEndorsement, TdxEvidence, TdxParts, VerifiedCollateral, roots::GENUINE_ROOTS},
     tee::{EnrolledPlatform, PlatformId},

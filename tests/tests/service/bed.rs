@@ -30,7 +30,11 @@ use verifier::{
     clock::Clock,
     config::{Admission, EndorsementsConfig},
     desk::{Desk, DeskParts, LeaseLengths},
-    endorsements::{EndorsementStore, recognise::Recognised, table::Source},
+    endorsements::{
+        EndorsementStore,
+        recognise::{Pile, Recognised, Sorted},
+        table::Source,
+    },
     governance_state::{self, StateInForce},
     keys::{self, KeyEncryptionKey},
     listen::ConnectionCaps,
@@ -85,6 +89,7 @@ pub(crate) struct Bed {
     pub(crate) addresses: Addresses,
     pub(crate) rules: Rules,
     pub(crate) lease: LeaseLengths,
+    pub(crate) endorsements: EndorsementStore,
     admission: Admission,
     anchors: evidence::TrustAnchors,
     ca: (Vec<u8>, Vec<u8>),
@@ -159,6 +164,7 @@ impl Bed {
         let (state, trust) = govern(&opened.store, &anchors, &rules, state).await;
         let trust = Arc::new(Mutex::new(Arc::new(trust)));
         let source = trust.clone();
+        let endorsements = EndorsementStore::new(opened.store.clone(), &EndorsementsConfig::default(), &[]).unwrap();
         let desk = Arc::new(Desk::new(DeskParts {
             domain: domain(),
             store: opened.store.clone(),
@@ -171,7 +177,7 @@ impl Bed {
             live: Live::default(),
             lease,
             admission,
-            endorsements: endorsement_store(&opened.store),
+            endorsements: endorsements.clone(),
             appraisals: 8,
         }));
         let loopback = "127.0.0.1:0".parse().unwrap();
@@ -196,7 +202,22 @@ impl Bed {
         is_ready.await.unwrap();
         let (stop, served) = (Some(stop), Some(served));
         let state = Some(state);
-        Self { folder, desk, addresses, rules, lease, admission, anchors, ca, trust, stop, served, opened, state }
+        Self {
+            folder,
+            desk,
+            addresses,
+            rules,
+            lease,
+            endorsements,
+            admission,
+            anchors,
+            ca,
+            trust,
+            stop,
+            served,
+            opened,
+            state,
+        }
     }
 
     /// Brings changed rules into force: the next epoch.
@@ -223,7 +244,16 @@ impl Bed {
     /// Imports vendors' certificates and lists, as an operator does.
     pub(crate) async fn import(&self, documents: &[&[u8]]) {
         let found = documents.iter().map(|document| Recognised::from_document(document).unwrap()).collect();
-        endorsement_store(&self.opened.store).put(found, Source::Directory, "test").await.unwrap();
+        self.endorsements.put(found, Source::Directory, "test").await.unwrap();
+    }
+
+    /// Imports files as they come from a vendor, chains and statements in whatever form; all of them must be of use.
+    pub(crate) async fn import_files(&self, files: &[&[u8]]) {
+        let mut pile = Pile::default();
+        files.iter().for_each(|file| pile.add("test", file));
+        let Sorted { found, skipped } = pile.sorted();
+        assert!(skipped.is_empty(), "{skipped:?}");
+        self.endorsements.put(found, Source::Directory, "test").await.unwrap();
     }
 
     /// Changes the tables behind the service's back.
@@ -267,10 +297,6 @@ impl Bed {
             verifier::log::audit_whole_log(&database, &tiles, &signer, Some(records), |_, _| {}).await.unwrap();
         assert!(report.is_clean(), "{report:?}");
     }
-}
-
-fn endorsement_store(store: &verifier::store::Store) -> EndorsementStore {
-    EndorsementStore::new(store.clone(), &EndorsementsConfig::default(), &[]).unwrap()
 }
 
 fn url(folder: &tempfile::TempDir) -> String {

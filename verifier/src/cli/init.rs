@@ -10,7 +10,7 @@ use evidence::names::DomainName;
 
 use super::signing::now;
 use super::{CommandError, Format, output};
-use crate::config::{ListenConfig, SnpConfig};
+use crate::config::{ListenConfig, SnpConfig, TdxConfig};
 use crate::init::{InitError, InitOptions, init};
 
 /// Arguments of `verifier init`.
@@ -58,6 +58,12 @@ pub struct InitArgs {
     /// Root certificate (ARK) of simulated processors of a product line; needs --lab; repeatable.
     #[arg(long = "simulated-snp-root", value_name = "LINE=FILE", requires = "lab", value_parser = line_and_file)]
     simulated_snp_roots: Vec<(String, PathBuf)>,
+    /// Trust Intel's root, so that trust domains (TDX) on Intel's platforms may be trusted.
+    #[arg(long)]
+    tdx: bool,
+    /// Root certificate of simulated Intel platforms (PEM or DER); needs --lab; repeatable.
+    #[arg(long = "simulated-tdx-root", value_name = "FILE", requires = "lab")]
+    simulated_tdx_roots: Vec<PathBuf>,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -97,6 +103,7 @@ impl InitArgs {
             tpm_roots: self.tpm_roots.clone(),
             simulated_roots: self.simulated_roots.clone(),
             snp: self.snp(),
+            tdx: TdxConfig { intel: self.tdx, simulated_roots: self.simulated_tdx_roots.clone() },
         };
         match init(options, now()?).await {
             Ok(made) => {

@@ -20,6 +20,7 @@ impl Config {
         ));
         words.push(self.tpms_in_words());
         words.push(self.snp.in_words());
+        words.push(self.tdx.in_words());
         words.push(match self.nodes.admission {
             Admission::Endorsed => {
                 "A node may attest once its TPM or TEE is proven, and a trusted root endorses it or an operator admitted it."

@@ -48,6 +48,6 @@ pub(super) async fn execution(desk: &Desk, asked: &AskedFor) -> Result<Execution
         intent: Intent::decode(&payload)?,
         intent_digest: asked.intent,
         keys: asked.keys.iter().map(|(name, labels)| (name.clone(), labels.clone())).collect(),
-        renewal: asked.renewal,
+        course: asked.course,
     })
 }

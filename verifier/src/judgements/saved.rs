@@ -197,6 +197,11 @@ fn demands(trust: &Trust, evidence: &Evidence) -> Demands {
         tpm.event_log |= came.event_log.is_some();
         tpm.ima_log |= came.ima_log.is_some();
     }
+    match &mut demands {
+        Demands::Tdx(tdx) => tdx.event_log |= evidence.cc_event_log().is_some(),
+        Demands::TpmOnTdx(both) => both.ccel |= evidence.cc_event_log().is_some(),
+        Demands::Tpm(_) | Demands::SevSnp | Demands::TpmOnSevSnp(_) => {}
+    }
     demands
 }
 
