@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the programs and shows the whole path on this machine: `attestd demo`, with a software TPM, or with a simulated
-# TEE (--platform simulated-snp, simulated-snp+tpm). All arguments are the demo's.
+# TEE (--platform simulated-snp, simulated-tdx, simulated-snp+tpm, simulated-tdx+tpm). All arguments are the demo's.
 # Installs what a new Debian machine lacks first, and says what (--no-install refuses instead). Needs no root once
 # nothing is missing. CARGO_TARGET_DIR and CARGO_PROFILE (dev, release) are respected.
 set -euo pipefail

@@ -219,14 +219,13 @@ pub enum DemoPlatform {
     Tpm,
     /// A simulated AMD SEV-SNP guest.
     SimulatedSnp,
-    /// A simulated Intel TDX guest. Not offered while no verifier of this version enrols one.
-    #[value(skip)]
+    /// A simulated Intel TDX guest.
     SimulatedTdx,
     /// A software TPM in a simulated SEV-SNP guest.
     #[value(name = "simulated-snp+tpm")]
     SimulatedSnpTpm,
-    /// A software TPM in a simulated TDX guest. Not offered either.
-    #[value(skip)]
+    /// A software TPM in a simulated TDX guest.
+    #[value(name = "simulated-tdx+tpm")]
     SimulatedTdxTpm,
 }
 

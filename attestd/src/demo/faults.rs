@@ -167,3 +167,13 @@ async fn the_story_of_an_snp_guest_is_told() {
 async fn the_story_of_a_tpm_in_an_snp_guest_is_told() {
     told("simulated-snp+tpm", &["implant.efi was started", "TCB is lower"]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_story_of_a_trust_domain_is_told() {
+    told("simulated-tdx", &["MRTD is another", "TCB is lower"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_story_of_a_tpm_in_a_trust_domain_is_told() {
+    told("simulated-tdx+tpm", &["implant.efi was started", "TCB is lower"]).await;
+}

@@ -201,6 +201,9 @@ impl<'a> Story<'a> {
             return Err(DemoFault::new("the first renewal", renewal.told()));
         }
         self.say(format_args!("6 {}", renewal.told()))?;
+        let entry = renewal.fact("log_index").parse().map_err(|_| DemoFault::new("the renewal", "it is not logged"))?;
+        self.decided_again(entry).await?;
+        self.say(format_args!("  decided again from what the log names: the same result, byte for byte"))?;
         is_alive(&workload.pid).then_some(()).ok_or_else(|| DemoFault::new("the workload", "is not running"))?;
         Ok((execution, workload))
     }
@@ -251,8 +254,17 @@ impl<'a> Story<'a> {
         self.say(format_args!("7 {}", record.told()))
     }
 
+    /// The explanation of a decision, made again from what the log and the evidence store hold.
+    async fn decided_again(&mut self, entry: u64) -> Told<Value> {
+        let explained = self.stage.ask_verifier(&["explain", &entry.to_string(), "--replay"], 0).await?;
+        match explained.pointer("/replay/same") {
+            Some(Value::Bool(true)) => Ok(explained),
+            _ => Err(DemoFault::new("deciding again", &explained)),
+        }
+    }
+
     async fn explain(&mut self, entry: u64, change: &Change) -> Told<()> {
-        let explained = self.stage.ask_verifier(&["explain", &entry.to_string()], 0).await?;
+        let explained = self.decided_again(entry).await?;
         let failures = explained.pointer("/failures").and_then(Value::as_array).cloned().unwrap_or_default();
         let names_it = |failure: &&Value| {
             let claim = failure.pointer("/claim").and_then(Value::as_str).unwrap_or_default();

@@ -53,7 +53,7 @@ impl Seen {
 /// Digests are long; their first bytes tell them apart here.
 pub(super) fn short(text: &str) -> String {
     let hex = text.rsplit(':').next().unwrap_or(text);
-    if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if [64, 96].contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
         return format!("{}…", hex.get(..12).unwrap_or(hex));
     }
     text.to_owned()
