@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stderr)]
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -178,40 +178,57 @@ async fn a_simulator_that_is_gone_and_one_that_hangs_are_told_apart() {
     assert!(matches!(error, TeeError::Lost { .. }) && error.is_final(), "{error}");
 }
 
+/// A node's state folder and what `attestd evidence` says there; its parts are in the folder `parts`.
+struct Shown {
+    state: PathBuf,
+    parts: PathBuf,
+}
+
+impl Shown {
+    fn by(simulator: &Simulator, platform: &str, tee: &str) -> Self {
+        let (state, parts) = (simulator.path("node"), simulator.path("parts"));
+        for folder in [&state, &parts] {
+            std::fs::DirBuilder::new().mode(0o700).create(folder).unwrap();
+        }
+        let text = format!(
+            "node_id = \"node-1\"\nplatform = \"{platform}\"\nhalt.action = \"kill\"\n[tee]\nreports = \"socket:{}\"\n\
+             {tee}[[domain]]\nname = \"a.example\"\nnodes = \"127.0.0.1:1\"\nenrolment = \"127.0.0.1:1\"\n\
+             server_name = \"verifier.a.example\"\nca = \"ca.pem\"\n",
+            simulator.path("socket").display()
+        );
+        std::fs::write(state.join("attestd.toml"), text).unwrap();
+        Self { state, parts }
+    }
+
+    fn evidence(&self) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_attestd"));
+        command.arg("--state").arg(&self.state).args(["--format", "json", "evidence", "--nonce", &"0a".repeat(32)]);
+        command.arg("--parts").arg(&self.parts).output().unwrap()
+    }
+
+    fn document(&self) -> Value {
+        let output = self.evidence();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
 #[test]
 fn the_program_shows_evidence_of_a_tee() {
     let simulator = Simulator::snp();
-    let state = simulator.path("node");
-    std::fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
-    let text = format!(
-        "node_id = \"node-1\"\nplatform = \"sev-snp\"\nhalt.action = \"kill\"\n[tee]\nreports = \"socket:{}\"\n\
-         [[domain]]\nname = \"a.example\"\nnodes = \"127.0.0.1:1\"\nenrolment = \"127.0.0.1:1\"\n\
-         server_name = \"verifier.a.example\"\nca = \"ca.pem\"\n",
-        simulator.path("socket").display()
-    );
-    std::fs::write(state.join("attestd.toml"), text).unwrap();
-    let parts = simulator.path("parts");
-    std::fs::create_dir(&parts).unwrap();
-    std::fs::set_permissions(&parts, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let evidence = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_attestd"));
-        command.arg("--state").arg(&state).args(["--format", "json", "evidence", "--nonce", &"0a".repeat(32)]);
-        command.arg("--parts").arg(&parts).output().unwrap()
-    };
-    let output = evidence();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let shown = Shown::by(&simulator, "sev-snp", "");
+    let document = shown.document();
     assert_eq!((document["kind"].as_str(), document["report_version"].as_u64()), (Some("sev-snp"), Some(3)));
-    let report = std::fs::read(parts.join("report.bin")).unwrap();
+    let report = std::fs::read(shown.parts.join("report.bin")).unwrap();
     let report = SnpReport::parse(&report).unwrap();
     assert_eq!(document["report_data"], hex::encode(report.report_data));
     for part in ["certificates.bin", "node-key.cose"] {
-        assert!(parts.join(part).is_file(), "{part}");
+        assert!(shown.parts.join(part).is_file(), "{part}");
     }
     simulator.signal(Signal::KILL);
     let deadline = Instant::now() + Duration::from_secs(5);
     let output = loop {
-        let output = evidence();
+        let output = shown.evidence();
         if output.status.code() == Some(4) || Instant::now() > deadline {
             break output;
         }
@@ -220,4 +237,28 @@ fn the_program_shows_evidence_of_a_tee() {
     assert_eq!(document["failures"][0]["code"], "fault.tee_lost");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("simulator's socket") && said.contains("/dev/sev-guest: "), "{said}");
+}
+
+#[test]
+fn the_program_shows_evidence_of_a_trust_domain() {
+    let simulator = Simulator::tdx();
+    let mut roots = Command::new(program());
+    roots.arg("roots").arg("--state").arg(simulator.path("state")).arg("--out").arg(simulator.path("vendor"));
+    assert!(roots.stdout(Stdio::null()).status().unwrap().success());
+    let log = std::fs::read(simulator.path("vendor").join("ccel.bin")).unwrap();
+    // The area that the firmware reserved is larger than what it wrote.
+    let ccel = simulator.path("CCEL");
+    std::fs::write(&ccel, [log.as_slice(), &[0xff; 4096]].concat()).unwrap();
+    let shown = Shown::by(&simulator, "tdx", &format!("ccel = \"{}\"\n", ccel.display()));
+    let document = shown.document();
+    assert_eq!((document["kind"].as_str(), document["quote_version"].as_u64()), (Some("tdx"), Some(4)));
+    let quote = std::fs::read(shown.parts.join("td-quote.bin")).unwrap();
+    let quote = Quote::parse(&quote).unwrap();
+    assert_eq!(document["report_data"], hex::encode(quote.td_report().unwrap().report_data));
+    assert_eq!(std::fs::read(shown.parts.join("ccel.bin")).unwrap(), log);
+    assert!(shown.parts.join("node-key.cose").is_file());
+
+    std::fs::write(&ccel, b"no log").unwrap();
+    let document: Value = serde_json::from_slice(&shown.evidence().stdout).unwrap();
+    assert_eq!(document["failures"][0]["code"], "fault.log_malformed");
 }

@@ -104,3 +104,8 @@ async fn a_tpm_s_evidence_is_collected_and_appraised_by_hand() {
 async fn an_snp_guest_s_evidence_is_collected_and_appraised_by_hand() {
     by_hand_and_anew(DemoPlatform::SimulatedSnp, "measurement", &["report.bin", "node-key.cose"]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trust_domain_s_evidence_is_collected_and_appraised_by_hand() {
+    by_hand_and_anew(DemoPlatform::SimulatedTdx, "mrtd", &["td-quote.bin", "ccel.bin", "node-key.cose"]).await;
+}

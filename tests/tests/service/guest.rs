@@ -98,7 +98,11 @@ impl<H: Hardware> Guest<H> {
 
     /// The guest's domain, which holds what its vendor states; certificates come with the evidence.
     pub(crate) async fn bed(&self) -> Bed {
-        let bed = self.empty_bed().await;
+        self.bed_admitting(Admission::Endorsed).await
+    }
+
+    pub(crate) async fn bed_admitting(&self, admission: Admission) -> Bed {
+        let bed = Bed::trusting(self.hardware.anchors(), vec![self.reference_set()], admission).await;
         self.hardware.import(&bed).await;
         bed
     }

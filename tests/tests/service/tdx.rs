@@ -8,6 +8,7 @@ use evidence::{
     binding::Binding,
     challenge::{Demands, TdxDemands},
     digest::Sha256Digest,
+    names::NodeId,
     tdx::{Collateral, TdxEndorsement, TdxEvidence, TdxParts, VerifiedCollateral},
     tee::{EnrolledPlatform, PlatformId},
 };
@@ -17,6 +18,7 @@ use simulators::{
     x509::RevokedCertificate,
 };
 use verifier::{
+    config::Admission,
     endorsements::{At, TdxKey, key::PckCa},
     fault::Fault,
     nodes::{self, NodeStatus},
@@ -255,6 +257,29 @@ async fn another_platform_or_record_key_is_another_node() {
     // The platform may run another node.
     let mut sibling = Td { hardware: guest.hardware.clone(), ..Guest::new("guest-2", 23) };
     sibling.enrol(&bed).await.unwrap();
+    bed.finish().await;
+}
+
+#[tokio::test]
+async fn where_operators_decide_a_platform_is_admitted_for_a_node() {
+    let mut guest = Td::new("guest-1", 21);
+    let bed = guest.bed_admitting(Admission::Operator).await;
+    guest.enrol(&bed).await.unwrap();
+    assert_eq!(guest.status(&bed).await, NodeStatus::Pending);
+    let mut stream = guest.node.connect(&bed).await;
+    assert_eq!(guest.authorize(&mut stream, &[]).await.unwrap_err().code, "governance.node_pending");
+    // Beforehand, by the text that an operator writes; for this node alone.
+    let named = format!("intel-ppid:{}", hex::encode(guest.hardware.machine.pck.ppid));
+    let (platform, id): (PlatformId, _) = (named.parse().unwrap(), NodeId::new("guest-2").unwrap());
+    let admitted = bed.store().write::<_, nodes::NodeRefusal, _>(move |transaction| {
+        Box::pin(async move { nodes::admit_platform(transaction, &platform, &id, "a test").await })
+    });
+    admitted.await.unwrap();
+    for (id, seed, status) in [("guest-2", 23, NodeStatus::Active), ("guest-3", 24, NodeStatus::Pending)] {
+        let mut other = Td { hardware: guest.hardware.clone(), ..Guest::new(id, seed) };
+        other.enrol(&bed).await.unwrap();
+        assert_eq!(other.status(&bed).await, status, "{id}");
+    }
     bed.finish().await;
 }
 
