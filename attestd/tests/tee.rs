@@ -93,6 +93,14 @@ impl Drop for Simulator {
         self.signal(Signal::CONT);
         self.signal(Signal::TERM);
         let _ = self.child.wait();
+        // One that was killed left its folder mounted.
+        let tsm = self.path("tsm");
+        let is_mounted = |mounts: String| mounts.lines().any(|line| line.split(' ').nth(4) == tsm.to_str());
+        for (program, flags) in [("umount", "-l"), ("fusermount3", "-uz")] {
+            if std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(is_mounted) {
+                let _ = Command::new(program).arg(flags).arg(&tsm).stderr(Stdio::null()).status();
+            }
+        }
     }
 }
 
