@@ -89,6 +89,7 @@ pub fn capture(observed: &Observed<'_>, header: CaptureHeader) -> Result<Capture
         tpm: observed.tpm().map(|tpm| draft.tpm(tpm)),
         snp: observed.snp().map(|snp| draft.snp(snp)),
         tdx: observed.tdx().map(|tdx| draft.tdx(tdx)),
+        derivation: Vec::new(),
     };
     Ok(Capture { observed_only: draft.observed_only, set: ReferenceValueSet::from_document(document)? })
 }
@@ -107,6 +108,6 @@ impl Draft {
                 format!("observed on {}", self.node)
             }
         };
-        vec![Accepted { digest, source: Text::lossy(&source) }]
+        vec![Accepted { digest, source: Text::lossy(&source), from: None }]
     }
 }

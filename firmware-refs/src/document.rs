@@ -2,6 +2,7 @@
 //! what is signed as deterministic CBOR. Reading it checks each value alone;
 //! [`crate::set`] checks that together they mean something.
 
+pub mod derivation;
 pub mod snp;
 pub mod tdx;
 
@@ -13,7 +14,7 @@ use evidence::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::{snp::SnpDocument, tdx::TdxDocument};
+use self::{derivation::Derivation, snp::SnpDocument, tdx::TdxDocument};
 use crate::text::{FirmwareVersion, KeyName, Manufacturer, Moment, Text};
 
 /// Largest authored or signed set, before anything in it is read.
@@ -48,6 +49,9 @@ pub struct SetDocument {
     /// Values for TDX quotes. Beside `tpm`, the set is for a vTPM in a trust domain, and for nothing else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tdx: Option<TdxDocument>,
+    /// Calculations that values of the set came out of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub derivation: Vec<Derivation>,
 }
 
 /// Reference values for TPM evidence.
@@ -207,6 +211,9 @@ pub struct Accepted {
     pub digest: Digest,
     /// Computed from which artifact, captured from which node, imported from which file.
     pub source: Text,
+    /// The calculation that it came out of, by the id of a [`Derivation`] of the set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ItemName>,
 }
 
 /// Accepted values of one PCR.

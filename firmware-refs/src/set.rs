@@ -145,6 +145,7 @@ impl ReferenceValueSet {
         let mut problems = Problems::default();
         problems.header(&document);
         problems.sections(&document);
+        problems.derivations(&document);
         let references = References::index(&document);
         let (Some(references), true) = (references, problems.0.is_empty()) else {
             return Err(SetError::Unusable(problems.0));
@@ -305,6 +306,24 @@ impl Problems {
         self.unless(any, "tpm", "the set has values for no kind of evidence: it would match nothing");
         let one = set.snp.is_none() || set.tdx.is_none();
         self.unless(one, "tdx", "a machine is an SNP guest or a trust domain: write a set for each");
+    }
+
+    /// Values name calculations that are written down, and every calculation has a value.
+    fn derivations(&mut self, set: &SetDocument) {
+        let mut unused = BTreeSet::new();
+        for derivation in &set.derivation {
+            let at = format!("derivation[{}]", derivation.id);
+            self.unless(unused.insert(&derivation.id), at.as_str(), "one entry for each id");
+            self.unless(!derivation.artifact.is_empty(), at.as_str(), "say which artifacts were read");
+        }
+        let known = unused.clone();
+        for named in set.accepted().filter_map(|accepted| accepted.from.as_ref()) {
+            self.unless(known.contains(named), format!("derivation[{named}]"), "a value names it, it is not there");
+            unused.remove(named);
+        }
+        for id in unused {
+            self.add(format!("derivation[{id}]"), "no value comes from it");
+        }
     }
 
     fn accept(&mut self, at: &str, accept: &[Accepted], bank: Option<HashAlg>) {
