@@ -14,6 +14,7 @@
 
 pub mod capture;
 pub mod compare;
+pub mod compute;
 pub mod denial;
 pub mod document;
 pub mod fields;

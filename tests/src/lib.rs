@@ -6,11 +6,13 @@ pub mod activation;
 pub mod authority;
 pub mod boot;
 pub mod defects;
+pub mod firmware_image;
 pub mod genuine;
 pub mod genuine_hcl;
 pub mod genuine_snp;
 pub mod genuine_tdx;
 pub mod genuine_vtpm;
+pub mod pe_image;
 pub mod soft_tpm;
 pub mod subject;
 
