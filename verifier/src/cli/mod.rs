@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 mod appraise;
+mod compute;
 mod config;
 mod endorsements;
 mod explain;

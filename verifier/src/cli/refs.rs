@@ -10,6 +10,7 @@ use firmware_refs::set::ReferenceValueSet;
 use governance::statement::Order;
 use wire::proto::{Named, RefsCapture, RefsImport, RefsList, operator_command::Command};
 
+use super::compute::ComputeVerb;
 use super::service::{Service, number, text};
 use super::signing::{SigningArgs, read_text, write_file};
 use super::{CommandError, Common, output};
@@ -25,6 +26,16 @@ pub struct RefsArgs {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
+    /// Calculate values from firmware, kernels and command lines. Offline.
+    #[command(subcommand)]
+    Compute(ComputeVerb),
+    #[command(flatten)]
+    OfService(OfService),
+}
+
+/// What the running service is asked.
+#[derive(Subcommand, Debug)]
+enum OfService {
     /// Sign a set (TOML) and stage it. It matches nothing until activated.
     Import {
         /// The set.
@@ -64,23 +75,27 @@ impl RefsArgs {
     }
 
     async fn answer(&self) -> Result<(), CommandError> {
+        let verb = match &self.verb {
+            Verb::Compute(compute) => return compute.run(self.common.format),
+            Verb::OfService(verb) => verb,
+        };
         // A set that does not read is the author's to mend before any service is asked.
-        let authored = match &self.verb {
-            Verb::Import { file, .. } => Some(
+        let authored = match verb {
+            OfService::Import { file, .. } => Some(
                 ReferenceValueSet::from_toml(&read_text(file)?)
                     .map_err(|error| CommandError::Usage(format!("{}: {error}", file.display())))?,
             ),
-            Verb::List | Verb::Show { .. } | Verb::Activate { .. } | Verb::Capture { .. } => None,
+            OfService::List | OfService::Show { .. } | OfService::Activate { .. } | OfService::Capture { .. } => None,
         };
         let mut service = Service::connect(&self.common.state).await?;
-        let document = match (&self.verb, authored) {
-            (Verb::Import { signing, .. }, Some(set)) => import(&mut service, &set, signing).await?,
-            (Verb::Import { .. }, None) | (Verb::List, _) => {
+        let document = match (verb, authored) {
+            (OfService::Import { signing, .. }, Some(set)) => import(&mut service, &set, signing).await?,
+            (OfService::Import { .. }, None) | (OfService::List, _) => {
                 service.ask(Command::RefsList(RefsList {})).await?.document
             }
-            (Verb::Show { set }, _) => show(&mut service, set).await?,
-            (Verb::Activate { set, signing }, _) => activate(&mut service, set, signing).await?,
-            (Verb::Capture { node, out }, _) => {
+            (OfService::Show { set }, _) => show(&mut service, set).await?,
+            (OfService::Activate { set, signing }, _) => activate(&mut service, set, signing).await?,
+            (OfService::Capture { node, out }, _) => {
                 let captured = service.ask(Command::RefsCapture(RefsCapture { node_id: node.clone() })).await?;
                 write_file(out, &captured.attachment)?;
                 captured.document

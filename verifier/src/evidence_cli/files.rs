@@ -33,7 +33,7 @@ pub(super) fn read(path: &Path, part: &'static str, cap_bytes: usize) -> Result<
 }
 
 /// Contents of the first PEM block labelled one of `labels`; `None` when there is no such block.
-pub(super) fn pem_block(bytes: &[u8], labels: &[&str]) -> Option<(String, Vec<u8>)> {
+pub(crate) fn pem_block(bytes: &[u8], labels: &[&str]) -> Option<(String, Vec<u8>)> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (label, rest) = labels.iter().find_map(|label| {
         let begin = format!("-----BEGIN {label}-----");

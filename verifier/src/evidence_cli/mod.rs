@@ -28,6 +28,7 @@ use std::{io::Write, process::ExitCode};
 pub use args::{EvidenceArgs, EvidenceCommand, Format, InspectArgs, VerifyArgs};
 pub use case::{Case, Kind};
 pub use classes::class;
+pub(crate) use files::pem_block;
 pub use outcome::{Fault, Outcome};
 
 /// Exit code for command lines that cannot be meant (DESIGN: done 0, usage 2, denied 3, fault 4).
