@@ -15,7 +15,7 @@ use super::watched::{Seen, Watched};
 use crate::cli::DemoPlatform;
 
 /// Programs as the workspace builds them: beside the folder that tests are built in.
-fn program(name: &str) -> PathBuf {
+pub(super) fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().and_then(|deps| deps.parent()).unwrap().join(name);
     assert!(path.is_file(), "{} is not built: `cargo build --workspace --bins`", path.display());

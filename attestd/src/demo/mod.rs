@@ -5,6 +5,8 @@
 
 #[cfg(test)]
 mod appraised;
+#[cfg(test)]
+mod ended;
 pub mod event_log;
 #[cfg(test)]
 mod faults;
@@ -18,6 +20,8 @@ mod watched;
 
 use std::io::Write;
 use std::path::PathBuf;
+
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{DemoArgs, DemoPlatform};
 
@@ -38,16 +42,27 @@ pub async fn run(arguments: DemoArgs, out: &mut (dyn Write + Send)) -> Result<()
         None if arguments.platform == DemoPlatform::Tpm => None,
         None => Some(simulator(&attestd)?),
     };
+    let ended = end_signal().map_err(|error| DemoFault::new("waiting for signals", error))?;
     let stage = stage::Stage::new(stage::Programs { attestd, verifier, simulator }, arguments.keep)?;
     let told = tokio::select! {
         told = story::tell(&stage, arguments.platform, out) => told,
-        interrupted = tokio::signal::ctrl_c() => Err(match interrupted {
-            Ok(()) => DemoFault::new("the demo", "interrupted"),
-            Err(error) => DemoFault::new("waiting for an interrupt", error),
-        }),
+        by = ended => return Err(DemoFault::new("the demo", format_args!("ended by {by}"))),
     };
-    // Everything that was started is a child that dies with its handle, and the handles went with the story.
     told.map_err(|fault| fault.with_logs(&stage))
+}
+
+/// Resolves to the first signal that asks for the end. From here on none of them ends the process by itself.
+fn end_signal() -> std::io::Result<impl Future<Output = &'static str>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+            _ = hangup.recv() => "SIGHUP",
+        }
+    })
 }
 
 /// The simulator of TEEs: beside this program, else where programs are looked for.

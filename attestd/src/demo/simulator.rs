@@ -13,7 +13,7 @@ use tokio::process::Child;
 use tokio::time::timeout;
 
 use super::machine::SOON;
-use super::stage::{DemoFault, Stage, finish};
+use super::stage::{DemoFault, Stage};
 use crate::tee::reports::TeeReports as _;
 use crate::tee::{TeeKind, TeeReport, socket};
 
@@ -69,7 +69,7 @@ impl Simulator {
         stage.until("the simulator's start", ready).await?;
         let mut roots = stage.simulator()?;
         roots.arg("roots").args(kind.arguments()).arg("--state").arg(&state).arg("--out").arg(stage.path(VENDOR));
-        let made = finish(roots).await?;
+        let made = stage.finish(roots).await?;
         if !made.status.success() {
             return Err(DemoFault::new("writing the simulated vendor's roots", String::from_utf8_lossy(&made.stderr)));
         }

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use evidence::digest::HashAlg;
-use tokio::process::Command;
 
 use super::event_log::{Boot, Extension, MeasuredBoot};
 use super::machine::EVENT_LOG;
-use super::stage::{DemoFault, Stage, finish};
+use super::stage::{DemoFault, Stage};
 use super::swtpm::Swtpm;
 use crate::config::{EkKind, TpmConfig};
 use crate::tpm::Tpm;
@@ -38,14 +37,15 @@ impl SoftwareTpm {
             options.display()
         );
         let setup = stage.write("swtpm_setup.conf", setup.as_bytes())?;
-        let mut command = Command::new("swtpm_setup");
-        command.kill_on_drop(true).args(["--tpm2", "--create-ek-cert", "--pcr-banks", "sha256", "--config"]).arg(setup);
+        let mut command = stage.tool("swtpm_setup");
+        command.args(["--tpm2", "--create-ek-cert", "--pcr-banks", "sha256", "--config"]).arg(setup);
         command.arg("--tpmstate").arg(&tpm).arg("--logfile").arg(stage.path("swtpm_setup.log"));
-        let made = finish(command).await?;
+        let made = stage.finish(command).await?;
         if !made.status.success() {
             return Err(DemoFault::new("manufacturing a software TPM", String::from_utf8_lossy(&made.stderr)));
         }
         let swtpm = Swtpm::start(&tpm).map_err(|error| DemoFault::new("starting swtpm", error))?;
+        stage.attend(Some(swtpm.pid()));
         let machine = Self { swtpm, boot: MeasuredBoot::of(&Boot::DEMO, &[HashAlg::Sha256]) };
         machine.write_log(stage)?;
         machine.extend(machine.boot.extensions()).await?;

@@ -1,11 +1,15 @@
 //! The demo's folder and the programs that run in it.
 
 use std::fs::{DirBuilder, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
@@ -44,11 +48,19 @@ pub(super) struct Programs {
     pub(super) simulator: Option<PathBuf>,
 }
 
-/// A private folder and the programs.
+/// A private folder, the programs, and what was started of them. When it is dropped, whoever is still running is ended,
+/// and then the folder goes, in which nobody writes any more.
 pub(super) struct Stage {
     folder: PathBuf,
     keep: bool,
     programs: Programs,
+    started: Mutex<Vec<Started>>,
+}
+
+/// A child that was started and not seen to end.
+struct Started {
+    pid: Pid,
+    pidfd: OwnedFd,
 }
 
 impl Stage {
@@ -58,7 +70,19 @@ impl Stage {
         let folder = std::env::temp_dir().join(format!("attestd-demo-{}", hex::encode(random)));
         let made = DirBuilder::new().mode(0o700).create(&folder);
         made.map_err(|error| DemoFault::new(format_args!("making {}", folder.display()), error))?;
-        Ok(Self { folder, keep, programs })
+        Ok(Self { folder, keep, programs, started: Mutex::default() })
+    }
+
+    /// Will have ended before the folder goes. Nothing if it has ended already and was waited for.
+    pub(super) fn attend(&self, child: Option<u32>) {
+        let pid = child.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let started = pid.and_then(|pid| Some(Started { pid, pidfd: pidfd_open(pid, PidfdFlags::empty()).ok()? }));
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).extend(started);
+    }
+
+    fn leave(&self, child: Option<u32>) {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started.retain(|started| u32::try_from(started.pid.as_raw_nonzero().get()).ok() != child);
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -115,10 +139,18 @@ impl Stage {
 
     /// Dies with its handle, so with the demo.
     fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.kill_on_drop(true).stdin(Stdio::null()).current_dir(&self.folder);
+        let mut command = self.tool(program);
         // Settings of this shell's are not the demo's; where libtss2 logs is.
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("TSS2_LOG", "all+NONE");
+        command
+    }
+
+    /// A program of the system's. In a process group of its own, so that what it starts can be ended with it, and so that
+    /// an interrupt from the terminal is the demo's to pass on.
+    pub(super) fn tool(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.kill_on_drop(true).process_group(0).stdin(Stdio::null()).current_dir(&self.folder);
+        command.env("TMPDIR", &self.folder);
         command
     }
 
@@ -126,21 +158,36 @@ impl Stage {
     pub(super) fn start(&self, mut command: Command, log: &str) -> Result<Child, DemoFault> {
         let doing = |error| DemoFault::new(format_args!("starting a program that logs to {log}"), error);
         let file = File::options().create(true).append(true).open(self.path(log)).map_err(doing)?;
-        command.stdout(file.try_clone().map_err(doing)?).stderr(file).spawn().map_err(doing)
+        let child = command.stdout(file.try_clone().map_err(doing)?).stderr(file).spawn().map_err(doing)?;
+        self.attend(child.id());
+        Ok(child)
+    }
+
+    /// Runs a command to its end.
+    pub(super) async fn finish(&self, mut command: Command) -> Result<Output, DemoFault> {
+        let doing = format!("{:?}", command.as_std().get_program());
+        let failed = |error: std::io::Error| DemoFault::new(&doing, error);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+        let pid = child.id();
+        self.attend(pid);
+        let output = timeout(COMMAND_WITHIN, child.wait_with_output()).await;
+        let output = output.map_err(|_| DemoFault::new(&doing, "took too long"))?.map_err(failed)?;
+        self.leave(pid);
+        Ok(output)
     }
 
     /// Runs a `verifier` verb to its end; its JSON if it ended with `code`.
     pub(super) async fn ask_verifier(&self, arguments: &[&str], code: i32) -> Result<Value, DemoFault> {
         let mut command = self.verifier(arguments);
         command.args(["--format", "json"]);
-        document(&format!("verifier {}", arguments.join(" ")), finish(command).await?, code)
+        document(&format!("verifier {}", arguments.join(" ")), self.finish(command).await?, code)
     }
 
     /// The same for `attestd`.
     pub(super) async fn ask_attestd(&self, arguments: &[&str], code: i32) -> Result<Value, DemoFault> {
         let mut all = vec!["--format", "json"];
         all.extend(arguments);
-        document(&format!("attestd {}", arguments.join(" ")), finish(self.attestd(&all)).await?, code)
+        document(&format!("attestd {}", arguments.join(" ")), self.finish(self.attestd(&all)).await?, code)
     }
 
     /// Asks again until the answer satisfies, but not for ever.
@@ -163,17 +210,30 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        let started = std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
+        started.iter().for_each(Started::kill);
+        let until = Instant::now().checked_add(ENDED_WITHIN);
+        let left = || until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        started.iter().for_each(|started| started.wait(left()));
         if !self.keep {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
 }
 
-/// Runs a command to its end.
-pub(super) async fn finish(mut command: Command) -> Result<Output, DemoFault> {
-    let doing = format!("{:?}", command.as_std().get_program());
-    let output = timeout(COMMAND_WITHIN, command.output()).await;
-    output.map_err(|_| DemoFault::new(&doing, "took too long"))?.map_err(|error| DemoFault::new(&doing, error))
+impl Started {
+    /// Kills it and its process group, if it has one of its own. The signal arrives as long as nobody has waited for it,
+    /// and as long is its number nobody else's.
+    fn kill(&self) {
+        if pidfd_send_signal(&self.pidfd, Signal::KILL).is_ok() {
+            let _ = kill_process_group(self.pid, Signal::KILL); // it may lead none
+        }
+    }
+
+    fn wait(&self, within: Duration) {
+        let within = within.try_into().unwrap_or_default();
+        let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&within)); // late: the folder may stay
+    }
 }
 
 fn document(doing: &str, output: Output, code: i32) -> Result<Value, DemoFault> {
@@ -196,3 +256,4 @@ const LOG_LINES: usize = 12;
 const COMMAND_WITHIN: Duration = Duration::from_secs(15);
 const UNTIL_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+const ENDED_WITHIN: Duration = Duration::from_secs(5);

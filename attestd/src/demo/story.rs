@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use super::machine::{Change, DOMAIN, IMPLANT, Machine, NODE, SOON, domain_toml, node_config};
 use super::simulator::{Simulator, VENDOR};
 use super::software_tpm::SoftwareTpm;
-use super::stage::{ATTESTD_STATE, DemoFault, Stage, VERIFIER_STATE, finish};
+use super::stage::{ATTESTD_STATE, DemoFault, Stage, VERIFIER_STATE};
 use super::watched::{Seen, Watched, short};
 use crate::cli::DemoPlatform;
 
@@ -125,7 +125,7 @@ impl<'a> Story<'a> {
     async fn answers(&self, arguments: &[&str]) -> Told<Option<()>> {
         let mut command = self.stage.verifier(arguments);
         command.args(["--format", "json"]);
-        Ok(finish(command).await?.status.success().then_some(()))
+        Ok(self.stage.finish(command).await?.status.success().then_some(()))
     }
 
     pub(super) async fn start_node(&mut self, watch_interval_ms: u32) -> Told<Child> {
@@ -136,7 +136,7 @@ impl<'a> Story<'a> {
             .until("the node's connection", async || {
                 let mut command = self.stage.attestd(&["--format", "json", "status"]);
                 command.stderr(std::process::Stdio::null());
-                let output = finish(command).await?;
+                let output = self.stage.finish(command).await?;
                 let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
                 Ok((status.pointer("/domains/0/connected") == Some(&Value::Bool(true))).then_some(()))
             })
@@ -325,7 +325,7 @@ impl<'a> Story<'a> {
         self.stage.ask_verifier(&readmit, 0).await?;
         self.stage
             .until("the node's readmission", async || {
-                let output = finish(self.stage.attestd(&["--format", "json", "status"])).await?;
+                let output = self.stage.finish(self.stage.attestd(&["--format", "json", "status"])).await?;
                 let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
                 Ok((status.pointer("/halt") == Some(&Value::Null)).then_some(()))
             })

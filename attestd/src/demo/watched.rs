@@ -66,6 +66,7 @@ impl Watched {
         let mut command = stage.attestd(&all);
         let doing = |error| DemoFault::new("starting attestd exec", error);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(doing)?;
+        stage.attend(child.id());
         let stdout = child.stdout.take().ok_or_else(|| DemoFault::new("starting attestd exec", "no output"))?;
         Ok(Self { child, lines: BufReader::new(stdout).lines() })
     }
