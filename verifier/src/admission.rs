@@ -19,7 +19,7 @@ use crate::leases::{self, LeaseEnd};
 use crate::lineage::Chain;
 use crate::nodes::{self, BootSeen, ClockSeen, Machine, NodeIdentity, NodeRefusal, NodeStatus, TpmIdentity};
 use crate::refusal::{Denied, Refused};
-use crate::store::StoreError;
+use crate::store::{StoreError, WorkError};
 use crate::trust::Trust;
 
 /// A node as stored by its enrolment.
@@ -78,6 +78,12 @@ impl Enrolling {
 enum NotStored {
     Identity(GovernanceDenial),
     Fault(Fault),
+}
+
+impl WorkError for NotStored {
+    fn store_fault(&self) -> Option<&StoreError> {
+        if let Self::Fault(fault) = self { fault.store_fault() } else { None }
+    }
 }
 
 impl From<StoreError> for NotStored {

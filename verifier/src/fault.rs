@@ -7,7 +7,7 @@ use crate::clock::ClockWentBack;
 use crate::keys::KeyFault;
 use crate::nodes::NodeRefusal;
 use crate::random::NoRandomness;
-use crate::store::StoreError;
+use crate::store::{StoreError, WorkError};
 use crate::wrap::WrapError;
 
 /// Why no judgement could be made, or none could be made good.
@@ -75,6 +75,12 @@ pub enum Fault {
         /// What was thought impossible.
         what: String,
     },
+}
+
+impl WorkError for Fault {
+    fn store_fault(&self) -> Option<&StoreError> {
+        if let Self::Store(fault) = self { Some(fault) } else { None }
+    }
 }
 
 impl Fault {

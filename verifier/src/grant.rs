@@ -20,7 +20,7 @@ use crate::governance_state;
 use crate::leases::{self, LeaseEnd, LeaseRefusal};
 use crate::lineage::{Chain, Signed};
 use crate::nodes::{self, Node, NodeRefusal, NodeStatus};
-use crate::store::{NewEntry, StoreError, Transaction};
+use crate::store::{NewEntry, StoreError, Transaction, WorkError};
 
 /// What is granted, decided and ready to be recorded.
 pub(crate) struct Grant {
@@ -55,6 +55,12 @@ pub(crate) struct Granted {
 pub(crate) enum NotGranted {
     Denied(Box<Denial>),
     Fault(Fault),
+}
+
+impl WorkError for NotGranted {
+    fn store_fault(&self) -> Option<&StoreError> {
+        if let Self::Fault(fault) = self { fault.store_fault() } else { None }
+    }
 }
 
 impl From<Fault> for NotGranted {

@@ -9,7 +9,7 @@ use sqlx::any::AnyRow;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-use crate::store::{Store, StoreError, Transaction, While, signed, unix_now, unsigned};
+use crate::store::{Store, StoreError, Transaction, While, WorkError, signed, unix_now, unsigned};
 
 /// The key-encryption key, held in memory while the verifier runs.
 #[derive(Clone)]
@@ -49,6 +49,12 @@ pub enum KeyFault {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl WorkError for KeyFault {
+    fn store_fault(&self) -> Option<&StoreError> {
+        if let Self::Store(fault) = self { Some(fault) } else { None }
+    }
 }
 
 impl KeyEncryptionKey {

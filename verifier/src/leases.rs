@@ -8,7 +8,7 @@ use governance::artifact::ArtifactId;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
-use crate::store::{Store, StoreError, Transaction, While, signed, unsigned};
+use crate::store::{Store, StoreError, Transaction, While, WorkError, signed, unsigned};
 
 /// An authorization's newest lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,12 @@ pub enum LeaseRefusal {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl WorkError for LeaseRefusal {
+    fn store_fault(&self) -> Option<&StoreError> {
+        if let Self::Store(fault) = self { Some(fault) } else { None }
+    }
 }
 
 /// Grants the first lease of an authorization, sequence 1.

@@ -14,7 +14,7 @@ use sqlx::{AnyConnection, Row};
 
 pub use self::admitted::{admit_ek, admit_platform, ek_admitted_for, platform_admitted};
 pub use self::machine::{Machine, TpmIdentity, platform_digest};
-use crate::store::{Store, StoreError, Transaction, While, signed, unix_now, unsigned};
+use crate::store::{Store, StoreError, Transaction, While, WorkError, signed, unix_now, unsigned};
 
 /// Whether a node may attest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -141,6 +141,12 @@ pub enum NodeRefusal {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl WorkError for NodeRefusal {
+    fn store_fault(&self) -> Option<&StoreError> {
+        if let Self::Store(fault) = self { Some(fault) } else { None }
+    }
 }
 
 /// Whether the node knows everything we recorded about it.

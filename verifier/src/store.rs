@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use database::{Database, Engine, StoreSettings, create};
 pub use error::StoreError;
-pub use job::{Committed, NewEntry, Transaction};
+pub use job::{Committed, NewEntry, Transaction, WorkError};
 pub use lock::StateLock;
 
 pub(crate) use database::{MIGRATIONS, migrate, read_settings, version as schema_version};
@@ -60,7 +60,7 @@ impl Store {
     pub async fn write<T, E, F>(&self, work: F) -> Result<Committed<T>, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: WorkError,
         F: for<'t> FnOnce(&'t mut Transaction<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();

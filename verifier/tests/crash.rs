@@ -174,6 +174,30 @@ async fn a_full_database_acknowledges_nothing_and_says_so() {
     assert!(bed.audit().await.is_clean());
 }
 
+/// SQLite ends the whole transaction when it is full, the savepoint with it: whoever met that is told that, and so are
+/// those who were to be committed with him.
+#[tokio::test]
+async fn a_database_that_is_full_within_a_savepoint_says_so_too() {
+    let bed = Bed::sqlite().await;
+    let mut options = bed.options("instance-1");
+    options.database = options.database.with_max_pages(123);
+    let opened = verifier::log::open(options).await.unwrap();
+    let put = |bytes: Vec<u8>| {
+        opened.store.write(move |transaction: &mut Transaction<'_>| {
+            Box::pin(async move { evidence_store::put(transaction, BlobKind::Evidence, &bytes).await })
+        })
+    };
+    let fault = put(vec![7; 1 << 20]).await.unwrap_err();
+    assert_eq!(fault.code(), "fault.disk_full", "{fault}");
+    let health = opened.store.health().borrow().clone();
+    assert!(matches!(health, Health::Failing(StoreError::DiskFull { .. })), "{health:?}");
+    // There is room for what is smaller.
+    put(vec![8; 64]).await.unwrap();
+    assert_eq!(*opened.store.health().borrow(), Health::Serving);
+    opened.close().await;
+    assert!(bed.audit().await.is_clean());
+}
+
 /// A file system of its own, so small that database, tiles and checkpoint run
 /// out of room at different moments. Needs root; without it, the test above.
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::clock::ClockWentBack;
 use crate::fault::Fault;
 use crate::keys::KeyFault;
 use crate::nodes::NodeRefusal;
-use crate::store::StoreError;
+use crate::store::{StoreError, WorkError};
 
 /// Refused, or not possible; nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +79,15 @@ pub enum OrderRefusal {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl WorkError for OrderRefusal {
+    fn store_fault(&self) -> Option<&StoreError> {
+        if let Self::Store(fault) | Self::Node(NodeRefusal::Store(fault)) | Self::Key(KeyFault::Store(fault)) = self {
+            return Some(fault);
+        }
+        if let Self::NotJudged(fault) = self { fault.store_fault() } else { None }
+    }
 }
 
 impl From<AuditDenial> for OrderRefusal {

@@ -76,12 +76,35 @@ pub struct Committed<T> {
     pub logged: Vec<Logged>,
 }
 
+/// What work ends with when it does not succeed: a refusal of its own, or a fault of the store that it met.
+pub trait WorkError: From<StoreError> + Send + 'static {
+    /// The store's fault, if it was one.
+    fn store_fault(&self) -> Option<&StoreError>;
+}
+
+impl WorkError for StoreError {
+    fn store_fault(&self) -> Option<&StoreError> {
+        Some(self)
+    }
+}
+
+/// How a piece of work ended, inside its savepoint.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Done: its writes stay.
+    Accepted,
+    /// Refused by itself: undo them.
+    Refused,
+    /// The store failed under it: undo them.
+    Met(StoreError),
+}
+
 /// A unit of work as the writer sees it.
 pub(crate) trait Job: Send {
     /// Entries of a job that touches no table; nothing when it must run.
     fn plain_entries(&mut self) -> Option<Vec<NewEntry>>;
-    /// Runs inside a savepoint. False: refused, undo it.
-    fn run<'t>(&'t mut self, transaction: &'t mut Transaction<'_>) -> BoxFuture<'t, bool>;
+    /// Runs inside a savepoint.
+    fn run<'t>(&'t mut self, transaction: &'t mut Transaction<'_>) -> BoxFuture<'t, Ended>;
     /// Learns which indices its entries got.
     fn placed(&mut self, first: u64, count: u64);
     /// Tells the caller.
@@ -106,22 +129,26 @@ impl<T, E, F> Work<T, E, F> {
 impl<T, E, F> Job for Work<T, E, F>
 where
     T: Send + 'static,
-    E: From<StoreError> + Send + 'static,
+    E: WorkError,
     F: for<'t> FnOnce(&'t mut Transaction<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
 {
     fn plain_entries(&mut self) -> Option<Vec<NewEntry>> {
         None
     }
 
-    fn run<'t>(&'t mut self, transaction: &'t mut Transaction<'_>) -> BoxFuture<'t, bool> {
+    fn run<'t>(&'t mut self, transaction: &'t mut Transaction<'_>) -> BoxFuture<'t, Ended> {
         Box::pin(async move {
             let outcome = match self.work.take() {
                 Some(work) => work(transaction).await,
                 None => Err(StoreError::Stopped.into()),
             };
-            let accepted = outcome.is_ok();
+            let ended = match outcome.as_ref().map_err(WorkError::store_fault) {
+                Ok(_) => Ended::Accepted,
+                Err(None) => Ended::Refused,
+                Err(Some(fault)) => Ended::Met(fault.clone()),
+            };
             self.outcome = Some(outcome);
-            accepted
+            ended
         })
     }
 
@@ -163,8 +190,8 @@ impl Job for Append {
         self.entries.take()
     }
 
-    fn run<'t>(&'t mut self, _: &'t mut Transaction<'_>) -> BoxFuture<'t, bool> {
-        Box::pin(std::future::ready(true))
+    fn run<'t>(&'t mut self, _: &'t mut Transaction<'_>) -> BoxFuture<'t, Ended> {
+        Box::pin(std::future::ready(Ended::Accepted))
     }
 
     fn placed(&mut self, first: u64, count: u64) {

@@ -12,7 +12,7 @@ use audit::tlog::{CompactRange, TreeHash, leaf_hash};
 
 use super::database::Database;
 use super::error::{StoreError, While};
-use super::job::{Job, NewEntry, Transaction, length};
+use super::job::{Ended, Job, NewEntry, Transaction, length};
 use super::lease::{RENEW_AFTER, WriterLease};
 use super::{Health, unix_now};
 use crate::log::{Group, Publication};
@@ -174,15 +174,20 @@ async fn run_in_savepoint(
     let doing = "running a savepoint";
     let mut savepoint = transaction.begin().await.doing(doing)?;
     let mut view = Transaction::new(&mut savepoint, first);
-    let accepted = job.run(&mut view).await;
+    let ended = job.run(&mut view).await;
     let entries = view.into_entries();
-    if accepted {
-        savepoint.commit().await.doing(doing)?;
-        Ok(entries)
-    } else {
-        savepoint.rollback().await.doing(doing)?;
-        Ok(Vec::new())
-    }
+    let undone = match ended {
+        Ended::Accepted => {
+            savepoint.commit().await.doing(doing)?;
+            return Ok(entries);
+        }
+        Ended::Refused => savepoint.rollback().await.doing(doing),
+        // SQLite ends the whole transaction on some faults, a full disk among them, and with it the savepoint
+        // (sqlite.org/lang_transaction.html §3.1). Then what the work met is the group's fault, not that nothing is left
+        // to go back to.
+        Ended::Met(fault) => savepoint.rollback().await.map_err(|_| fault),
+    };
+    undone.map(|()| Vec::new())
 }
 
 /// Rows go in batches of fixed sizes, so that few statements are prepared.
