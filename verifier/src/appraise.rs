@@ -20,6 +20,7 @@ use policy::result::{AttestationResult, Issuance, ResultFault};
 
 use crate::decision::{Decision, build};
 use crate::desk::Desk;
+use crate::endorsements::table::Source;
 use crate::endorsements::{At, Endorsement, Unendorsed};
 use crate::evidence_store::BlobKind;
 use crate::fault::Fault;
@@ -213,6 +214,7 @@ impl Desk {
     ) -> Result<Outcome, Fault> {
         let place = self.appraisals.acquire().await.map_err(|_| Fault::ShuttingDown)?;
         let (desk, trust) = (self.clone(), request.trust.clone());
+        let brought = self.brought(&documents);
         let capture = matches!(request.asks, Asks::Capture);
         let outcome = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
@@ -237,7 +239,30 @@ impl Desk {
         .await;
         drop(place);
         // A panic in a judgement is our bug: it releases nothing and ends nothing but this request.
-        outcome.map_err(|error| Fault::Bug { what: format!("appraisal: {error}") })?
+        let outcome = outcome.map_err(|error| Fault::Bug { what: format!("appraisal: {error}") })??;
+        match outcome {
+            Outcome::Verdict(_) | Outcome::Authentic(_) => self.keep_brought(&brought).await,
+            Outcome::Denied(_) => {}
+        }
+        Ok(outcome)
+    }
+
+    /// Certificates that the evidence brought, and that no commit has kept since this process started.
+    fn brought(&self, documents: &[Endorsement]) -> Vec<Endorsement> {
+        let brought = documents.iter().filter(|document| document.provenance.source == Source::Evidence);
+        brought.filter(|document| !self.holds(document.digest)).cloned().collect()
+    }
+
+    /// Certificates that proved evidence are there for the next, which may come without them. The endorsement store is a
+    /// cache: that it cannot be written hinders no answer.
+    async fn keep_brought(&self, brought: &[Endorsement]) {
+        if brought.is_empty() {
+            return;
+        }
+        match self.parts.endorsements.keep_brought(brought).await {
+            Ok(kept) => tracing::debug!(kept, "certificates kept that evidence brought"),
+            Err(error) => tracing::warn!(%error, "certificates that evidence brought were not kept"),
+        }
     }
 
     fn verdict(

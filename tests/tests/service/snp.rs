@@ -225,6 +225,28 @@ async fn nothing_is_stored_of_a_stranger_whose_evidence_proves_nothing() {
 }
 
 #[tokio::test]
+async fn certificates_that_proved_evidence_are_there_for_the_next() {
+    let (bed, mut guest, mut stream) = Snp::ready().await;
+    // What proves nothing brings nothing.
+    let request = guest.node.authorize(&guest.node.intent(&[]));
+    let mut challenge = guest.challenged(&mut stream, request).await.unwrap();
+    challenge.nonce[0] ^= 1;
+    let cmw = guest.answer(&challenge);
+    assert_eq!(guest.node.conclude(&mut stream, cmw).await.unwrap_err().code, "evidence.binding_mismatch");
+    guest.hardware.provides_certificates = false;
+    let request = guest.node.authorize(&guest.node.intent(&[]));
+    assert_eq!(guest.ask(&mut stream, request).await.unwrap_err().code, "fault.endorsements_unavailable");
+
+    guest.hardware.provides_certificates = true;
+    let request = guest.node.authorize(&guest.node.intent(&[]));
+    guest.ask(&mut stream, request).await.unwrap();
+    guest.hardware.provides_certificates = false;
+    let request = guest.node.authorize(&guest.node.intent(&[]));
+    guest.ask(&mut stream, request).await.unwrap();
+    bed.finish().await;
+}
+
+#[tokio::test]
 async fn an_empty_endorsement_store_is_a_fault_that_says_what_to_import() {
     let mut guest = Snp::new("guest-1", 21);
     let bed = guest.empty_bed().await;

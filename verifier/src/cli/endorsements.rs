@@ -41,7 +41,7 @@ pub struct EndorsementsArgs {
 #[derive(Subcommand, Debug)]
 enum Verb {
     /// Store certificates, revocation lists and collateral of AMD and Intel. Files may be named freely: each is told by
-    /// what it holds (DER, PEM, the vendors' JSON, or a bundle).
+    /// what it holds (DER, PEM, an SNP host's certificate table, the vendors' JSON, or a bundle).
     Import {
         /// A file, or a folder of them.
         path: PathBuf,

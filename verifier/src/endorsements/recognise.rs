@@ -1,11 +1,12 @@
 //! Endorsements told apart by what they hold, never by what a file is called: certificates and revocation lists as DER,
-//! PEM or hexadecimal, and the vendors' JSON.
+//! PEM or hexadecimal, tables of them as hosts give them to SNP guests, and the vendors' JSON.
 
 use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use evidence::digest::Sha256Digest;
+use evidence::sev_snp::cert_table::{CertificateKind, CertificateTable};
 use evidence::x509::CERTIFICATE_CAP_BYTES;
 
 use super::document::{DER_SEQUENCE, DOCUMENT_CAP_BYTES, Document, Malformed, SignedText, digest, malformed};
@@ -182,9 +183,26 @@ impl Pile {
         if bytes.first() == Some(&DER_SEQUENCE) && std::str::from_utf8(bytes).map_or(true, |text| !is_hex(text)) {
             return self.add_der(bytes);
         }
-        let text =
-            std::str::from_utf8(bytes).map_err(|_| malformed("neither DER, PEM, JSON nor a certificate table"))?;
-        self.read_text(file, text)
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.read_text(file, text),
+            Err(_) => self.read_table(file, bytes),
+        }
+    }
+
+    /// The table that a host gives with an extended report (`CertificateTable`). DER in it is no UTF-8, so that no text is
+    /// taken for one. A list in it counts here: an operator imports it, not the host whose key it is about.
+    fn read_table(&mut self, file: &str, bytes: &[u8]) -> Result<(), Malformed> {
+        let table =
+            CertificateTable::parse(bytes).map_err(|_| malformed("neither DER, PEM, JSON nor a certificate table"))?;
+        let mut found = false;
+        for kind in CertificateKind::ALL {
+            let der = table.der(kind).map_err(|denial| malformed(denial.to_string())).transpose();
+            found |= der.is_some();
+            if let Some(Err(why)) = der.map(|der| der.and_then(|der| self.add_der(&der))) {
+                self.skip(file, &why);
+            }
+        }
+        if found { Ok(()) } else { Err(malformed("a certificate table without a certificate of AMD's")) }
     }
 
     fn read_text(&mut self, file: &str, text: &str) -> Result<(), Malformed> {

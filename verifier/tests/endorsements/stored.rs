@@ -3,6 +3,7 @@
 use evidence::time::UnixSeconds;
 use verifier::config::EndorsementsConfig;
 use verifier::endorsements::key::{CspId, SnpLine};
+use verifier::endorsements::recognise::{Pile, Sorted};
 use verifier::endorsements::table::Source;
 use verifier::endorsements::{At, Csp, SnpKey, SnpSigner};
 
@@ -48,6 +49,57 @@ async fn evidence_brings_certificates_but_never_the_list_it_is_judged_by() {
     assert_eq!(endorsements.keep_brought(found.all()).await.unwrap(), 0);
     endorsements.forget(found.leaf.digest).await.unwrap();
     assert!(endorsements.snp(&Amd::key(), &[], at).await.unwrap_err().to_string().starts_with("VCEK"));
+}
+
+/// Entries of GUID, offset and length, ended by zeros, and what they point to (GHCB specification §4.1.8.1).
+fn host_s_table(entries: &[(u128, &[u8])]) -> Vec<u8> {
+    let (mut head, mut body) = (Vec::new(), Vec::new());
+    let behind = 24 * (entries.len() + 1);
+    for (guid, bytes) in entries {
+        head.extend(guid.to_be_bytes());
+        head.extend(u32::try_from(behind + body.len()).unwrap().to_le_bytes());
+        head.extend(u32::try_from(bytes.len()).unwrap().to_le_bytes());
+        body.extend_from_slice(bytes);
+    }
+    [head, vec![0; 24], body].concat()
+}
+
+#[test]
+fn a_host_s_certificate_table_is_imported_as_what_it_holds() {
+    const VCEK: u128 = 0x63da_758d_e664_4564_adc5_f4b9_3be8_accd;
+    const ASK: u128 = 0x4ab7_b379_bbac_4fe4_a02f_05ae_f327_c782;
+    const ARK: u128 = 0xc0b4_06a4_a803_4952_9743_3fb6_014c_d0ae;
+    const CRL: u128 = 0x92f8_1bc3_5811_4d3d_97ff_d19f_88dc_67ea;
+    let amd = Amd::new();
+    let sorted = |table: &[u8]| {
+        let mut pile = Pile::default();
+        pile.add("certificates.bin", table);
+        pile.sorted()
+    };
+    let table = host_s_table(&[
+        (VCEK, &amd.vcek),
+        (7, b"\xffsomebody's"),
+        (ASK, &amd.ask.der),
+        (ARK, &amd.ark.der),
+        (CRL, &amd.crl),
+    ]);
+    let Sorted { found, skipped } = sorted(&table);
+    let mut digests: Vec<_> = found.iter().map(|one| one.digest).collect();
+    let mut apart: Vec<_> =
+        recognised(&[&amd.vcek, &amd.ask.der, &amd.ark.der, &amd.crl]).iter().map(|one| one.digest).collect();
+    digests.sort_unstable();
+    apart.sort_unstable();
+    assert_eq!((digests, skipped.len()), (apart, 0));
+
+    // One that is none, one without AMD's, one whose certificate is another vendor's.
+    for (bad, why) in [
+        (&table[..table.len() - 1], "certificate table"),
+        (&host_s_table(&[(7, b"\xffsomebody's")]), "without a certificate of AMD's"),
+        (&host_s_table(&[(VCEK, b"\xffnot DER")]), ""),
+    ] {
+        let Sorted { found, skipped } = sorted(bad);
+        assert!(found.is_empty() && skipped.len() == 1 && skipped[0].why.contains(why), "{skipped:?}");
+    }
 }
 
 #[tokio::test]
