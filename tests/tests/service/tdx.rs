@@ -199,6 +199,9 @@ async fn a_trust_domain_launched_anew_starts_anew_and_never_goes_on() {
     let anew = guest.renew(&mut stream, &anew.artifact).await.unwrap();
     let refusal = guest.renew(&mut stream, &granted.artifact).await.unwrap_err();
     assert_eq!((refusal.code.as_str(), refusal.halt), ("governance.node_key_changed", true));
+    // Judged again from what was logged, it is denied for the same reason: the decision names the key that was held.
+    let again = bed.desk.appraise_entry(refusal.entry.parse().unwrap()).await.unwrap();
+    assert_eq!((&again["failures"][0]["code"], &again["differs"]), (&refusal.code.as_str().into(), &false.into()));
     assert_eq!(guest.status(&bed).await, NodeStatus::Quarantined);
     assert_eq!(guest.renew(&mut stream, &anew.artifact).await.unwrap_err().code, "governance.node_quarantined");
     bed.finish().await;
