@@ -29,12 +29,12 @@ pub(crate) use writer::{Writer, read_head, signed, unsigned};
 
 use crate::log::Logged;
 
-/// Whether the store can be written right now.
+/// Whether store and log can be written right now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// The last commit succeeded.
+    /// The last group was committed, signed and answered.
     Serving,
-    /// The last commit failed; nothing is released until one succeeds.
+    /// The last group was not; nothing is released until one is.
     Failing(StoreError),
 }
 

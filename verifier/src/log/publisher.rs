@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::shelf::Shelf;
 use super::sign::CheckpointSigner;
 use super::{Fresh, Published, corrupt, entries};
-use crate::store::{Job, StoreError};
+use crate::store::{Health, Job, StoreError};
 
 /// What one commit added to the log.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ pub(crate) struct Publisher {
     pub(crate) reads: AnyPool,
     pub(crate) published: watch::Sender<Published>,
     pub(crate) shelf: Shelf,
+    pub(crate) health: watch::Sender<Health>,
 }
 
 impl Publisher {
@@ -76,12 +77,14 @@ impl Publisher {
         };
         match outcome {
             Ok(signed) => {
+                self.health.send_if_modified(|health| std::mem::replace(health, Health::Serving) != Health::Serving);
                 for job in waiting.into_iter().flat_map(|group| group.jobs) {
                     job.finish(Ok(&signed));
                 }
             }
             Err(fault) => {
                 tracing::error!(code = fault.code(), %fault, "a committed group is not answered");
+                self.health.send_replace(Health::Failing(fault.clone()));
                 waiting.into_iter().for_each(|group| group.fail(&fault));
             }
         }

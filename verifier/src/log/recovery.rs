@@ -97,7 +97,7 @@ pub async fn open(options: OpenOptions) -> Result<Opened, StoreError> {
     let (health, health_seen) = watch::channel(Health::Serving);
     let (published, published_seen) = watch::channel(recovered.published);
     let shelf = Shelf::new(folder, reads.clone(), edge.size(), recovered.open_bundle);
-    let publisher = Publisher { signer, reads: reads.clone(), published, shelf };
+    let publisher = Publisher { signer, reads: reads.clone(), published, shelf, health: health.clone() };
     let writer = Writer::new(database, connection, lease, edge, groups, health);
     let tasks = Tasks { writer: tokio::spawn(writer.run(waiting)), publisher: tokio::spawn(publisher.run(committed)) };
     let store = Store::new(reads, jobs, health_seen);

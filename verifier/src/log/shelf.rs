@@ -203,7 +203,7 @@ pub(crate) fn publish_files(
 }
 
 /// Shortest time between the beginnings of two publications.
-const PACE: Duration = Duration::from_millis(50);
+const PACE: Duration = Duration::from_millis(100);
 /// Time between two attempts while publications fail.
 const RETRY: Duration = Duration::from_millis(500);
 /// Longest that a signed head waits for its publication to begin while others are answered.

@@ -4,6 +4,8 @@
 //!
 //! Order (fixed): durable commit, then signature, then answer; files follow.
 
+use std::sync::LazyLock;
+
 use sqlx::{AnyConnection, Connection, Row};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -48,7 +50,7 @@ impl Writer {
             let waiting = match timeout(RENEW_AFTER, jobs.recv()).await {
                 Err(_) => Vec::new(),
                 Ok(None) => break,
-                Ok(Some(first)) => gather(first, &mut jobs),
+                Ok(Some(first)) => gather(first, &mut jobs).await,
             };
             if let Err(StoreError::LeaseLost) = self.turn(waiting).await {
                 tracing::error!("writer lease lost: this process writes no more");
@@ -65,7 +67,6 @@ impl Writer {
     async fn turn(&mut self, mut jobs: Vec<Box<dyn Job>>) -> Result<(), StoreError> {
         match self.commit(&mut jobs).await {
             Ok(publication) => {
-                self.health.send_replace(Health::Serving);
                 let group = Group { jobs, publication };
                 if let Err(mpsc::error::SendError(group)) = self.groups.send(group).await {
                     group.fail(&StoreError::Stopped);
@@ -156,14 +157,22 @@ impl Writer {
     }
 }
 
-fn gather(first: Box<dyn Job>, jobs: &mut mpsc::Receiver<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+/// The first piece of work and what waits beside it. Those who were just answered come back one by one: as long as
+/// another one did, the next is let go first.
+async fn gather(first: Box<dyn Job>, jobs: &mut mpsc::Receiver<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
     let mut group = vec![first];
-    while group.len() < GROUP_CAP
-        && let Ok(job) = jobs.try_recv()
-    {
-        group.push(job);
+    loop {
+        tokio::task::yield_now().await;
+        let before = group.len();
+        while group.len() < GROUP_CAP
+            && let Ok(job) = jobs.try_recv()
+        {
+            group.push(job);
+        }
+        if group.len() == before || group.len() == GROUP_CAP {
+            return group;
+        }
     }
-    group
 }
 
 async fn run_in_savepoint(
@@ -196,10 +205,9 @@ async fn insert_entries(connection: &mut AnyConnection, first: u64, entries: &[N
     let mut index = first;
     let mut rest = entries;
     while !rest.is_empty() {
-        let rows = if rest.len() >= BATCH_ROWS { BATCH_ROWS } else { 1 };
-        let Some((batch, after)) = rest.split_at_checked(rows) else { break };
-        let statement = if rows == 1 { INSERT_ONE } else { batch_statement() };
-        let mut query = sqlx::query(statement);
+        let Some((rows, statement)) = INSERTS.iter().find(|(rows, _)| *rows <= rest.len()) else { break };
+        let Some((batch, after)) = rest.split_at_checked(*rows) else { break };
+        let mut query = sqlx::query(statement.as_str());
         for entry in batch {
             let digest = evidence::digest::Sha256Digest::of(&entry.bytes);
             query = query.bind(signed(index)?).bind(digest.as_bytes().to_vec()).bind(entry.bytes.as_slice());
@@ -226,17 +234,17 @@ async fn insert_entries(connection: &mut AnyConnection, first: u64, entries: &[N
     Ok(())
 }
 
-fn batch_statement() -> &'static str {
-    static STATEMENT: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
-        let row = |row: usize| {
-            let [a, b, c] = [1, 2, 3].map(|column| row.saturating_mul(3).saturating_add(column));
-            format!("(${a}, ${b}, ${c})")
-        };
-        let rows: Vec<_> = (0..BATCH_ROWS).map(row).collect();
-        format!("INSERT INTO log_entries (idx, digest, bytes) VALUES {}", rows.join(", "))
-    });
-    STATEMENT.as_str()
-}
+/// Statements that insert that many entries, longest first.
+static INSERTS: LazyLock<[(usize, String); 4]> = LazyLock::new(|| {
+    let row = |row: usize| {
+        let [a, b, c] = [1, 2, 3].map(|column| row.saturating_mul(3).saturating_add(column));
+        format!("(${a}, ${b}, ${c})")
+    };
+    [64, 16, 4, 1].map(|rows| {
+        let values: Vec<_> = (0..rows).map(row).collect();
+        (rows, format!("INSERT INTO log_entries (idx, digest, bytes) VALUES {}", values.join(", ")))
+    })
+});
 
 async fn move_head(connection: &mut AnyConnection, old: &CompactRange, new: &CompactRange) -> Result<(), StoreError> {
     let doing = "moving the log head";
@@ -271,7 +279,5 @@ pub(crate) fn unsigned(figure: i64) -> Result<u64, StoreError> {
     u64::try_from(figure).map_err(|_| StoreError::Corrupt { what: format!("a stored figure is negative: {figure}") })
 }
 
-const INSERT_ONE: &str = "INSERT INTO log_entries (idx, digest, bytes) VALUES ($1, $2, $3)";
-const BATCH_ROWS: usize = 16;
 /// Most pieces of work in one commit: bounds the memory of a group.
 const GROUP_CAP: usize = 256;

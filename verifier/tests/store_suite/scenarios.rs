@@ -17,7 +17,7 @@ use verifier::leases::{self, LeaseEnd, LeaseRefusal};
 use verifier::nodes::{
     self, BootSeen, ClockSeen, Continuity, Machine, NodeIdentity, NodeRefusal, NodeStatus, TpmIdentity,
 };
-use verifier::store::{NewEntry, StoreError};
+use verifier::store::{Health, NewEntry, StoreError};
 
 use crate::bed::Bed;
 pub(crate) use crate::endorsing::*;
@@ -206,8 +206,11 @@ pub(crate) async fn nothing_is_answered_while_its_files_cannot_be_written(bed: &
     append_until(false).await;
     let refused = opened.log.append(vec![entry(2)]).await.unwrap_err();
     assert_eq!(refused.code(), "fault.store_unavailable", "{refused}");
+    let health = opened.store.health();
+    assert_eq!(*health.borrow(), Health::Failing(refused));
     std::fs::remove_file(&folder).unwrap();
     append_until(true).await;
+    assert_eq!(*health.borrow(), Health::Serving);
     let size = opened.log.size();
     opened.close().await;
     let report = bed.audit().await;
