@@ -107,15 +107,16 @@ impl<'a> PeImage<'a> {
         Digest::from_bytes(alg, context.finish().as_ref()).ok_or_else(|| weak(alg))
     }
 
-    /// Contents of the sections of a name as they are in memory, with zeros after what the file has.
-    pub fn sections(&self, name: &str) -> impl Iterator<Item = Vec<u8>> {
+    /// Contents of the sections of a name, as long as they are in memory.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Malformed`] for a section of which the file has not all.
+    pub fn sections(&self, name: &str) -> Result<Vec<&'a [u8]>, ArtifactError> {
         let mut wanted = [0u8; 8];
         wanted.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
-        self.sections.iter().filter(move |section| section.name == wanted).map(|section| {
-            let mut contents = section.raw.get(..section.virtual_bytes).unwrap_or(section.raw).to_vec();
-            contents.resize(section.virtual_bytes, 0);
-            contents
-        })
+        let named = self.sections.iter().filter(|section| section.name == wanted);
+        let short = || self.image.malformed(0, "a section that is measured is longer in memory than in the file");
+        named.map(|section| section.raw.get(..section.virtual_bytes).ok_or_else(short)).collect()
     }
 
     /// The image's file.
@@ -153,9 +154,6 @@ fn sections<'a>(
         let (virtual_bytes, raw_bytes, raw_start) = (field(8)?, field(16)?, field(20)?);
         // memory that the file has nothing of may begin anywhere
         let raw = if raw_bytes == 0 { &[] } else { image.part("PE section", raw_start, raw_bytes)?.bytes() };
-        if virtual_bytes > VIRTUAL_CAP_BYTES {
-            return Err(table.malformed(at, "a section is larger than any kernel or initrd"));
-        }
         if raw_bytes > 0 {
             places.push((raw_start, raw_start.saturating_add(raw_bytes)));
         }
@@ -171,6 +169,3 @@ fn sections<'a>(
     }
     Ok(sections)
 }
-
-/// Largest section in memory.
-const VIRTUAL_CAP_BYTES: usize = 1 << 30;

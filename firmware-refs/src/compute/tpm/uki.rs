@@ -35,6 +35,9 @@ const STARTS_KERNEL_ITSELF: u32 = 258;
 /// First version that hands the kernel further initrds of its own making (the image's `.osrel`, its profile).
 const HANDS_ON_MORE: u32 = 257;
 
+/// Longest part of `.sdmagic` that is looked at.
+const MAGIC_CAP_BYTES: usize = 256;
+
 /// What systemd extends PCR 11 with while it boots, by `systemd-pcrphase` (systemd-pcrphase.service(8)).
 pub const PHASES: [&str; 4] = ["enter-initrd", "leave-initrd", "sysinit", "ready"];
 
@@ -44,7 +47,7 @@ pub struct Uki<'a> {
     image: PeImage<'a>,
     version: u32,
     /// The measured sections, in order.
-    sections: Vec<(&'static str, Vec<u8>)>,
+    sections: Vec<(&'static str, &'a [u8])>,
 }
 
 /// Whether the firmware measures the kernel inside, too.
@@ -65,19 +68,22 @@ impl<'a> Uki<'a> {
     pub fn parse(image: &'a [u8]) -> Result<Self, ArtifactError> {
         let image = PeImage::parse(image)?;
         let version = stub_version(&image)?;
-        if let Some(name) = CHOSEN_BY_MACHINE.iter().find(|name| image.sections(name).next().is_some()) {
-            let known = "sections that do not depend on the machine".to_owned();
-            return Err(ArtifactError::Unknown { what: "section", got: (*name).to_owned(), known });
+        for name in CHOSEN_BY_MACHINE {
+            if !image.sections(name)?.is_empty() {
+                let known = "sections that do not depend on the machine".to_owned();
+                return Err(ArtifactError::Unknown { what: "section", got: name.to_owned(), known });
+            }
         }
         let mut sections = Vec::new();
         for (name, _) in MEASURED.iter().filter(|(_, since)| *since <= version) {
-            let mut found = image.sections(name);
-            let Some(contents) = found.next() else { continue };
-            if found.next().is_some() {
-                let known = "images with one section of each name".to_owned();
-                return Err(ArtifactError::Unknown { what: "second section", got: (*name).to_owned(), known });
+            match image.sections(name)?[..] {
+                [] => {}
+                [contents] => sections.push((*name, contents)),
+                _ => {
+                    let known = "images with one section of each name".to_owned();
+                    return Err(ArtifactError::Unknown { what: "second section", got: (*name).to_owned(), known });
+                }
             }
-            sections.push((*name, contents));
         }
         let uki = Self { image, version, sections };
         uki.kernel()?;
@@ -100,7 +106,7 @@ impl<'a> Uki<'a> {
     ///
     /// # Errors
     /// [`ArtifactError::Missing`].
-    pub fn kernel(&self) -> Result<&[u8], ArtifactError> {
+    pub fn kernel(&self) -> Result<&'a [u8], ArtifactError> {
         self.section(".linux").ok_or(ArtifactError::Missing { what: ".linux section: it is no unified kernel image" })
     }
 
@@ -119,7 +125,7 @@ impl<'a> Uki<'a> {
     ///
     /// # Errors
     /// [`ArtifactError::Unknown`] for blanks around it or control characters in it, which some versions take away.
-    pub fn cmdline(&self) -> Result<&str, ArtifactError> {
+    pub fn cmdline(&self) -> Result<&'a str, ArtifactError> {
         let bytes = self.section(".cmdline").unwrap_or_default();
         let unclear = || ArtifactError::Unknown {
             what: "command line",
@@ -135,10 +141,11 @@ impl<'a> Uki<'a> {
     ///
     /// # Errors
     /// [`ArtifactError::Unknown`] where the stub adds to it.
-    pub fn initrd(&self) -> Result<Option<&[u8]>, ArtifactError> {
-        let added =
-            [".pcrsig", ".pcrpkey", ".ucode"].into_iter().find(|name| self.image.sections(name).next().is_some());
-        let added = added.or((self.version >= HANDS_ON_MORE).then_some(".osrel"));
+    pub fn initrd(&self) -> Result<Option<&'a [u8]>, ArtifactError> {
+        let mut added = (self.version >= HANDS_ON_MORE).then_some(".osrel");
+        for name in [".pcrsig", ".pcrpkey", ".ucode"] {
+            added = if self.image.sections(name)?.is_empty() { added } else { Some(name) };
+        }
         match added {
             None => Ok(self.section(".initrd")),
             Some(name) => Err(ArtifactError::Unknown {
@@ -166,16 +173,16 @@ impl<'a> Uki<'a> {
         value
     }
 
-    fn section(&self, name: &str) -> Option<&[u8]> {
-        self.sections.iter().find(|(known, _)| *known == name).map(|(_, contents)| contents.as_slice())
+    fn section(&self, name: &str) -> Option<&'a [u8]> {
+        self.sections.iter().find(|(known, _)| *known == name).map(|(_, contents)| *contents)
     }
 }
 
 /// From the magic that the stub carries: `#### LoaderInfo: systemd-stub 252.39-1 ####`.
 fn stub_version(image: &PeImage<'_>) -> Result<u32, ArtifactError> {
     let missing = ArtifactError::Missing { what: "systemd-stub: no .sdmagic section names its version" };
-    let magic = image.sections(".sdmagic").next().ok_or_else(|| missing.clone())?;
-    let text = String::from_utf8_lossy(&magic);
+    let magic = image.sections(".sdmagic")?.first().copied().ok_or_else(|| missing.clone())?;
+    let text = String::from_utf8_lossy(magic.get(..MAGIC_CAP_BYTES).unwrap_or(magic));
     let (_, rest) = text.split_once("LoaderInfo: systemd-stub ").ok_or(missing)?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
     let version = digits.parse().ok();
