@@ -7,7 +7,9 @@ use evidence::{
 };
 use firmware_refs::{
     compute::{
-        proposal::{ComputedRegister, ComputedValue, Earlier, Origin, PredictedEvent, Proposal, ProposalError},
+        proposal::{
+            ComputedRegister, ComputedValue, Earlier, MeasuredFile, Origin, PredictedEvent, Proposal, ProposalError,
+        },
         snp::{IdAuth, IdBlock},
     },
     document::{SetDocument, derivation::Artifact, snp},
@@ -65,6 +67,8 @@ fn proposal(id: &str, values: Vec<ComputedValue>) -> Proposal {
             sha256: Sha256Digest::of(b"firmware"),
         }],
         values,
+        files: Vec::new(),
+        exclude: Vec::new(),
         id_block: None,
     }
 }
@@ -172,4 +176,36 @@ fn derivations_and_values_name_each_other() {
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].what.contains(why), "{problems:?}");
     }
+}
+
+#[test]
+fn files_are_judged_by_their_contents_and_pcr10_no_longer_by_its_value() {
+    let file = |path: &str, contents| MeasuredFile { path: path.into(), digest: digest(HashAlg::Sha256, contents) };
+    let files = vec![file("/usr/bin/true", "new"), file("/usr/bin/id", "id")];
+    let with = |earlier| Proposal {
+        earlier,
+        files: files.clone(),
+        exclude: vec!["/var/".into()],
+        ..proposal("rack", Vec::new())
+    };
+    let of = |set: &ReferenceValueSet| {
+        let ima = set.document().tpm.as_ref().unwrap().ima.clone().unwrap();
+        let files: Vec<_> = ima.file.iter().map(|file| (file.path.clone(), file.accept.len())).collect();
+        (files, ima.exclude)
+    };
+    let names =
+        |counts: [usize; 2]| vec![("/usr/bin/id".to_owned(), counts[0]), ("/usr/bin/true".to_owned(), counts[1])];
+    let replaced = with(Earlier::Replaced).on(base(TPM)).unwrap();
+    assert_eq!(of(&replaced), (names([1, 1]), vec!["/var/".to_owned()]));
+    let kept = with(Earlier::Kept).on(base(TPM)).unwrap();
+    assert_eq!(of(&kept), (names([1, 2]), ["/run/", "/etc/mtab", "/var/"].map(str::to_owned).to_vec()));
+    let mut by_value = base(TPM);
+    let tpm = by_value.tpm.as_mut().unwrap();
+    (tpm.ima, tpm.require_ima_log) = (None, false);
+    tpm.pcr.push(firmware_refs::document::PcrReference { index: 10, accept: tpm.pcr[0].accept.clone() });
+    let judged = with(Earlier::Kept).on(by_value).unwrap();
+    let tpm = judged.document().tpm.as_ref().unwrap();
+    assert_eq!((tpm.require_ima_log, tpm.pcr.iter().any(|pcr| pcr.index == 10)), (true, false));
+    let refused = with(Earlier::Replaced).on(snp_base());
+    assert!(matches!(refused, Err(ProposalError::OtherMachine { .. })));
 }

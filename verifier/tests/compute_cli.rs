@@ -125,6 +125,42 @@ fn registers_are_printed_with_what_they_consist_of_and_what_is_missing() {
 }
 
 #[test]
+fn files_of_a_tree_become_a_set() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    for path in ["usr/bin", "usr/lib/firmware", "var/cache"] {
+        std::fs::create_dir_all(root.join(path)).unwrap();
+    }
+    let script = file(&root, "usr/bin/script", b"#!/bin/sh\n");
+    std::fs::set_permissions(script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    file(&root, "usr/lib/libc.so.6", b"\x7fELF library");
+    file(&root, "usr/lib/firmware/chip.bin", b"firmware");
+    file(&root, "usr/lib/read-me", b"text");
+    file(&root, "var/cache/program", b"\x7fELF program");
+    symlink("usr/bin", root.join("bin")).unwrap();
+    symlink(&root, root.join("usr/loop")).unwrap();
+    let paths = |document: &Value| -> Vec<String> {
+        document["file"].as_array().unwrap().iter().map(|row| row["path"].as_str().unwrap().to_owned()).collect()
+    };
+    let judged = ["ima", "--root", "root", "--exclude", "/var/"];
+    let loaded = ["/usr/bin/script", "/usr/lib/firmware/chip.bin", "/usr/lib/libc.so.6"];
+    assert_eq!(paths(&computed(folder.path(), &judged)), loaded);
+    assert_eq!(paths(&computed(folder.path(), &["ima", "--root", "root", "--all"])).len(), 5);
+    file(folder.path(), "base.toml", include_bytes!("../../firmware-refs/example.toml"));
+    let with_set = [&judged[..], &["--set", "rack", "--base", "base.toml", "--out", "rack.toml"]].concat();
+    computed(folder.path(), &with_set);
+    let text = std::fs::read_to_string(folder.path().join("rack.toml")).unwrap();
+    let set = ReferenceValueSet::from_toml(&text).unwrap();
+    let ima = set.document().tpm.as_ref().unwrap().ima.as_ref().unwrap();
+    assert_eq!((set.version(), ima.file.len(), &ima.exclude[..]), (4, 3, &["/var/".to_owned()][..]));
+    let expected = evidence::digest::HashAlg::Sha256.hash(&[b"#!/bin/sh\n"]);
+    assert_eq!(ima.file[0].accept[0].digest, expected);
+    assert!(refused(folder.path(), &["ima", "--root", "root", "--exclude", "/"]).contains("whole machine"));
+    assert!(refused(folder.path(), &["ima", "--root", "missing"]).contains("cannot read missing"));
+}
+
+#[test]
 fn completions_know_the_verbs() {
     let output = Command::new(env!("CARGO_BIN_EXE_verifier")).args(["completions", "bash"]).output().unwrap();
     let script = String::from_utf8(output.stdout).unwrap();

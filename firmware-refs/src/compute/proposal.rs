@@ -1,16 +1,18 @@
 //! Calculated values as a set to be read, signed and staged: what an artifact says, on the base of what only an author
 //! can say (which platforms, which floors, which policy).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use evidence::{digest::Digest, names::ItemName, register::Register, time::UnixSeconds};
 
 use crate::document::{
-    Accepted, EventReference, PcrReference, SetDocument, TpmDocument,
+    Accepted, EventReference, ImaFile, ImaReferences, PcrReference, SetDocument, TpmDocument,
     derivation::{Artifact, Derivation},
     snp::IdBlock,
     tdx::{RtmrEventReference, RtmrReference, TdxDocument},
 };
 use crate::fields::Hex;
-use crate::set::{ReferenceValueSet, SetError};
+use crate::set::{IMA_PCR, ReferenceValueSet, SetError};
 use crate::text::{Moment, Text};
 
 /// Values calculated from artifacts.
@@ -32,6 +34,10 @@ pub struct Proposal {
     pub artifacts: Vec<Artifact>,
     /// The values.
     pub values: Vec<ComputedValue>,
+    /// Files that IMA measures into PCR 10; empty where the base's are not touched.
+    pub files: Vec<MeasuredFile>,
+    /// Paths that are not judged: exact, or a folder that ends in `/`. Only beside files.
+    pub exclude: Vec<String>,
     /// The ID block that the guest is launched with, and its signers.
     pub id_block: Option<(super::snp::IdBlock, super::snp::IdAuth)>,
 }
@@ -56,6 +62,15 @@ pub struct ComputedValue {
     pub origin: Origin,
     /// Everything that is measured into it and stands in the firmware's log, in order; empty where no log tells.
     pub events: Vec<PredictedEvent>,
+}
+
+/// A file as IMA measures it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeasuredFile {
+    /// Absolute path on the machine.
+    pub path: String,
+    /// Hash of its contents.
+    pub digest: Digest,
 }
 
 /// How a value was found.
@@ -160,6 +175,10 @@ impl Proposal {
             new(value.origin).put(&mut set, value)?;
         }
         let new = new(Origin::Derived);
+        if !self.files.is_empty() {
+            let other = ProposalError::OtherMachine { register: Register::Pcr(IMA_PCR) };
+            new.files(set.tpm.as_mut().ok_or(other)?, &self.files, &self.exclude);
+        }
         if let Some((block, auth)) = &self.id_block {
             let register = Register::IdKeyDigest;
             let snp = set.snp.as_mut().ok_or(ProposalError::OtherMachine { register })?;
@@ -170,7 +189,7 @@ impl Proposal {
         }
         let Self { method, parameters, artifacts: artifact, .. } = self;
         set.derivation.push(Derivation { id, method, parameters, artifact });
-        let used: Vec<ItemName> = set.accepted().filter_map(|accepted| accepted.from.clone()).collect();
+        let used: BTreeSet<ItemName> = set.accepted().filter_map(|accepted| accepted.from.clone()).collect();
         set.derivation.retain(|derivation| used.contains(&derivation.id));
         Ok(ReferenceValueSet::from_document(set)?)
     }
@@ -238,6 +257,29 @@ impl New {
             }));
         }
         Ok(())
+    }
+
+    /// PCR 10 is judged by its files from now on: its whole value depends on the order in which they are used.
+    fn files(&self, tpm: &mut TpmDocument, files: &[MeasuredFile], exclude: &[String]) {
+        if !tpm.pcrs.contains(&IMA_PCR) {
+            tpm.pcrs.push(IMA_PCR);
+            tpm.pcrs.sort_unstable();
+        }
+        tpm.require_ima_log = true;
+        tpm.pcr.retain(|pcr| pcr.index != IMA_PCR);
+        let earlier = tpm.ima.take().filter(|_| self.earlier == Earlier::Kept);
+        let mut ima = earlier.unwrap_or(ImaReferences { exclude: Vec::new(), file: Vec::new() });
+        let new: Vec<_> = exclude.iter().filter(|path| !ima.exclude.contains(path)).cloned().collect();
+        ima.exclude.extend(new);
+        let mut known: BTreeMap<String, Vec<Accepted>> =
+            ima.file.into_iter().map(|file| (file.path, file.accept)).collect();
+        for file in files {
+            let accept = known.entry(file.path.clone()).or_default();
+            accept.retain(|accepted| accepted.digest != file.digest);
+            accept.push(self.accepted(file.digest));
+        }
+        ima.file = known.into_iter().map(|(path, accept)| ImaFile { path, accept }).collect();
+        tpm.ima = Some(ima);
     }
 
     fn rtmr(&self, tdx: &mut TdxDocument, index: u8, value: &ComputedValue) -> Result<(), ProposalError> {

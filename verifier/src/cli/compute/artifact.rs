@@ -90,7 +90,8 @@ impl Artifacts {
         Ok(self.hash(role, path, &[alg])?.1.first().copied())
     }
 
-    fn record(&mut self, role: &str, path: &Path, bytes: u64, sha256: Sha256Digest) {
+    /// Writes down that something was read.
+    pub(super) fn record(&mut self, role: &str, path: &Path, bytes: u64, sha256: Sha256Digest) {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         self.0.push(Artifact { role: Text::lossy(role), file: Text::lossy(&name), bytes, sha256 });
     }

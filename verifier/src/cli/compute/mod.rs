@@ -2,6 +2,7 @@
 //! folder is asked.
 
 mod artifact;
+mod ima;
 mod proposal;
 mod registers;
 mod snp;
@@ -21,6 +22,8 @@ pub(super) enum ComputeVerb {
     Tdx(Box<tdx::TdxArgs>),
     /// PCRs of a machine with a TPM: PCR 4, 7, 9 and 11 from what boots, PCR 0 to 7 from its event log.
     Tpm(Box<tpm::TpmArgs>),
+    /// Files that IMA measures, from a tree that holds them.
+    Ima(Box<ima::ImaArgs>),
 }
 
 impl ComputeVerb {
@@ -30,6 +33,7 @@ impl ComputeVerb {
             Self::Snp(args) => args.answer()?,
             Self::Tdx(args) => args.answer()?,
             Self::Tpm(args) => args.answer()?,
+            Self::Ima(args) => args.answer()?,
         };
         output::document(&document, format);
         Ok(())

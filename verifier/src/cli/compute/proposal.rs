@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use evidence::names::ItemName;
-use firmware_refs::compute::proposal::{ComputedValue, Earlier, Proposal};
+use firmware_refs::compute::proposal::{ComputedValue, Earlier, MeasuredFile, Proposal};
 use firmware_refs::compute::snp::{IdAuth, IdBlock};
 use firmware_refs::document::SetDocument;
+use firmware_refs::set::ReferenceValueSet;
 use firmware_refs::text::Text;
 
 use super::super::signing::{now, read_text, write_file};
@@ -42,6 +43,20 @@ pub(super) struct Calculated {
     pub(super) artifacts: Artifacts,
     pub(super) values: Vec<ComputedValue>,
     pub(super) id_block: Option<(IdBlock, IdAuth)>,
+    pub(super) files: Vec<MeasuredFile>,
+    pub(super) exclude: Vec<String>,
+}
+
+impl Calculated {
+    /// Values of registers, and nothing else.
+    pub(super) const fn of_registers(
+        verb: &'static str,
+        parameters: Vec<String>,
+        artifacts: Artifacts,
+        values: Vec<ComputedValue>,
+    ) -> Self {
+        Self { verb, parameters, artifacts, values, id_block: None, files: Vec::new(), exclude: Vec::new() }
+    }
 }
 
 impl SetArgs {
@@ -62,9 +77,13 @@ impl SetArgs {
             artifacts: calculated.artifacts.into_list(),
             values: calculated.values,
             id_block: calculated.id_block,
+            files: calculated.files,
+            exclude: calculated.exclude,
         };
         let set = proposal.on(document).map_err(|error| CommandError::Usage(format!("{}: {error}", base.display())))?;
-        write_file(out, set.to_toml().map_err(CommandError::usage)?.as_bytes())?;
+        let text = set.to_toml().map_err(CommandError::usage)?;
+        ReferenceValueSet::from_toml(&text).map_err(CommandError::usage)?;
+        write_file(out, text.as_bytes())?;
         let out = out.display().to_string();
         Ok(Some(serde_json::json!({"name": set.id().as_str(), "version": set.version(), "file": out})))
     }

@@ -103,7 +103,8 @@ impl SnpArgs {
             events: Vec::new(),
         }];
         let id_block = id.and_then(|(block, auth)| Some((block, auth?)));
-        let calculated = Calculated { verb: "snp", parameters: self.parameters(), artifacts, values, id_block };
+        let registers = Calculated::of_registers("snp", self.parameters(), artifacts, values);
+        let calculated = Calculated { id_block, ..registers };
         if let (Some(set), Some(fields)) = (self.set.write(calculated)?, document.as_object_mut()) {
             fields.insert("set".into(), set);
         }

@@ -75,7 +75,7 @@ impl TdxArgs {
         values.extend(self.replayed(&mut artifacts, &values)?);
         let missing = missing(&values);
         let mut document = registers::document(&values, &missing, &parameters, &artifacts);
-        let calculated = Calculated { verb: "tdx", parameters, artifacts, values, id_block: None };
+        let calculated = Calculated::of_registers("tdx", parameters, artifacts, values);
         document.extend(self.set.write(calculated)?.map(|set| ("set".to_owned(), set)));
         Ok(Value::Object(document))
     }

@@ -129,7 +129,7 @@ impl TpmArgs {
         found.values.sort_by_key(|value| value.register);
         let Found { artifacts, values, missing, parameters } = found;
         let mut document = registers::document(&values, &missing, &parameters, &artifacts);
-        let calculated = Calculated { verb: "tpm", parameters, artifacts, values, id_block: None };
+        let calculated = Calculated::of_registers("tpm", parameters, artifacts, values);
         document.extend(self.set.write(calculated)?.map(|set| ("set".to_owned(), set)));
         Ok(Value::Object(document))
     }

@@ -1,0 +1,184 @@
+//! `verifier refs compute ima`: what IMA measures of the files of a machine, from a tree that holds them.
+
+use std::fs::File;
+use std::io::{IsTerminal as _, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use evidence::digest::{Digest, HashAlg, Sha256Digest};
+use firmware_refs::compute::proposal::MeasuredFile;
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use super::CommandError;
+use super::artifact::Artifacts;
+use super::proposal::{Calculated, SetArgs};
+
+/// Most files: a set of more does not fit its own cap.
+const FILES_CAP: usize = 20_000;
+/// Most folders above a file.
+const DEPTH_CAP: usize = 64;
+/// What an ELF file begins with.
+const ELF: [u8; 4] = *b"\x7fELF";
+
+/// Arguments of `verifier refs compute ima`.
+#[derive(Args, Debug)]
+pub(in crate::cli) struct ImaArgs {
+    /// Folder that holds the files as the machine has them: an unpacked image, or `/` of a machine that was installed
+    /// and never connected.
+    #[arg(long, value_name = "DIR")]
+    root: PathBuf,
+    /// Path on the machine that is not judged: exact, or a folder that ends in `/`. It is neither read nor accepted by
+    /// its contents; whoever can write there runs what they like.
+    #[arg(long, value_name = "PATH")]
+    exclude: Vec<String>,
+    /// Take every file, not only what is executed or loaded: programs, libraries, kernel modules, firmware.
+    #[arg(long)]
+    all: bool,
+    /// Hash that IMA is told to use (`ima_hash=`).
+    #[arg(long, value_enum, default_value_t)]
+    hash: Hash,
+    #[command(flatten)]
+    set: SetArgs,
+}
+
+/// Hashes of IMA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Hash {
+    /// SHA-256.
+    #[default]
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+/// What was found in the tree.
+struct Tree<'a> {
+    args: &'a ImaArgs,
+    alg: HashAlg,
+    files: Vec<MeasuredFile>,
+    bytes: u64,
+    progress: ProgressBar,
+}
+
+impl ImaArgs {
+    pub(super) fn answer(&self) -> Result<Value, CommandError> {
+        if let Some(path) = self.exclude.iter().find(|path| !path.starts_with('/') || path.as_str() == "/") {
+            return Err(CommandError::Usage(format!("--exclude {path}: an absolute path, and not the whole machine")));
+        }
+        let (alg, name) = match self.hash {
+            Hash::Sha256 => (HashAlg::Sha256, "sha256"),
+            Hash::Sha384 => (HashAlg::Sha384, "sha384"),
+            Hash::Sha512 => (HashAlg::Sha512, "sha512"),
+        };
+        let mut tree = Tree { args: self, alg, files: Vec::new(), bytes: 0, progress: spinner() };
+        tree.walk(&self.root, "", 0)?;
+        tree.progress.finish_and_clear();
+        let Tree { mut files, bytes, .. } = tree;
+        if files.is_empty() {
+            return Err(CommandError::Usage(format!("{}: no file that IMA would measure", self.root.display())));
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        // what `sha256sum` prints of these files, hashed: anybody can make it again
+        let listed: String = files.iter().map(|file| format!("{}  {}\n", file.digest.hex(), file.path)).collect();
+        let mut artifacts = Artifacts::default();
+        artifacts.record("file tree", &self.root, bytes, Sha256Digest::of(listed.as_bytes()));
+        let mut parameters = vec![format!("hash {name}"), format!("all {}", self.all)];
+        parameters.extend(self.exclude.iter().map(|path| format!("exclude {path}")));
+        let rows: Value =
+            files.iter().map(|file| json!({"path": file.path, "digest": file.digest.to_string()})).collect();
+        let mut document = json!({
+            "measured": files.len(),
+            "bytes": bytes,
+            "file": rows,
+            "parameters": parameters,
+            "artifacts": artifacts.document(),
+        });
+        let exclude = self.exclude.clone();
+        let registers = Calculated::of_registers("ima", parameters, artifacts, Vec::new());
+        let calculated = Calculated { files, exclude, ..registers };
+        if let (Some(set), Some(fields)) = (self.set.write(calculated)?, document.as_object_mut()) {
+            fields.insert("set".into(), set);
+        }
+        Ok(document)
+    }
+}
+
+impl Tree<'_> {
+    /// Every file below `folder`, which the machine knows as `path`. Links are not followed: the kernel records where
+    /// a file is, not by which way it was reached.
+    fn walk(&mut self, folder: &Path, path: &str, depth: usize) -> Result<(), CommandError> {
+        let failed = |error: std::io::Error| CommandError::Usage(format!("cannot read {}: {error}", folder.display()));
+        if depth > DEPTH_CAP {
+            return Err(CommandError::Usage(format!("{}: more than {DEPTH_CAP} folders deep", folder.display())));
+        }
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let unspeakable = || CommandError::Usage(format!("{}: a name that is not UTF-8", entry.path().display()));
+            let name = entry.file_name().into_string().map_err(|_| unspeakable())?;
+            let path = format!("{path}/{name}");
+            let kind = entry.file_type().map_err(failed)?;
+            if kind.is_dir() {
+                if !self.is_excluded(&format!("{path}/")) {
+                    self.walk(&entry.path(), &path, depth.saturating_add(1))?;
+                }
+            } else if kind.is_file() && !self.is_excluded(&path) {
+                self.file(&entry.path(), path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_excluded(&self, path: &str) -> bool {
+        let covers =
+            |excluded: &String| path == excluded || (excluded.ends_with('/') && path.starts_with(excluded.as_str()));
+        self.args.exclude.iter().any(covers)
+    }
+
+    fn file(&mut self, file: &Path, path: String) -> Result<(), CommandError> {
+        let failed = |error: std::io::Error| CommandError::Usage(format!("cannot read {}: {error}", file.display()));
+        let metadata = std::fs::symlink_metadata(file).map_err(failed)?;
+        if metadata.len() == 0
+            || !(self.args.all || is_loaded(file, &path, metadata.permissions().mode()).map_err(failed)?)
+        {
+            return Ok(());
+        }
+        if self.files.len() >= FILES_CAP {
+            let advice = "exclude what nobody executes";
+            return Err(CommandError::Usage(format!("more than {FILES_CAP} files, too many for a set: {advice}")));
+        }
+        let mut read = Artifacts::default();
+        let (_, digests) = read.hash("file", file, &[self.alg])?;
+        let digest: Digest = digests.first().copied().ok_or_else(|| CommandError::fault("fault.bug", "no digest"))?;
+        self.files.push(MeasuredFile { path, digest });
+        self.bytes = self.bytes.saturating_add(metadata.len());
+        self.progress.inc(1);
+        Ok(())
+    }
+}
+
+/// Whether a file is executed or loaded by what runs: an execute bit, an ELF file, a kernel module, firmware.
+fn is_loaded(file: &Path, path: &str, mode: u32) -> std::io::Result<bool> {
+    const MODULES: [&str; 4] = [".ko", ".ko.gz", ".ko.xz", ".ko.zst"];
+    const FIRMWARE: [&str; 2] = ["/lib/firmware/", "/usr/lib/firmware/"];
+    let by_name = MODULES.iter().any(|end| path.ends_with(end)) || FIRMWARE.iter().any(|start| path.starts_with(start));
+    if mode & 0o111 != 0 || by_name {
+        return Ok(true);
+    }
+    let mut start = Vec::new();
+    File::open(file)?.take(4).read_to_end(&mut start)?;
+    Ok(start == ELF)
+}
+
+fn spinner() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let progress = ProgressBar::new_spinner().with_message("hashing files");
+    progress.enable_steady_tick(Duration::from_millis(200));
+    progress
+}
