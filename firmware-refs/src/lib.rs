@@ -17,6 +17,7 @@ pub mod compare;
 pub mod compute;
 pub mod denial;
 pub mod document;
+pub mod exchange;
 pub mod fields;
 mod judge;
 pub mod lifecycle;

@@ -1,0 +1,135 @@
+//! Our sets as CoRIM and back.
+
+use evidence::cose::SigningKey;
+use firmware_refs::{
+    document::SetDocument,
+    exchange::{Imported, Voucher, corim, signers::Hardware},
+    set::ReferenceValueSet,
+};
+
+use super::*;
+
+fn set(document: SetDocument) -> ReferenceValueSet {
+    ReferenceValueSet::from_document(document).unwrap()
+}
+
+/// Everything but sources and reason, which say where values come from, and so differ.
+fn values(set: &ReferenceValueSet) -> String {
+    let lines = set.to_toml().unwrap();
+    let kept = lines.lines().filter(|line| !line.starts_with("source = ") && !line.starts_with("reason = "));
+    kept.collect::<Vec<_>>().join("\n")
+}
+
+fn exported_and_back(document: SetDocument, base: SetDocument) -> (ReferenceValueSet, Imported) {
+    let set = set(document);
+    let file = corim::export_signed(&set, &signing_key(), "a.example").unwrap();
+    let back = corim::import(&file.bytes, base.clone(), &signers(), NOW).unwrap();
+    let bare = corim::export(&set).unwrap();
+    let unsigned = corim::import_unsigned(&bare.bytes, base, NOW).unwrap();
+    assert_eq!(values(&back.set), values(&unsigned.set));
+    assert_eq!(back.voucher, Voucher::Signer(signing_key().public().kid()));
+    assert_eq!(unsigned.voucher, Voucher::Nobody);
+    (set, back)
+}
+
+#[test]
+fn sets_of_every_hardware_go_out_and_come_back() {
+    for section in [SNP, TDX] {
+        let (set, back) = exported_and_back(document(section, "a"), document(section, "b"));
+        assert_eq!(values(&back.set), values(&set));
+    }
+    let other = TPM.replace("77777777", "66666666");
+    let (set, back) = exported_and_back(document(TPM, ""), document(&other, ""));
+    assert_eq!(values(&back.set), values(&set));
+}
+
+#[test]
+fn every_imported_value_says_where_it_comes_from() {
+    let (_, back) = exported_and_back(document(TPM, ""), document(TPM, ""));
+    let document = back.set.document();
+    let source = document.tpm.as_ref().unwrap().pcr[0].accept[0].source.to_string();
+    let kid = signing_key().public().kid();
+    assert_eq!(source, format!("corim sha256:{} signed by {kid} tag imported", back.file));
+    assert!(document.reason.to_string().contains(&format!("sha256:{}", back.file)), "{}", document.reason);
+
+    let file = corim::export(&set(self::document(TPM, ""))).unwrap();
+    let back = corim::import_unsigned(&file.bytes, self::document(TPM, ""), NOW).unwrap();
+    let source = back.set.document().tpm.as_ref().unwrap().pcr[0].accept[0].source.to_string();
+    assert!(source.contains(" unsigned tag "), "{source}");
+}
+
+#[test]
+fn what_the_file_does_not_speak_of_stays_and_what_it_does_is_replaced() {
+    let file = pcrs_corim(vec![comid("a", 0, vec![], vec![pcr_triple(4, [4; 32]), pcr_triple(4, [5; 32])])]);
+    let back = corim::import_unsigned(&file, document(TPM, ""), NOW).unwrap();
+    let tpm = back.set.document().tpm.as_ref().unwrap();
+    assert_eq!(tpm.pcrs, [4, 7]);
+    let counts: Vec<_> = tpm.pcr.iter().map(|pcr| (pcr.index, pcr.accept.len())).collect();
+    assert_eq!(counts, [(4, 2), (7, 1)]);
+}
+
+#[test]
+fn the_time_of_the_file_narrows_the_time_of_the_set() {
+    let mut narrow = document(TPM, "");
+    narrow.not_after = "2024-06-01T00:00:00Z".to_owned().try_into().unwrap();
+    let (set, back) = exported_and_back(narrow, document(TPM, ""));
+    assert_eq!(back.set.not_after(), set.not_after());
+}
+
+#[test]
+fn the_newest_tag_counts_and_a_replaced_one_does_not() {
+    let (old, new) = ([1; 32], [2; 32]);
+    let tags = vec![comid("a", 1, vec![], vec![pcr_triple(4, old)]), comid("a", 2, vec![], vec![pcr_triple(4, new)])];
+    let replacing =
+        vec![comid("a", 0, vec![], vec![pcr_triple(4, old)]), comid("b", 0, vec![("a", 1)], vec![pcr_triple(4, new)])];
+    let supplementing = vec![
+        comid("a", 0, vec![("b", 0)], vec![pcr_triple(4, old)]),
+        comid("b", 0, vec![("a", 0)], vec![pcr_triple(4, new)]),
+    ];
+    for (tags, wanted, lost) in [(tags, vec![new], 1), (replacing, vec![new], 1), (supplementing, vec![old, new], 0)] {
+        let back = corim::import_unsigned(&pcrs_corim(tags), document(TPM, ""), NOW).unwrap();
+        let accept = &back.set.document().tpm.as_ref().unwrap().pcr[0].accept;
+        let got: Vec<_> = accept.iter().map(|accepted| accepted.digest.as_bytes().to_vec()).collect();
+        assert_eq!(got, wanted.iter().map(|digest| digest.to_vec()).collect::<Vec<_>>());
+        assert_eq!(back.losses.len(), lost, "{:?}", back.losses);
+    }
+}
+
+#[test]
+fn a_tag_that_stands_twice_with_one_content_is_one_tag() {
+    let one = comid("a", 0, vec![], vec![pcr_triple(4, [4; 32])]);
+    let back = corim::import_unsigned(&pcrs_corim(vec![one.clone(), one]), document(TPM, ""), NOW).unwrap();
+    assert_eq!(back.set.document().tpm.as_ref().unwrap().pcr[0].accept.len(), 1);
+}
+
+#[test]
+fn a_signer_speaks_for_its_environment_and_hardware_alone() {
+    let file = corim::export_signed(&set(document(TPM, "")), &signing_key(), "a.example").unwrap().bytes;
+    let import =
+        |signers: &[_]| corim::import(&file, document(TPM, ""), signers, NOW).map(|_| ()).map_err(|d| d.code());
+    let key = signing_key();
+    let elsewhere =
+        AllowedSigner { environment: "production".parse().unwrap(), ..signer(key.public(), &Hardware::ALL) };
+    let stranger = SigningKey::from_seed(&[8; 32]).unwrap();
+    assert_eq!(import(&[signer(key.public(), &[Hardware::Tpm])]), Ok(()));
+    assert_eq!(import(&[]), Err("import.signer_absent"));
+    assert_eq!(import(&[elsewhere]), Err("import.signer_absent"));
+    assert_eq!(import(&[signer(key.public(), &[Hardware::SevSnp, Hardware::Tdx])]), Err("import.signer_absent"));
+    assert_eq!(import(&[signer(stranger.public(), &Hardware::ALL)]), Err("import.signature_invalid"));
+}
+
+#[test]
+fn ten_thousand_triples() {
+    let triples = (0..10_000u32).map(|n| {
+        let mut digest = [0; 32];
+        digest[..4].copy_from_slice(&n.to_be_bytes());
+        pcr_triple(u64::from(n % 8), digest)
+    });
+    let file = signed(&header(-8), pcrs_corim(vec![comid("many", 0, vec![], triples.collect())]));
+    let begun = std::time::Instant::now();
+    let back = corim::import(&file, document(TPM, ""), &signers(), NOW).unwrap();
+    let took = begun.elapsed();
+    let count: usize = back.set.document().tpm.as_ref().unwrap().pcr.iter().map(|pcr| pcr.accept.len()).sum();
+    assert_eq!(count, 10_000);
+    println!("import of 10000 triples in {} bytes, signature and checks included: {took:?}", file.len());
+}
