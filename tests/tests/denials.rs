@@ -5,18 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use audit::denial::AuditDenialKind;
 use evidence::{denial::EvidenceDenialKind, ledger::CheckId};
+use firmware_refs::exchange::denial::ImportDenialKind;
 use governance::denial::GovernanceDenialKind;
 use policy::Denial;
 use tests::defects;
 
 const PAGE: &str = include_str!("../../docs/denials.md");
 /// Denials as they are declared, stage by stage.
-const DECLARED: [(&str, &str); 5] = [
+const DECLARED: [(&str, &str); 6] = [
     ("EvidenceDenial", include_str!("../../evidence/src/denial.rs")),
     ("ReferenceDenial", include_str!("../../firmware-refs/src/denial.rs")),
     ("GovernanceDenial", include_str!("../../governance/src/denial.rs")),
     ("PolicyDenial", include_str!("../../policy/src/denial.rs")),
     ("AuditDenial", include_str!("../../audit/src/denial.rs")),
+    ("ImportDenial", include_str!("../../firmware-refs/src/exchange/denial.rs")),
 ];
 /// What reference denials advise.
 const REFERENCE_HINTS: &str = include_str!("../../firmware-refs/src/denial/text.rs");
@@ -58,7 +60,9 @@ fn facts(name: &str, source: &str) -> Vec<String> {
 #[test]
 fn every_code_has_one_row_that_says_what_its_denial_says() {
     let of_audits = AuditDenialKind::all().map(AuditDenialKind::code);
-    let (codes, rows) = (Denial::all_codes().into_iter().chain(of_audits).collect::<Vec<_>>(), rows());
+    let of_imports = ImportDenialKind::all().map(ImportDenialKind::code);
+    let codes: Vec<_> = Denial::all_codes().into_iter().chain(of_audits).chain(of_imports).collect();
+    let rows = rows();
     let listed: Vec<_> = rows.iter().map(|(code, _)| *code).collect();
     assert_eq!(listed, codes, "docs/denials.md lists every code once, in the order in which they are declared");
     let facts: Vec<_> = DECLARED.into_iter().flat_map(|(name, source)| facts(name, source)).collect();

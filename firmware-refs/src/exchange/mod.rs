@@ -130,6 +130,9 @@ impl Origin {
     fn draft(&self, mut document: SetDocument, losses: Losses) -> Result<Imported, ImportDenial> {
         let reason = format!("{} (from {} sha256:{}, {})", document.reason, self.format, self.file, self.voucher);
         document.reason = Text::lossy(&reason);
+        // Calculations of values that the file replaced.
+        let used: BTreeSet<_> = document.accepted().filter_map(|accepted| accepted.from.clone()).collect();
+        document.derivation.retain(|derivation| used.contains(&derivation.id));
         let set = ReferenceValueSet::from_document(document)?;
         let signed_bytes = set.to_cbor().map_err(crate::set::SetError::from)?.len();
         if signed_bytes > SET_CAP_BYTES {

@@ -10,6 +10,7 @@ mod appraise;
 mod compute;
 mod config;
 mod endorsements;
+mod exchange;
 mod explain;
 mod init;
 mod keys;

@@ -11,6 +11,7 @@ use governance::statement::Order;
 use wire::proto::{Named, RefsCapture, RefsImport, RefsList, operator_command::Command};
 
 use super::compute::ComputeVerb;
+use super::exchange::{ConvertArgs, ExportArgs};
 use super::service::{Service, number, text};
 use super::signing::{SigningArgs, read_text, write_file};
 use super::{CommandError, Common, output};
@@ -29,6 +30,10 @@ enum Verb {
     /// Calculate values from firmware, kernels and command lines. Offline.
     #[command(subcommand)]
     Compute(ComputeVerb),
+    /// Make a set of a file of another format: CoRIM, Keylime, sev-snp-measure. Offline; nothing is staged.
+    Convert(ConvertArgs),
+    /// Write a set as CoRIM. Offline.
+    Export(ExportArgs),
     #[command(flatten)]
     OfService(OfService),
 }
@@ -77,6 +82,8 @@ impl RefsArgs {
     async fn answer(&self) -> Result<(), CommandError> {
         let verb = match &self.verb {
             Verb::Compute(compute) => return compute.run(self.common.format),
+            Verb::Convert(convert) => return convert.run(self.common.format),
+            Verb::Export(export) => return export.run(self.common.format),
             Verb::OfService(verb) => verb,
         };
         // A set that does not read is the author's to mend before any service is asked.

@@ -74,6 +74,7 @@ impl Values<'_> {
             tdx.mrtd = accepted(found.mrtd);
         }
         tdx.rtmr.retain(|rtmr| !found.rtmr.contains_key(&rtmr.index));
+        tdx.event.retain(|event| !found.rtmr.contains_key(&event.rtmr));
         tdx.rtmr.extend(found.rtmr.into_iter().map(|(index, known)| RtmrReference { index, accept: accepted(known) }));
         tdx.rtmr.sort_by_key(|rtmr| rtmr.index);
         tdx.tcb_evaluation_floor = found.evaluation.unwrap_or(tdx.tcb_evaluation_floor);

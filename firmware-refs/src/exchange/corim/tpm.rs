@@ -53,6 +53,7 @@ impl Values<'_> {
             self.losses.add("PCRs", "several values of several PCRs: a set accepts every combination of them");
         }
         tpm.pcr.retain(|pcr| !values.contains_key(&pcr.index));
+        tpm.event.retain(|event| !values.contains_key(&event.pcr));
         tpm.pcrs.extend(values.keys());
         tpm.pcrs.sort_unstable();
         tpm.pcrs.dedup();
