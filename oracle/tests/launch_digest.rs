@@ -31,7 +31,8 @@ struct Machine<'a> {
 impl Machine<'_> {
     fn ours(&self, vmm: Option<Vmm>) -> Result<String, String> {
         let hash = |path: &Path| Sha256Digest::of(&fs::read(path).unwrap());
-        let kernel = self.boot.map(|(kernel, initrd, append)| KernelHashes::new(hash(kernel), initrd.map(hash), append));
+        let kernel =
+            self.boot.map(|(kernel, initrd, append)| KernelHashes::new(hash(kernel), initrd.map(hash), append));
         let vcpu = CpuSignature::of_type(self.vcpu_type).unwrap();
         let vmm = vmm.unwrap_or(Vmm::Qemu { vcpu });
         let launch = Launch { vcpus: self.vcpus, vmm, guest_features: self.features, kernel };
@@ -93,7 +94,8 @@ fn launch_digests_are_those_of_sev() {
 #[test]
 fn launch_digests_of_debians_images_are_those_of_sev() {
     let folders = ["/usr/share/ovmf", "/usr/share/OVMF"].map(Path::new);
-    let found = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().map(|entry| entry.unwrap().path());
+    let found =
+        folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().map(|entry| entry.unwrap().path());
     let images: Vec<_> = found.filter(|path| path.extension().is_some_and(|extension| extension == "fd")).collect();
     if images.is_empty() {
         println!("skipped: Debian's package ovmf is not installed");
@@ -133,7 +135,13 @@ fn blanks_around_a_command_line_differ_as_reviewed() {
     let folder = tempfile::tempdir().unwrap();
     let image = file(folder.path(), "made.fd", &FirmwareImage::with_everything(4).build());
     let kernel = file(folder.path(), "vmlinuz", b"kernel");
-    let with = |append| Machine { image: &image, vcpus: 1, vcpu_type: "EPYC", features: 1, boot: Some((&*kernel, None, append)) };
+    let with = |append| Machine {
+        image: &image,
+        vcpus: 1,
+        vcpu_type: "EPYC",
+        features: 1,
+        boot: Some((&*kernel, None, append)),
+    };
     assert_ne!(with("quiet ").ours(None), with("quiet ").theirs(VMMType::QEMU), "no longer a difference: remove this");
     assert_eq!(with("quiet").ours(None), with("quiet ").theirs(VMMType::QEMU));
 }

@@ -34,13 +34,16 @@ pub(super) struct Item<'a> {
     pub(super) kind: Kind<'a>,
 }
 
+/// Keys and values of a map, in its order.
+pub(super) type Pairs<'a> = Vec<(Item<'a>, Item<'a>)>;
+
 #[derive(Clone, Debug)]
 pub(super) enum Kind<'a> {
     Int(i128),
     Bytes(&'a [u8]),
     Text(&'a str),
     Array(Vec<Item<'a>>),
-    Map(Vec<(Item<'a>, Item<'a>)>),
+    Map(Pairs<'a>),
     Tag(u64, Box<Item<'a>>),
     /// A float or a simple value: never interpreted.
     Opaque,
@@ -181,7 +184,7 @@ impl<'a> Reader<'a, '_> {
         Ok(count)
     }
 
-    fn pairs(&mut self, argument: u64, depth: usize) -> Result<Vec<(Item<'a>, Item<'a>)>, ImportDenial> {
+    fn pairs(&mut self, argument: u64, depth: usize) -> Result<Pairs<'a>, ImportDenial> {
         let count = self.count(argument, 2)?;
         let mut pairs = Vec::new();
         let mut keys = BTreeSet::new();

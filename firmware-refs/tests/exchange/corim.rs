@@ -34,8 +34,8 @@ fn exported_and_back(document: SetDocument, base: SetDocument) -> (ReferenceValu
 
 #[test]
 fn sets_of_every_hardware_go_out_and_come_back() {
-    for section in [SNP, TDX] {
-        let (set, back) = exported_and_back(document(section, "a"), document(section, "b"));
+    for kind in [SNP, TDX] {
+        let (set, back) = exported_and_back(document(kind, "a"), document(kind, "b"));
         assert_eq!(values(&back.set), values(&set));
     }
     let other = TPM.replace("77777777", "66666666");

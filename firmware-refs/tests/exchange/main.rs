@@ -29,99 +29,14 @@ use firmware_refs::{
 /// Within the time of the corpus' files and of the sets here.
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
 
-const HEADER: &str = r#"
-id = "imported"
-version = 1
-domain = "a.example"
-environment = "lab"
-issued_at = "2023-01-01T00:00:00Z"
-not_before = "2023-01-01T00:00:00Z"
-not_after = "2027-01-01T00:00:00Z"
-reason = "base"
-"#;
+const TPM: &str = include_str!("tpm.toml");
+const SNP: &str = include_str!("snp.toml");
+const TDX: &str = include_str!("tdx.toml");
 
-const TPM: &str = r#"
-[tpm]
-bank = "sha256"
-pcrs = [7]
-require_event_log = false
-require_ima_log = false
-platforms = { accept = "enrolled" }
-firmware = [{ manufacturer = "id:49424D00", floor = "2019102300163636", source = "bulletin" }]
-[[tpm.pcr]]
-index = 7
-accept = [{ digest = "sha256:7777777777777777777777777777777777777777777777777777777777777777", source = "base" }]
-"#;
-
-const SNP: &str = r#"
-[snp]
-report_versions = [3]
-vmpl = [0]
-guest_svn = 0
-family_id = ["00000000000000000000000000000000"]
-image_id = ["00000000000000000000000000000000"]
-platforms = { accept = "any" }
-id_block = { accept = "none" }
-measurement = [{ digest = "sha384:MEASURED", source = "base" }]
-host_data = [{ digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000", source = "base" }]
-[snp.policy]
-smt = "required"
-single_socket = "forbidden"
-cxl = "forbidden"
-aes_256_xts = "forbidden"
-rapl_disabled = "forbidden"
-ciphertext_hiding = "forbidden"
-page_swap_disabled = "forbidden"
-[snp.platform_info]
-smt = "required"
-tsme = "forbidden"
-ecc = "forbidden"
-rapl_disabled = "forbidden"
-ciphertext_hiding = "forbidden"
-alias_check = "forbidden"
-iommu_write_safe = "forbidden"
-tio = "forbidden"
-[[snp.product]]
-product = "Genoa"
-source = "bulletin"
-firmware = "1.55.8"
-reported = { boot_loader = 1, tee = 2, snp = 3, microcode = 4 }
-committed = { boot_loader = 1, tee = 2, snp = 3, microcode = 4 }
-current = { boot_loader = 1, tee = 2, snp = 3, microcode = 4 }
-launch = { boot_loader = 1, tee = 2, snp = 3, microcode = 4 }
-"#;
-
-const TDX: &str = r#"
-[tdx]
-require_event_log = false
-xfam = "0x00000000000000e7"
-tcb_status = ["UpToDate"]
-tcb_evaluation_floor = 17
-platforms = { accept = "any" }
-mrtd = [{ digest = "sha384:MEASURED", source = "base" }]
-mrconfigid = [{ digest = "sha384:ZERO", source = "base" }]
-mrowner = [{ digest = "sha384:ZERO", source = "base" }]
-mrownerconfig = [{ digest = "sha384:ZERO", source = "base" }]
-mrservicetd = [{ digest = "sha384:ZERO", source = "base" }]
-rtmr = [
-  { index = 0, accept = [{ digest = "sha384:MEASURED", source = "base" }] },
-  { index = 1, accept = [{ digest = "sha384:MEASURED", source = "base" }] },
-  { index = 2, accept = [{ digest = "sha384:MEASURED", source = "base" }] },
-  { index = 3, accept = [{ digest = "sha384:ZERO", source = "base" }] },
-]
-[tdx.attributes]
-perfmon = "forbidden"
-icssd = "forbidden"
-lass = "forbidden"
-pks = "forbidden"
-key_locker = "forbidden"
-tpa = "forbidden"
-"#;
-
-/// A document with one section, its measurements all of this digit.
-fn document(section: &str, digit: &str) -> SetDocument {
-    let section = section.replace("MEASURED", &digit.repeat(96)).replace("ZERO", &"0".repeat(96));
-    toml::from_str(&format!("{HEADER}{section}")).unwrap()
+/// A set, its measurements all of this digit.
+fn document(set: &str, digit: &str) -> SetDocument {
+    let text = set.replace("MEASURED", &digit.repeat(96)).replace("ZERO", &"0".repeat(96));
+    toml::from_str(&text).unwrap()
 }
 
 fn signing_key() -> SigningKey {

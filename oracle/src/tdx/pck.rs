@@ -155,7 +155,8 @@ pub(super) fn alter(of: &mut CertificateFields, pick: &mut Pick) -> &'static str
             "issuer"
         }
         4 => {
-            of.subject = intel_name(pick.one::<&str>(&["Example", "Intel SGX TCB Signing", "Intel SGX PCK Certificate", ""]));
+            of.subject =
+                intel_name(pick.one::<&str>(&["Example", "Intel SGX TCB Signing", "Intel SGX PCK Certificate", ""]));
             "subject"
         }
         5 => {
