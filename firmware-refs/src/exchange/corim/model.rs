@@ -271,11 +271,6 @@ impl<'a> Measurement<'a> {
         };
         Ok(Self { key, values: values.clone(), authorized: item.get(2).is_some() })
     }
-
-    /// Digests of algorithms that are known, and the names of the others.
-    pub(super) fn digests(&self) -> Result<Option<(Vec<Digest>, Vec<String>)>, ImportDenial> {
-        self.values.get(2).map(read_digests).transpose()
-    }
 }
 
 impl<'a> Key<'a> {
@@ -298,7 +293,7 @@ impl std::fmt::Display for Key<'_> {
     }
 }
 
-/// `[ + [alg, value] ]`: algorithms by number or name of the IANA "Named Information" registry. A known algorithm's
+/// Digests of algorithms that are known, and the names of the others: `[ + [alg, value] ]`, algorithms by number or name of the IANA "Named Information" registry. A known algorithm's
 /// digest has its length.
 pub(super) fn read_digests(item: &Item<'_>) -> Result<(Vec<Digest>, Vec<String>), ImportDenial> {
     let list = item.array("digests are an array")?;

@@ -2,7 +2,7 @@
 
 use evidence::digest::{Digest, HashAlg};
 
-use super::model::{Corim, Key, Measurement, number};
+use super::model::{Corim, Key, Measurement, number, read_digests};
 use crate::exchange::{
     ImportDenial, Losses,
     cbor::{Item, Kind},
@@ -123,7 +123,7 @@ impl Measurement<'_> {
     /// Digests of one algorithm, at least one.
     pub(super) fn digests_of(&self, alg: HashAlg, at: &str, losses: &mut Losses) -> Result<Vec<Digest>, ImportDenial> {
         let none = || ImportDenial::inexpressible(at, &format!("no {alg} digest"));
-        let (known, others) = self.digests()?.ok_or_else(none)?;
+        let (known, others) = read_digests(self.values.get(2).ok_or_else(none)?)?;
         for other in known.iter().filter(|digest| digest.alg() != alg) {
             losses.add(&format!("{at} {}", other.alg()), "digests of another algorithm, not used");
         }
