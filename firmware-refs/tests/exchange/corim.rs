@@ -118,6 +118,26 @@ fn a_signer_speaks_for_its_environment_and_hardware_alone() {
     assert_eq!(import(&[signer(stranger.public(), &Hardware::ALL)]), Err("import.signature_invalid"));
 }
 
+proptest::proptest! {
+    /// A changed file is read or refused, and a refusal has a code; nothing panics.
+    #[test]
+    fn changed_files_are_read_or_refused(changes in proptest::collection::vec((0..2048usize, 0..=255u8), 1..4), cut in 0..2048usize) {
+        for kind in [TPM, SNP, TDX] {
+            let mut file = corim::export(&set(document(kind, "a"))).unwrap().bytes;
+            for (at, byte) in &changes {
+                let at = at % file.len();
+                file[at] = *byte;
+            }
+            if cut % 4 == 0 {
+                file.truncate(cut % file.len());
+            }
+            if let Err(denial) = corim::import_unsigned(&file, document(kind, "b"), NOW) {
+                assert!(denial.code().starts_with("import."));
+            }
+        }
+    }
+}
+
 #[test]
 fn ten_thousand_triples() {
     let triples = (0..10_000u32).map(|n| {
