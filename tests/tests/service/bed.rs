@@ -131,7 +131,10 @@ impl Bed {
     /// Stops this one and starts another on the same state.
     pub(crate) async fn restarted(mut self) -> Self {
         self.halt().await;
-        let Self { folder, anchors, ca, rules, admission, lease, state, .. } = self;
+        let Self { folder, desk, rules, lease, endorsements, admission, anchors, ca, opened, state, .. } = self;
+        // As a stopped process has: its tasks must not write to the state that the next one opens.
+        drop((desk, endorsements));
+        opened.close().await;
         Self::start(folder, anchors, ca, rules, admission, lease, state).await
     }
 
