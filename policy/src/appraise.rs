@@ -1,6 +1,7 @@
 //! Last step of an appraisal: is it allowed today? A policy can only lower
 //! trust: it is asked after everything else held, and can say no.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use evidence::{
@@ -71,7 +72,7 @@ impl PolicySet {
         let complete = Complete::of(matched.ledger(), bound.required())?;
         let machine = Machine::of(bound);
         let claims = self.claims(&matched, now);
-        let permitted = self.ask_at(&Question::Attest { claims: claims.clone() }, now)?;
+        let permitted = self.ask_at(&Question::Attest { claims: Cow::Borrowed(&claims) }, now)?;
         let basis = Basis {
             evidence: bound.evidence_digest(),
             endorsements: bound.claims().enrolment_digest(),
@@ -96,7 +97,7 @@ impl PolicySet {
     ///
     /// # Errors
     /// [`PolicyDenial::Expired`], else as for [`PolicySet::ask`].
-    pub fn ask_at(&self, question: &Question, now: UnixSeconds) -> Result<crate::engine::Permitted, PolicyDenial> {
+    pub fn ask_at(&self, question: &Question<'_>, now: UnixSeconds) -> Result<crate::engine::Permitted, PolicyDenial> {
         self.in_force(now)?;
         self.ask(question)
     }

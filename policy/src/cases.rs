@@ -28,7 +28,7 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Vec<String>>,
     /// The question.
-    pub ask: Question,
+    pub ask: Question<'static>,
 }
 
 /// How one case went.

@@ -1,6 +1,8 @@
 //! The typed claims that policies judge. Also the form of a `policy test` case:
 //! what is written there is exactly what a policy sees.
 
+use std::borrow::Cow;
+
 use governance::intent::Intent;
 use serde::{Deserialize, Serialize};
 
@@ -155,18 +157,18 @@ impl IntentClaims {
 /// What is asked, with its typed context.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Question {
+pub enum Question<'a> {
     /// May this machine be trusted?
     Attest {
         /// The machine.
-        claims: Claims,
+        claims: Cow<'a, Claims>,
     },
     /// May it run this?
     Execute {
         /// The machine.
-        claims: Claims,
+        claims: Cow<'a, Claims>,
         /// What it would run.
-        intent: IntentClaims,
+        intent: Cow<'a, IntentClaims>,
         /// Name of the intent's scope.
         scope: String,
         /// Whether a lease is being renewed, for what runs already.
@@ -175,9 +177,9 @@ pub enum Question {
     /// May that execution have this key?
     Release {
         /// The machine.
-        claims: Claims,
+        claims: Cow<'a, Claims>,
         /// What it runs.
-        intent: IntentClaims,
+        intent: Cow<'a, IntentClaims>,
         /// Name of the key.
         key: String,
         /// Labels of the key, `name=value`.
@@ -217,7 +219,7 @@ pub enum Question {
     },
 }
 
-impl Question {
+impl Question<'_> {
     pub(crate) fn context(&self) -> Cedar {
         let long = Cedar::new_long;
         match self {

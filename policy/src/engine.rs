@@ -74,12 +74,12 @@ impl PolicySet {
     ///
     /// # Errors
     /// [`PolicyDenial`] unless some policy permits, none forbids and none errs.
-    pub fn ask(&self, question: &Question) -> Result<Permitted, PolicyDenial> {
+    pub fn ask(&self, question: &Question<'_>) -> Result<Permitted, PolicyDenial> {
         self.judge(question).map_err(|mut denials| denials.swap_remove(0))
     }
 
     /// Asks the set; a refusal names every reason, never none.
-    pub(crate) fn judge(&self, question: &Question) -> Result<Permitted, Vec<PolicyDenial>> {
+    pub(crate) fn judge(&self, question: &Question<'_>) -> Result<Permitted, Vec<PolicyDenial>> {
         let asked = self.prepare(question).map_err(|denial| vec![denial])?;
         self.answer(&asked)
     }
@@ -88,7 +88,7 @@ impl PolicySet {
     ///
     /// # Errors
     /// [`PolicyDenial::RequestInvalid`] when it does not fit.
-    pub fn prepare(&self, question: &Question) -> Result<Asked, PolicyDenial> {
+    pub fn prepare(&self, question: &Question<'_>) -> Result<Asked, PolicyDenial> {
         let action = question.action();
         let request = self.request(question).map_err(|what| self.invalid(action, what))?;
         let entities = self.entities(question).map_err(|what| self.invalid(action, what))?;
@@ -117,7 +117,7 @@ impl PolicySet {
         Err(if denials.is_empty() { vec![self.permits_nothing(action)] } else { denials })
     }
 
-    fn request(&self, question: &Question) -> Result<Request, String> {
+    fn request(&self, question: &Question<'_>) -> Result<Request, String> {
         let principal = self.principal(question);
         let resource = self.resource(question);
         let action = self.names.action(question.action());
@@ -131,7 +131,7 @@ impl PolicySet {
         Ok(request)
     }
 
-    fn principal(&self, question: &Question) -> EntityUid {
+    fn principal(&self, question: &Question<'_>) -> EntityUid {
         match question {
             Question::Attest { claims } | Question::Execute { claims, .. } | Question::Release { claims, .. } => {
                 uid(&self.names.node, &claims.node)
@@ -140,7 +140,7 @@ impl PolicySet {
         }
     }
 
-    fn resource(&self, question: &Question) -> EntityUid {
+    fn resource(&self, question: &Question<'_>) -> EntityUid {
         match question {
             Question::Attest { claims } => uid(&self.names.domain, &claims.domain),
             Question::Execute { scope, .. } => uid(&self.names.scope, scope),
@@ -150,7 +150,7 @@ impl PolicySet {
     }
 
     /// Node and resource within their domain, nothing else: attributes are in the context.
-    fn entities(&self, question: &Question) -> Result<Entities, String> {
+    fn entities(&self, question: &Question<'_>) -> Result<Entities, String> {
         let within = |entity: EntityUid, domain: &str| {
             Entity::new_no_attrs(entity, HashSet::from([uid(&self.names.domain, domain)]))
         };
@@ -191,7 +191,7 @@ impl PolicySet {
     }
 }
 
-impl Question {
+impl Question<'_> {
     /// What is asked.
     #[must_use]
     pub fn action(&self) -> Action {
@@ -207,14 +207,16 @@ impl Question {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use crate::testdata::{claims, intent, set_of};
 
-    fn attest() -> Question {
-        Question::Attest { claims: claims() }
+    fn attest() -> Question<'static> {
+        Question::Attest { claims: Cow::Owned(claims()) }
     }
 
-    fn codes(set: &PolicySet, question: &Question) -> Vec<&'static str> {
+    fn codes(set: &PolicySet, question: &Question<'_>) -> Vec<&'static str> {
         set.judge(question).map_or_else(|denials| denials.iter().map(PolicyDenial::code).collect(), |_| vec![])
     }
 
@@ -238,7 +240,7 @@ mod tests {
             ("no", Some("because"), Some("do this"))
         );
         assert_eq!(denial.code(), "policy.forbidden");
-        let other = Question::Attest { claims: Claims { node: "n2".into(), ..claims() } };
+        let other = Question::Attest { claims: Cow::Owned(Claims { node: "n2".into(), ..claims() }) };
         assert_eq!(set.ask(&other).unwrap().rules()[0].id, "yes");
     }
 
@@ -271,7 +273,12 @@ mod tests {
         let mut request = attest();
         assert_eq!(codes(&set, &request), Vec::<&str>::new());
         // A resource of a type that the action does not apply to: the schema refuses the request itself.
-        request = Question::Release { claims: claims(), intent: intent(), key: "k".into(), labels: vec![] };
+        request = Question::Release {
+            claims: Cow::Owned(claims()),
+            intent: Cow::Owned(intent()),
+            key: "k".into(),
+            labels: vec![],
+        };
         assert!(set.ask(&request).is_ok());
         let context = cedar_policy::Context::empty();
         let bare = Request::new(
@@ -288,7 +295,7 @@ mod tests {
     fn a_node_is_within_its_domain_and_no_other() {
         let set = set_of("@id(\"ours\") permit (principal in Domain::\"lab.example\", action, resource);");
         assert!(set.ask(&attest()).is_ok());
-        let foreign = Question::Attest { claims: Claims { domain: "b.example".into(), ..claims() } };
+        let foreign = Question::Attest { claims: Cow::Owned(Claims { domain: "b.example".into(), ..claims() }) };
         assert_eq!(codes(&set, &foreign), ["policy.not_permitted"]);
     }
 }

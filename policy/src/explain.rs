@@ -3,6 +3,8 @@
 //! from what the evidence says, and is marked by nothing but its place behind
 //! the failure that decided.
 
+use std::borrow::Cow;
+
 use evidence::{
     Endorsements, Evidence, EvidenceKind,
     challenge::Challenge,
@@ -49,7 +51,7 @@ pub fn explain(
             if passed != required {
                 denials.push(PolicyDenial::ChecksIncomplete { passed, required }.into());
             }
-            denials.extend(policy_denials(&trust.policy, &Question::Attest { claims }, now));
+            denials.extend(policy_denials(&trust.policy, &Question::Attest { claims: Cow::Owned(claims) }, now));
             denials
         }
         Err(first) => {
@@ -62,7 +64,7 @@ pub fn explain(
 
 /// Everything that a policy set has against a question.
 #[must_use]
-pub fn policy_denials(set: &PolicySet, question: &Question, now: UnixSeconds) -> Vec<Denial> {
+pub fn policy_denials(set: &PolicySet, question: &Question<'_>, now: UnixSeconds) -> Vec<Denial> {
     let expired = set.in_force(now).err();
     let refused = set.judge(question).err().unwrap_or_default();
     expired.into_iter().chain(refused).map(Denial::from).collect()

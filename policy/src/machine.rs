@@ -142,12 +142,11 @@ fn read((register, alg, value): (Register, HashAlg, &[u8])) -> Option<(Register,
 /// Of a TPM alone, what its quote signs; of a TEE, SHA-256 over a line for each register, so that one digest names
 /// the state.
 fn register_digest(claims: &Claims<'_>, measurements: &BTreeMap<Register, Digest>) -> Digest {
-    let quoted = match claims {
+    match claims {
         Claims::Tpm(tpm) => tpm.pcr_digest(),
-        Claims::SevSnp(_) | Claims::Tdx(_) | Claims::TpmOnSevSnp(..) | Claims::TpmOnTdx(..) => None,
-    };
-    quoted.unwrap_or_else(|| {
-        let lines: String = measurements.iter().map(|(register, value)| format!("{register} {value}\n")).collect();
-        HashAlg::Sha256.hash(&[b"attestd/registers/1\n", lines.as_bytes()])
-    })
+        Claims::SevSnp(_) | Claims::Tdx(_) | Claims::TpmOnSevSnp(..) | Claims::TpmOnTdx(..) => {
+            let lines: String = measurements.iter().map(|(register, value)| format!("{register} {value}\n")).collect();
+            HashAlg::Sha256.hash(&[b"attestd/registers/1\n", lines.as_bytes()])
+        }
+    }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Shape {
 impl Shape {
     /// The shape of `question`. Every field is named, so that a new one cannot be forgotten here: an optional one
     /// needs a bit.
-    pub(crate) fn of(question: &Question) -> Self {
+    pub(crate) fn of(question: &Question<'_>) -> Self {
         let present = match question {
             Question::Attest { claims } => of_claims(claims),
             Question::Execute { claims, intent, scope: _, renewal: _ } => of_claims(claims) | of_intent(intent),
@@ -175,6 +175,8 @@ fn bit(shape: Shape) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use cedar_policy::Schema;
 
     use super::*;
@@ -193,18 +195,28 @@ mod tests {
         tpms.flat_map(with).collect()
     }
 
-    fn questions() -> Vec<Question> {
+    fn questions() -> Vec<Question<'static>> {
         let partner = || ("b.example".to_owned(), "a.example".to_owned());
         let mut all = Vec::new();
         for claims in claims_of_every_shape() {
-            all.push(Question::Attest { claims: claims.clone() });
+            all.push(Question::Attest { claims: Cow::Owned(claims.clone()) });
             for full in [true, false] {
                 let some = |text: &str| if full { vec![text.to_owned()] } else { vec![] };
                 let (capabilities, keys, labels) = (some("net_admin"), some("k"), some("a=b"));
                 let intent = IntentClaims { capabilities, keys, labels, ..intent() };
                 let (claims, scope) = (claims.clone(), "default".to_owned());
-                all.push(Question::Execute { claims: claims.clone(), intent: intent.clone(), scope, renewal: full });
-                all.push(Question::Release { claims, intent, key: "k".to_owned(), labels: some("a=b") });
+                all.push(Question::Execute {
+                    claims: Cow::Owned(claims.clone()),
+                    intent: Cow::Owned(intent.clone()),
+                    scope,
+                    renewal: full,
+                });
+                all.push(Question::Release {
+                    claims: Cow::Owned(claims),
+                    intent: Cow::Owned(intent),
+                    key: "k".to_owned(),
+                    labels: some("a=b"),
+                });
             }
         }
         let (epoch, now, (partner, domain)) = (i64::MAX, i64::MIN, partner());
@@ -255,8 +267,8 @@ mod tests {
         let mut set = set_of("@id(\"yes\") permit (principal, action, resource);");
         let narrower = crate::schema::SCHEMA.replace("tpm?: Tpm,", "");
         set.schema = Schema::from_cedarschema_str(&narrower).expect("a schema").0;
-        let without = Question::Attest { claims: Claims { tpm: None, ..claims() } };
-        let with = Question::Attest { claims: claims() };
+        let without = Question::Attest { claims: Cow::Owned(Claims { tpm: None, ..claims() }) };
+        let with = Question::Attest { claims: Cow::Owned(claims()) };
         for _ in 0..3 {
             assert_eq!(set.ask(&with).unwrap_err().code(), "policy.request_invalid");
             assert!(set.ask(&without).is_ok(), "another shape says nothing about this one");

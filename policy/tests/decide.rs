@@ -3,6 +3,7 @@
 
 mod world;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use evidence::{
@@ -89,7 +90,7 @@ fn every_policy_denial_has_a_case() {
     let world = World::new();
     let affirmed = world.decide().unwrap();
     let ask = |cedar: &str| {
-        policy_of(cedar, 2_000_000_000).ask(&Question::Attest { claims: affirmed.claims().clone() }).unwrap_err()
+        policy_of(cedar, 2_000_000_000).ask(&Question::Attest { claims: Cow::Borrowed(affirmed.claims()) }).unwrap_err()
     };
     let overflow = "context.claims.now + 9223372036854775807 > 0";
     let cases = [
@@ -99,7 +100,7 @@ fn every_policy_denial_has_a_case() {
         }),
         (PolicyDenialKind::Expired, {
             let set = policy_of(LAB, 1_750_000_000);
-            let question = Question::Attest { claims: affirmed.claims().clone() };
+            let question = Question::Attest { claims: Cow::Borrowed(affirmed.claims()) };
             assert!(set.ask_at(&question, UnixSeconds(1_749_999_999)).is_ok());
             set.ask_at(&question, UnixSeconds(1_750_000_000)).unwrap_err()
         }),

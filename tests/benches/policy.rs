@@ -12,6 +12,8 @@
 
 mod measure;
 
+use std::borrow::Cow;
+
 use criterion::Criterion;
 use evidence::names::DomainName;
 use policy::{
@@ -22,7 +24,7 @@ use policy::{
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let set = PolicySet::from_document(document()).expect("the default policy loads");
-    let question = Question::Attest { claims: claims() };
+    let question = Question::Attest { claims: Cow::Owned(claims()) };
     let asked = set.prepare(&question).expect("the claims fit the schema");
 
     let evaluated = measure::best_us(&mut criterion, "policy/evaluated", || set.answer(&asked).expect("permitted"));

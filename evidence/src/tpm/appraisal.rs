@@ -241,7 +241,7 @@ impl<'a> TpmClaims<'a> {
 
     /// The digest over the quoted values.
     #[must_use]
-    pub fn pcr_digest(&self) -> Option<Digest> {
+    pub const fn pcr_digest(&self) -> Digest {
         self.quoted.pcr_digest()
     }
 

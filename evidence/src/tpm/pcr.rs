@@ -149,8 +149,8 @@ impl PcrSelection {
             if pcrs.is_empty() {
                 continue;
             }
-            let refused = EvidenceDenial::AlgorithmRefused { what: "PCR bank", got: alg };
-            let bank = HashAlg::from_tpm(alg).ok_or(refused)?;
+            let refused = || EvidenceDenial::AlgorithmRefused { what: "PCR bank", got: alg };
+            let bank = HashAlg::from_tpm(alg).ok_or_else(refused)?;
             if found.replace(Self { bank, pcrs }).is_some() {
                 return Err(reader.malformed("PCRs selected in more than one bank"));
             }

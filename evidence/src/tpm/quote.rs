@@ -18,6 +18,7 @@ pub struct Quoted<'a> {
     signed: SignedAttest<'a>,
     selection: PcrSelection,
     values: Cow<'a, PcrValues>,
+    pcr_digest: Digest,
 }
 
 impl<'a> Quoted<'a> {
@@ -39,11 +40,11 @@ impl<'a> Quoted<'a> {
         let selection = quote.selection;
         let bank_fits = values.bank() == selection.bank;
         let computed = values.digest(selection.pcrs, signed.scheme().hash()).filter(|_| bank_fits);
-        if computed.is_none_or(|digest| digest.as_bytes() != quote.pcr_digest) {
+        let Some(pcr_digest) = computed.filter(|digest| digest.as_bytes() == quote.pcr_digest) else {
             let got = computed.map_or_else(|| "nothing: values are missing".to_owned(), |digest| digest.hex());
             return Err(EvidenceDenial::PcrDigestMismatch { got, quoted: hex::encode(quote.pcr_digest) });
-        }
-        Ok(Self { signed, selection, values: values.restricted_to(selection.pcrs) })
+        };
+        Ok(Self { signed, selection, values: values.restricted_to(selection.pcrs), pcr_digest })
     }
 
     /// Refuses what no evidence may rest on: a SHA-1 or SHA-512 bank (T7) and resettable PCRs (T11).
@@ -81,8 +82,8 @@ impl<'a> Quoted<'a> {
 
     /// Digest over the quoted values.
     #[must_use]
-    pub fn pcr_digest(&self) -> Option<Digest> {
-        self.values.digest(self.selection.pcrs, self.signed.scheme().hash())
+    pub const fn pcr_digest(&self) -> Digest {
+        self.pcr_digest
     }
 
     /// Qualifying data.
