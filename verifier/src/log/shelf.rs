@@ -6,6 +6,7 @@
 //! [`LAG_CAP`] or [`HELD_CAP`], nothing more is answered until they are.
 
 use std::future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,8 +148,10 @@ impl Shelf {
         let Some(head) = self.waiting.take() else { return Ok(()) };
         let (folder, from, bundles) = (self.folder.clone(), self.on_disk, self.held.clone());
         let write = move || {
-            let written = publish_files(&folder, from, &head.tree, &bundles, &head.note);
-            (head, written)
+            // Whatever becomes of it, the head comes back, to be published at the next attempt.
+            let written =
+                catch_unwind(AssertUnwindSafe(|| publish_files(&folder, from, &head.tree, &bundles, &head.note)));
+            (head, written.unwrap_or(Err(StoreError::Stopped)))
         };
         self.under_way = Some(tokio::task::spawn_blocking(write));
         Ok(())
