@@ -12,7 +12,6 @@ use evidence::register::Register;
 use evidence::time::UnixSeconds;
 use evidence::tpm::ClockState;
 use evidence::{Endorsements, Evidence, EvidenceDenial};
-use governance::GovernanceDenial;
 use governance::node_key::NodeKey;
 use governance::text::Text;
 use policy::Denial;
@@ -223,13 +222,10 @@ impl Desk {
                     .map(Outcome::Authentic)
                     .or_else(|denial| refused(&desk, &case, &trust, documents, denial.into()))
             } else {
-                match judge::judge(&case, &trust.judging) {
-                    Ok(judgement) => match trust.admits(&judgement) {
-                        Ok(()) => desk
-                            .verdict(&case, &trust, &judgement, documents)
-                            .map(|verdict| Outcome::Verdict(Box::new(verdict))),
-                        Err(denial) => Ok(revoked(&case, denial)),
-                    },
+                match judge::judge(&case, &trust.judging, trust.revocations()) {
+                    Ok(judgement) => desk
+                        .verdict(&case, &trust, &judgement, documents)
+                        .map(|verdict| Outcome::Verdict(Box::new(verdict))),
                     Err(denial) => refused(&desk, &case, &trust, documents, denial),
                 }
             };
@@ -318,12 +314,6 @@ fn refused(
         kept: kept(decision, trust, documents, desk)?,
         decision: Some(name),
     })))
-}
-
-/// Affirmed, and refused all the same: what it measures was revoked. No decision about evidence stands behind that.
-fn revoked(case: &Case, denial: GovernanceDenial) -> Outcome {
-    let (denial, evidence) = (denial.into(), case.evidence.digest());
-    Outcome::Denied(Box::new(NotAffirmed { denial, evidence, kept: Vec::new(), decision: None }))
 }
 
 /// What the decision names and the evidence store may not hold yet: itself, the anchors as data, vendors' documents.

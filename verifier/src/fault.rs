@@ -34,6 +34,12 @@ pub enum Fault {
         /// What is missing.
         what: String,
     },
+    /// What a logged decision was made from is no longer kept: it cannot be judged anew.
+    #[error("not kept any more: {what}")]
+    NotKept {
+        /// What is missing.
+        what: String,
+    },
     /// An execution key cannot be opened or wrapped.
     #[error("execution key unavailable: {what}")]
     KeyUnavailable {
@@ -92,6 +98,7 @@ impl Fault {
             Self::Randomness(_) => "fault.randomness_unavailable",
             Self::TrustUnavailable { .. } => "fault.trust_unavailable",
             Self::EndorsementsUnavailable { .. } => "fault.endorsements_unavailable",
+            Self::NotKept { .. } => "fault.not_kept",
             Self::KeyUnavailable { .. } => "fault.key_unavailable",
             Self::EpochMoved { .. } => "fault.epoch_moved",
             Self::Moved { .. } => "fault.state_moved",

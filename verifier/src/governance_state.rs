@@ -2,6 +2,7 @@
 //! goes back (I4), and every release re-reads it in its own transaction.
 
 use evidence::digest::Sha256Digest;
+use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use crate::store::{Store, StoreError, Transaction, While, signed, unsigned};
@@ -25,6 +26,17 @@ pub struct StateInForce {
 pub async fn newest(store: &Store) -> Result<Option<StateInForce>, StoreError> {
     let mut connection = store.reads().acquire().await.doing("reading the governance state")?;
     newest_in(&mut connection).await
+}
+
+/// The state with this digest, whichever is in force now.
+pub async fn by_digest(store: &Store, digest: &Sha256Digest) -> Result<Option<StateInForce>, StoreError> {
+    let doing = "reading a governance state";
+    let row = sqlx::query("SELECT * FROM governance_states WHERE digest = $1")
+        .bind(digest.as_bytes().to_vec())
+        .fetch_optional(store.reads())
+        .await
+        .doing(doing)?;
+    row.map(|row| read(&row)).transpose()
 }
 
 /// Brings a new state into force. Its epoch must be the next one.
@@ -65,17 +77,21 @@ async fn newest_in(connection: &mut AnyConnection) -> Result<Option<StateInForce
         .fetch_optional(connection)
         .await
         .doing(doing)?;
-    let Some(row) = row else { return Ok(None) };
+    row.map(|row| read(&row)).transpose()
+}
+
+fn read(row: &AnyRow) -> Result<StateInForce, StoreError> {
+    let doing = "reading a governance state";
     let digest = |name| {
         let bytes: Vec<u8> = row.try_get(name).doing(doing)?;
         Sha256Digest::try_from(bytes.as_slice())
             .map_err(|_| StoreError::Corrupt { what: format!("governance state column {name}") })
     };
-    Ok(Some(StateInForce {
+    Ok(StateInForce {
         epoch: unsigned(row.try_get("epoch").doing(doing)?)?,
         digest: digest("digest")?,
         cose: row.try_get("cose").doing(doing)?,
         record: digest("record")?,
         log_index: unsigned(row.try_get("log_idx").doing(doing)?)?,
-    }))
+    })
 }

@@ -3,6 +3,8 @@
 //! `policy::decide` says whether the machine is affirmed; what it may then run and which keys it may have are
 //! questions to the same policy set about the same claims at the same moment.
 
+use std::borrow::Cow;
+
 use evidence::challenge::Challenge;
 use evidence::digest::Sha256Digest;
 use evidence::evidence::{Endorsements, Evidence};
@@ -16,6 +18,7 @@ use evidence::{EvidenceDenial, verify};
 use governance::GovernanceDenial;
 use governance::intent::Intent;
 use governance::node_key::NodeKey;
+use governance::revocation::{RevocationList, Revoked};
 use policy::claims::{IntentClaims, Question};
 use policy::ear::EndorsementUsed;
 use policy::engine::Rule;
@@ -160,18 +163,20 @@ impl Restarted {
     }
 }
 
-/// Judges a case: affirmed, and permitted to do what is asked.
-pub fn judge(case: &Case, trust: &policy::Trust) -> Result<Judgement, Denial> {
+/// Judges a case: affirmed, permitted to do what is asked, and nothing that it measures or matched is revoked.
+pub fn judge(case: &Case, trust: &policy::Trust, revocations: &RevocationList) -> Result<Judgement, Denial> {
     let (affirmed, restarted) = affirm(case, trust)?;
     let mut rules = affirmed.rules().to_vec();
     if let Asking::Execute(execution) = &case.asks {
         execution.course.held_to(&affirmed.machine().node_key)?;
-        for question in questions(execution, &affirmed) {
+        let intent = IntentClaims::of(&execution.intent);
+        for question in questions(execution, &affirmed, &intent) {
             rules.extend_from_slice(trust.policy().ask_at(&question, case.now)?.rules());
         }
     }
     rules.sort_by(|a, b| a.id.cmp(&b.id));
     rules.dedup_by(|a, b| a.id == b.id);
+    none_revoked(&affirmed, revocations)?;
     Ok(Judgement { affirmed, rules, restarted })
 }
 
@@ -198,6 +203,13 @@ pub fn authentic(case: &Case, trust: &policy::Trust) -> Result<Sha256Digest, Evi
     Ok(bound.evidence_digest())
 }
 
+/// Refuses a machine that measures something revoked, or that matched reference values which were.
+fn none_revoked(affirmed: &Affirmed, revocations: &RevocationList) -> Result<(), GovernanceDenial> {
+    let measured = affirmed.machine().measurements.values();
+    measured.copied().map(Revoked::Measurement).try_for_each(|value| revocations.admits(&value))?;
+    revocations.admits(&Revoked::ReferenceSet(affirmed.basis().reference_set))
+}
+
 /// A machine that starts something anew may have been restarted: then its boot is judged from the restart on. The
 /// signature under which it shows its boot is verified before that is looked at.
 fn affirm(case: &Case, trust: &policy::Trust) -> Result<(Affirmed, Restarted), Denial> {
@@ -221,14 +233,15 @@ fn affirm(case: &Case, trust: &policy::Trust) -> Result<(Affirmed, Restarted), D
     }
 }
 
-fn questions(execution: &Execution, affirmed: &Affirmed) -> Vec<Question> {
-    let (claims, intent) = (affirmed.claims(), IntentClaims::of(&execution.intent));
+fn questions<'a>(execution: &Execution, affirmed: &'a Affirmed, intent: &'a IntentClaims) -> Vec<Question<'a>> {
+    let claims = || Cow::Borrowed(affirmed.claims());
+    let intent = || Cow::Borrowed(intent);
     let scope = IntentClaims::scope_of(&execution.intent);
     let renewal = execution.course.is_renewal();
-    let execute = Question::Execute { claims: claims.clone(), intent: intent.clone(), scope, renewal };
+    let execute = Question::Execute { claims: claims(), intent: intent(), scope, renewal };
     let release = execution.keys.iter().map(|(name, labels)| Question::Release {
-        claims: claims.clone(),
-        intent: intent.clone(),
+        claims: claims(),
+        intent: intent(),
         key: name.to_string(),
         labels: labels.clone(),
     });

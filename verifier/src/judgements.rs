@@ -21,6 +21,7 @@ use evidence::verify;
 use firmware_refs::capture::{CaptureHeader, capture};
 use firmware_refs::observed::Observed;
 use firmware_refs::{InForce, ReferenceValues};
+use governance::revocation::RevocationList;
 use policy::Denial;
 use policy::denial::DeniedJson;
 use policy::trust::GovernanceBasis;
@@ -30,7 +31,7 @@ use crate::appraise::attestation_result;
 use crate::decision::{Decision, TrustInputs, build};
 use crate::desk::Desk;
 use crate::governor::{Governor, OrderRefusal};
-use crate::judge::{self, Asking, Case};
+use crate::judge::{self, Asking, Case, Judgement};
 use crate::nodes;
 use crate::operator::Judgements;
 
@@ -49,7 +50,14 @@ pub struct DeskJudgements {
 struct Remade {
     case: Case,
     trust: policy::Trust,
+    revocations: RevocationList,
     decision: Decision,
+}
+
+impl Remade {
+    fn judged(&self) -> Result<Judgement, Denial> {
+        judge::judge(&self.case, &self.trust, &self.revocations)
+    }
 }
 
 impl DeskJudgements {
@@ -74,7 +82,8 @@ impl DeskJudgements {
         let challenge_digest = decision.challenge;
         let (enrolment, documents, now) = (decision.enrolment, decision.endorsements.clone(), decision.now);
         let case = Case { evidence, endorsements, enrolment, documents, challenge, challenge_digest, asks, now };
-        Ok(Remade { case, trust, decision })
+        let revocations = self.governor.revocations_under(&decision.trust.state).await?;
+        Ok(Remade { case, trust, revocations, decision })
     }
 
     /// What was judged by then, each part found by the digest that the decision names.
@@ -103,7 +112,7 @@ impl DeskJudgements {
     /// Made again, the result must hash to what the log says, byte for byte.
     fn replayed(&self, remade: &Remade, body: &RecordBody) -> Result<Value, OrderRefusal> {
         let now_build = build();
-        let judged = judge::judge(&remade.case, &remade.trust);
+        let judged = remade.judged();
         let (logged, again) = match (body, &judged) {
             (RecordBody::Authorization { result, .. } | RecordBody::Renewal { result, .. }, Ok(judgement)) => {
                 let made = attestation_result(judgement, &remade.case, &remade.trust, self.desk.domain())
@@ -129,9 +138,8 @@ impl DeskJudgements {
     }
 }
 
-/// Every failure, the one that decided first.
-fn failures(case: &Case, trust: &policy::Trust) -> Vec<Denial> {
-    let Err(deciding) = judge::judge(case, trust) else { return Vec::new() };
+/// Every failure of a refused case, the one that decided first.
+fn failures(case: &Case, trust: &policy::Trust, deciding: Denial) -> Vec<Denial> {
     let mut all = policy::explain::explain(&case.evidence, &case.endorsements, &case.challenge, trust, case.now);
     if all.first().map(Denial::code) != Some(deciding.code()) {
         all.insert(0, deciding);
@@ -160,11 +168,9 @@ impl Judgements for DeskJudgements {
             return Ok(document);
         };
         let remade = self.remake(decision).await?;
-        let failures = failures(&remade.case, &remade.trust);
-        let verdict = if failures.is_empty() {
-            json!({"decision": "affirmed", "checks": evidence_checks(&remade)})
-        } else {
-            json!(DeniedJson::new(&failures))
+        let verdict = match remade.judged() {
+            Ok(judgement) => json!({"decision": "affirmed", "checks": checks(&judgement)}),
+            Err(deciding) => json!(DeniedJson::new(&failures(&remade.case, &remade.trust, deciding))),
         };
         if let (Some(fields), Value::Object(more)) = (document.as_object_mut(), verdict) {
             fields.extend(more);
@@ -233,10 +239,8 @@ fn environment(lab: bool) -> Result<ItemName, OrderRefusal> {
     ItemName::new(name).map_err(|error| OrderRefusal::Bug(error.to_string()))
 }
 
-fn evidence_checks(remade: &Remade) -> Vec<&'static str> {
-    judge::judge(&remade.case, &remade.trust)
-        .map(|judgement| judgement.affirmed.ledger().checks().map(evidence::ledger::CheckId::name).collect())
-        .unwrap_or_default()
+fn checks(judgement: &Judgement) -> Vec<&'static str> {
+    judgement.affirmed.ledger().checks().map(evidence::ledger::CheckId::name).collect()
 }
 
 fn inputs(decision: &Decision) -> Value {

@@ -11,15 +11,13 @@ use evidence::kind::EvidenceKind;
 use evidence::threshold::Authority;
 use evidence::time::UnixSeconds;
 use firmware_refs::{ReferenceValues, Requirements};
-use governance::GovernanceDenial;
 use governance::governance_state::VerifiedState;
-use governance::revocation::{RevocationList, Revoked};
+use governance::revocation::RevocationList;
 use policy::set::PolicySet;
 use policy::trust::GovernanceBasis;
 
 use crate::decision::{SetInForce, TrustInputs};
 use crate::fault::Fault;
-use crate::judge::Judgement;
 
 /// One snapshot.
 #[derive(Debug)]
@@ -124,17 +122,6 @@ impl Trust {
     /// What was taken back.
     pub fn revocations(&self) -> &RevocationList {
         &self.revocations
-    }
-
-    /// Refuses a machine that measures something revoked, or that matched reference values which were.
-    ///
-    /// # Errors
-    /// [`GovernanceDenial::Revoked`] for the first.
-    pub fn admits(&self, judgement: &Judgement) -> Result<(), GovernanceDenial> {
-        let affirmed = &judgement.affirmed;
-        let measured = affirmed.machine().measurements.values();
-        measured.copied().map(Revoked::Measurement).try_for_each(|value| self.revocations.admits(&value))?;
-        self.revocations.admits(&Revoked::ReferenceSet(affirmed.basis().reference_set))
     }
 
     /// What evidence of a stranger of a kind must come with: no logs. What it measures is judged when it asks for

@@ -7,7 +7,7 @@ use wire::protocol::INSPECTION_AUDIENCE;
 use super::faults::{Scene, running};
 use super::machine::NODE;
 use super::stage::{Stage, VERIFIER_STATE};
-use super::watched::Seen;
+use super::watched::{Seen, Watched};
 use crate::cli::DemoPlatform;
 
 /// The end of the execution, so that nothing but the operator's commands goes on.
@@ -88,6 +88,16 @@ async fn by_hand_and_anew(platform: DemoPlatform, register: &str, parts: &[&str]
     let anew = stage.ask_verifier(&["appraise", &authorization], 3).await.unwrap();
     assert_eq!((code(&anew), &anew["differs"]), ("governance.revoked", &true.into()), "{anew:#}");
     assert_eq!(code(&ask(appraise(&nonce, NODE), 3).await), "governance.revoked");
+
+    // Who asks now is refused on the record; that decision, and the one from before, can be made again.
+    let mut execution = Watched::start(&stage, &["--", "true"]).unwrap();
+    let refusal = execution.until(|seen| seen.is("refusal"), |_: &Seen| Ok(())).await.unwrap();
+    assert_eq!(refusal.field("code"), "governance.revoked");
+    for (entry, decided) in [(refusal.field("entry"), "governance.revoked"), (&*authorization, "")] {
+        let explained = stage.ask_verifier(&["explain", entry, "--replay"], 0).await.unwrap();
+        assert_eq!((code(&explained), &explained["replay"]["same"]), (decided, &true.into()), "{explained:#}");
+    }
+    drop(execution);
 
     // Without a daemon the machine itself is asked.
     drop(node);

@@ -169,7 +169,7 @@ async fn evidence_that_is_no_longer_kept_is_a_fault() {
     let index = newest(&bed, "authorization").await;
     bed.sql("DELETE FROM blobs WHERE kind = 'evidence'").await;
     let refusal = bed.desk.appraise_entry(index).await.unwrap_err();
-    assert_eq!((refusal.class(), refusal.code()), ("fault", "fault.endorsements_unavailable"), "{refusal}");
+    assert_eq!((refusal.class(), refusal.code()), ("fault", "fault.not_kept"), "{refusal}");
     bed.finish().await;
 }
 
@@ -276,6 +276,7 @@ async fn a_revoked_measurement_is_refused_at_once() {
     let request = node.authorize(&node.intent(&["db"]));
     let refusal = node.ask(&mut stream, request).await.unwrap_err();
     assert_eq!((refusal.class.as_str(), refusal.code.as_str()), ("denied", "governance.revoked"));
+    assert_eq!(entry(&bed, refusal.entry.parse().unwrap()).await, is("denied", "governance.revoked", false));
     let request = node.renew(&granted.artifact);
     assert_eq!(node.ask(&mut stream, request).await.unwrap_err().code, "governance.revoked");
     bed.finish().await;

@@ -175,7 +175,7 @@ impl Rules {
 
 /// Our own state, as it was when it was issued: that it may have run out while we
 /// were down is no reason not to continue from it.
-fn verified_state(parts: &GovernorParts, bytes: &[u8]) -> Result<VerifiedState, OrderRefusal> {
+pub(super) fn verified_state(parts: &GovernorParts, bytes: &[u8]) -> Result<VerifiedState, OrderRefusal> {
     let malformed = |cause: String| OrderRefusal::Bug(format!("stored governance state: {cause}"));
     let payload = cose::claimed_payload(bytes).map_err(|denial| malformed(denial.to_string()))?;
     let claimed: GovernanceState = cbor::from_slice(&payload, Caps::bytes(payload.len()))?;

@@ -5,13 +5,18 @@ use evidence::cbor::{self, Caps};
 use evidence::digest::Sha256Digest;
 use firmware_refs::lifecycle::{HistoryEntry, Stage};
 use firmware_refs::signed::SignedSet;
+use governance::revocation::{Revocation, RevocationList};
 use policy::set::PolicySet;
 use serde::Serialize;
 
 use super::Governor;
 use super::effects::{self, Family};
+use super::issuer_keys;
 use super::refusal::OrderRefusal;
+use super::rules::verified_state;
+use crate::governance_state;
 use crate::signatures;
+use crate::store::StoreError;
 
 /// An imported set, as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,6 +69,26 @@ impl Governor {
     pub async fn policy_by_digest(&self, digest: &Sha256Digest) -> Result<PolicySet, OrderRefusal> {
         let signed = signatures::over(&self.0.store, digest).await?;
         Ok(PolicySet::open(&signed, &self.0.parts.domain, self.authority())?)
+    }
+
+    /// What was revoked when a governance state of ours was in force.
+    pub async fn revocations_under(&self, state: &Sha256Digest) -> Result<RevocationList, OrderRefusal> {
+        let (store, parts) = (&self.0.store, &self.0.parts);
+        let unknown = || OrderRefusal::Unknown { what: "governance state", name: state.to_string() };
+        let cose = governance_state::by_digest(store, state).await?.ok_or_else(unknown)?.cose;
+        let named = verified_state(parts, &cose)?.state().revocations;
+        let mut list = RevocationList::default();
+        for cose in effects::revocations(store).await? {
+            if list.digest()? == named {
+                return Ok(list);
+            }
+            let revocation = Revocation::verify(&cose, &parts.domain, &issuer_keys(parts))?;
+            list.revoke(revocation.revoked, revocation.reason);
+        }
+        if list.digest()? == named {
+            return Ok(list);
+        }
+        Err(StoreError::Corrupt { what: format!("no revocations of ours are those that state {state} names") }.into())
     }
 
     /// Sequence that the next statement must have at least.

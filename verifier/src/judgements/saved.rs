@@ -168,14 +168,10 @@ fn retimed(then: Challenge, now: UnixSeconds) -> Challenge {
 }
 
 fn verdict(case: &Case, trust: &Trust, mut against: Vec<Denial>) -> Verdict {
-    match judge::judge(case, &trust.judging) {
-        Ok(judgement) => {
-            against.extend(trust.admits(&judgement).err().map(Denial::from));
-            if against.is_empty() {
-                return Verdict::Affirmed(affirmed(&judgement, case));
-            }
-        }
-        Err(_) => against.extend(failures(case, &trust.judging)),
+    match judge::judge(case, &trust.judging, trust.revocations()) {
+        Ok(judgement) if against.is_empty() => return Verdict::Affirmed(affirmed(&judgement, case)),
+        Ok(_) => {}
+        Err(deciding) => against.extend(failures(case, &trust.judging, deciding)),
     }
     Verdict::Denied(against)
 }
@@ -228,7 +224,7 @@ fn digest_of(challenge: &Challenge) -> Result<Sha256Digest, OrderRefusal> {
 /// The entry is a decision: that it cannot be made anew is nobody's mistake, and no judgement.
 fn not_kept(refusal: OrderRefusal) -> OrderRefusal {
     if matches!(refusal, OrderRefusal::Unknown { .. } | OrderRefusal::Malformed(_)) {
-        return Fault::EndorsementsUnavailable { what: refusal.to_string() }.into();
+        return Fault::NotKept { what: refusal.to_string() }.into();
     }
     refusal
 }
