@@ -70,6 +70,25 @@ pub fn policy_denials(set: &PolicySet, question: &Question<'_>, now: UnixSeconds
     expired.into_iter().chain(refused).map(Denial::from).collect()
 }
 
+/// Shows `look` what the evidence says was measured, proven or not: to say what it differs in, never for a verdict. None
+/// where nothing can be said: of a trust domain whose quote is not proven, or of bytes that do not read.
+pub fn measured<R>(
+    evidence: &Evidence,
+    endorsements: &Endorsements,
+    challenge: &Challenge,
+    trust: &Trust,
+    now: UnixSeconds,
+    look: impl FnOnce(&Observed<'_>) -> R,
+) -> Option<R> {
+    let Ok(authentic) = verify(evidence, endorsements, &trust.anchors, now) else {
+        return claimed(evidence, endorsements, look);
+    };
+    match authentic.bind(challenge, now) {
+        Ok(bound) => Some(look(&Observed::of(bound.claims(), bound.judged_at()))),
+        Err(_) => claimed(evidence, endorsements, look),
+    }
+}
+
 /// The denial that decided, then what reference values have against the evidence, could it be believed.
 fn unproven(
     first: Denial,
@@ -78,6 +97,12 @@ fn unproven(
     trust: &Trust,
     now: UnixSeconds,
 ) -> Vec<Denial> {
+    let failures = claimed(evidence, endorsements, |observed| trust.reference_values.all_failures(observed, now));
+    std::iter::once(first).chain(failures.into_iter().flatten().map(Denial::from)).collect()
+}
+
+/// Shows `look` what evidence claims that nobody proved.
+fn claimed<R>(evidence: &Evidence, endorsements: &Endorsements, look: impl FnOnce(&Observed<'_>) -> R) -> Option<R> {
     let parts = evidence.tpm().map(TpmEvidence::parts);
     let log = parts.and_then(|parts| parts.event_log).and_then(|bytes| EventLog::parse(bytes).ok());
     let ima = parts.and_then(|parts| parts.ima_log).and_then(|bytes| ImaLog::parse(bytes).ok());
@@ -87,9 +112,9 @@ fn unproven(
     let on_snp = on_snp.and_then(|(report, held)| ObservedSnp::unproven(&report, held));
     // of a trust domain, what its platform is worth is not known before its quote is proven
     let observed = match (evidence.kind(), on_tpm, on_snp) {
-        (EvidenceKind::Tpm, Some(tpm), _) => Some(Observed::Tpm(tpm)),
-        (EvidenceKind::SevSnp, _, Some(snp)) => Some(Observed::SevSnp(snp)),
-        (EvidenceKind::TpmOnSevSnp, Some(tpm), Some(snp)) => Some(Observed::TpmOnSevSnp(tpm, snp)),
+        (EvidenceKind::Tpm, Some(tpm), _) => Observed::Tpm(tpm),
+        (EvidenceKind::SevSnp, _, Some(snp)) => Observed::SevSnp(snp),
+        (EvidenceKind::TpmOnSevSnp, Some(tpm), Some(snp)) => Observed::TpmOnSevSnp(tpm, snp),
         (
             EvidenceKind::Tpm
             | EvidenceKind::SevSnp
@@ -98,13 +123,9 @@ fn unproven(
             | EvidenceKind::TpmOnTdx,
             _,
             _,
-        ) => None,
+        ) => return None,
     };
-    let mut denials = vec![first];
-    if let Some(observed) = observed {
-        denials.extend(trust.reference_values.all_failures(&observed, now).into_iter().map(Denial::from));
-    }
-    denials
+    Some(look(&observed))
 }
 
 fn observed<'a>(

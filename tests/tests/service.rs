@@ -11,6 +11,8 @@
 
 #[path = "service/bed.rs"]
 mod bed;
+#[path = "service/domain.rs"]
+mod domain;
 #[path = "service/guest.rs"]
 mod guest;
 #[path = "service/node.rs"]
@@ -22,6 +24,8 @@ mod appraise;
 mod enrolment;
 #[path = "service/health.rs"]
 mod health;
+#[path = "service/known.rs"]
+mod known;
 #[path = "service/life.rs"]
 mod life;
 #[path = "service/snp.rs"]

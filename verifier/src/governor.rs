@@ -31,6 +31,7 @@ use tokio::sync::{Mutex, watch};
 
 pub use node_orders::AdmittedMachine;
 pub use refusal::OrderRefusal;
+pub use show::ListedSet;
 
 use crate::anchors::ConfiguredAnchors;
 use crate::governance_state::{self, StateInForce};

@@ -2,9 +2,13 @@
 //! reference values from captured evidence; and saved evidence judged anew (`appraise`). Reads only; nothing here grants
 //! anything.
 
+mod backtest;
+mod candidate;
+mod captured;
 mod endorsed;
 mod held_now;
 mod kept;
+mod known;
 mod saved;
 mod verdict;
 
@@ -16,27 +20,22 @@ use evidence::cbor::{self, Caps};
 use evidence::challenge::Challenge;
 use evidence::digest::Sha256Digest;
 use evidence::evidence::Evidence;
-use evidence::names::{ItemName, NodeId};
-use evidence::verify;
-use firmware_refs::capture::{CaptureHeader, capture};
-use firmware_refs::observed::Observed;
+use evidence::names::NodeId;
 use firmware_refs::{InForce, ReferenceValues};
 use governance::revocation::RevocationList;
 use policy::Denial;
 use policy::denial::DeniedJson;
 use policy::trust::GovernanceBasis;
 use serde_json::{Value, json};
+use wire::proto::Backtest;
 
 use crate::appraise::attestation_result;
 use crate::decision::{Decision, TrustInputs, build};
 use crate::desk::Desk;
 use crate::governor::{Governor, OrderRefusal};
 use crate::judge::{self, Asking, Case, Judgement};
-use crate::nodes;
 use crate::operator::Judgements;
 
-/// Longest that a captured set is proposed to hold, in seconds: a year.
-const CAPTURED_LIFETIME_S: u64 = 365 * 24 * 3600;
 /// Largest kept challenge or set of anchors.
 const KEPT_CAP_BYTES: usize = 4 << 20;
 
@@ -68,9 +67,16 @@ impl DeskJudgements {
 
     async fn remake(&self, decision: Decision) -> Result<Remade, OrderRefusal> {
         let trust = self.trust(&decision.trust).await?;
+        let case = self.case(&decision, trust.anchors()).await?;
+        let revocations = self.governor.revocations_under(&decision.trust.state).await?;
+        Ok(Remade { case, trust, revocations, decision })
+    }
+
+    /// What was judged.
+    async fn case(&self, decision: &Decision, anchors: &TrustAnchors) -> Result<Case, OrderRefusal> {
         let evidence =
             Evidence::decode(kept::blob(&self.desk, "evidence", &decision.evidence).await?).map_err(unreadable)?;
-        let endorsements = self.endorsements(&decision, &evidence, trust.anchors()).await?;
+        let endorsements = self.endorsements(decision, &evidence, anchors).await?;
         let challenge: Challenge = cbor::from_slice(
             &kept::blob(&self.desk, "challenge", &decision.challenge).await?,
             Caps::bytes(KEPT_CAP_BYTES),
@@ -81,9 +87,7 @@ impl DeskJudgements {
         };
         let challenge_digest = decision.challenge;
         let (enrolment, documents, now) = (decision.enrolment, decision.endorsements.clone(), decision.now);
-        let case = Case { evidence, endorsements, enrolment, documents, challenge, challenge_digest, asks, now };
-        let revocations = self.governor.revocations_under(&decision.trust.state).await?;
-        Ok(Remade { case, trust, revocations, decision })
+        Ok(Case { evidence, endorsements, enrolment, documents, challenge, challenge_digest, asks, now })
     }
 
     /// What was judged by then, each part found by the digest that the decision names.
@@ -170,7 +174,14 @@ impl Judgements for DeskJudgements {
         let remade = self.remake(decision).await?;
         let verdict = match remade.judged() {
             Ok(judgement) => json!({"decision": "affirmed", "checks": checks(&judgement)}),
-            Err(deciding) => json!(DeniedJson::new(&failures(&remade.case, &remade.trust, deciding))),
+            Err(deciding) => {
+                let failures = failures(&remade.case, &remade.trust, deciding);
+                let denied = json!(DeniedJson::new(&failures));
+                match self.known(&remade, &failures, record.node.as_ref(), index).await? {
+                    Some(known) => known.told_with(denied),
+                    None => denied,
+                }
+            }
         };
         if let (Some(fields), Value::Object(more)) = (document.as_object_mut(), verdict) {
             fields.extend(more);
@@ -190,53 +201,13 @@ impl Judgements for DeskJudgements {
         self.desk.appraise_file(node, nonce, cmw).await
     }
 
-    async fn capture(&self, node: &NodeId) -> Result<(Value, String), OrderRefusal> {
-        let unknown = |what| OrderRefusal::Unknown { what, name: node.to_string() };
-        let known = nodes::find(&self.desk.parts.store, node).await?.ok_or_else(|| unknown("node"))?;
-        let captured = self.desk.parts.log.entries_about(&format!("capture:{node}")).await?;
-        let newest = captured.last().ok_or_else(|| unknown("captured evidence of node"))?;
-        let (_, record) = kept::record(&self.desk, newest.index).await?;
-        let RecordBody::Capture { evidence } = &record.record().body else {
-            return Err(OrderRefusal::Bug(format!("entry {} is no capture", newest.index)));
-        };
-        let evidence = Evidence::decode(kept::blob(&self.desk, "evidence", evidence).await?).map_err(unreadable)?;
-        let at = record.record().at;
-        let trust = self.desk.trust().map_err(|fault| OrderRefusal::Malformed(fault.to_string()))?;
-        let endorsements = self.held_then(&known, &evidence, trust.anchors(), at).await?;
-        let authentic = verify(&evidence, &endorsements, trust.anchors(), at).map_err(unreadable)?;
-        let id = ItemName::new(node.as_str()).map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
-        let versions = self.governor.list_references().await?;
-        let newest_version = versions.iter().filter(|set| set.name == id.as_str()).map(|set| set.version).max();
-        let header = CaptureHeader {
-            environment: environment(trust.inputs.lab)?,
-            id,
-            version: newest_version.unwrap_or(0).saturating_add(1),
-            domain: self.desk.domain().clone(),
-            node: node.to_string(),
-            now: at,
-            lifetime_s: CAPTURED_LIFETIME_S,
-        };
-        let claims = authentic.claims();
-        let proposal =
-            capture(&Observed::of(&claims, at), header).map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
-        let document = json!({
-            "node": node,
-            "entry": newest.index,
-            "name": proposal.set().id(),
-            "version": proposal.set().version(),
-            "registers": proposal.set().tpm().map(|tpm| tpm.pcrs()),
-            "observed_only": proposal.observed_only(),
-            "next": "read it, then `verifier refs import FILE --signer KEY` and `verifier refs activate NAME --signer KEY`",
-        });
-        let text = proposal.to_toml().map_err(|error| OrderRefusal::Malformed(error.to_string()))?;
-        Ok((document, text))
+    async fn capture(&self, node: &NodeId, entry: Option<u64>) -> Result<(Value, String), OrderRefusal> {
+        self.proposed(node, entry).await
     }
-}
 
-/// The environment that the shipped policies of such a domain permit; whoever reads the proposal may name another.
-fn environment(lab: bool) -> Result<ItemName, OrderRefusal> {
-    let name = if lab { "lab" } else { "production" };
-    ItemName::new(name).map_err(|error| OrderRefusal::Bug(error.to_string()))
+    async fn backtest(&self, asked: Backtest) -> Result<Value, OrderRefusal> {
+        self.tried(asked).await
+    }
 }
 
 fn checks(judgement: &Judgement) -> Vec<&'static str> {

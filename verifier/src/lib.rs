@@ -14,6 +14,7 @@ pub mod admin;
 pub mod admission;
 pub mod anchors;
 mod appraise;
+pub mod backtest;
 pub mod ca;
 pub mod challenges;
 pub mod cli;

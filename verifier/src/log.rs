@@ -226,6 +226,11 @@ impl Log {
         entries::at(self.store.reads(), index).await
     }
 
+    /// The bytes of entries `from..to`. The caller bounds how many.
+    pub async fn range(&self, from: u64, to: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        entries::range(self.store.reads(), from, to).await
+    }
+
     /// The entry with this digest, as records name their parents.
     pub async fn entry_by_digest(&self, digest: &Sha256Digest) -> Result<Option<Entry>, StoreError> {
         entries::by_digest(self.store.reads(), digest).await

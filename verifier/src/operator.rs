@@ -18,7 +18,7 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::HealthServer;
 use wire::proto::operator_server::{Operator, OperatorServer};
-use wire::proto::{OperatorAnswer, OperatorCommand, Refusal};
+use wire::proto::{Backtest, OperatorAnswer, OperatorCommand, Refusal};
 
 use crate::clock::ClockWentBack;
 use crate::endorsements::EndorsementStore;
@@ -42,8 +42,11 @@ pub trait Judgements: Send + Sync + 'static {
     async fn appraise_entry(&self, entry: u64) -> Result<Value, OrderRefusal>;
     /// Judges evidence of a node that answers a nonce of the caller's by what is trusted now.
     async fn appraise_file(&self, node: &NodeId, nonce: [u8; 32], cmw: Vec<u8>) -> Result<Value, OrderRefusal>;
-    /// Proposes a reference value set from the newest evidence captured of a node: facts about it, and the set as TOML.
-    async fn capture(&self, node: &NodeId) -> Result<(Value, String), OrderRefusal>;
+    /// Proposes a reference value set from the newest evidence captured of a node, or from that of a decision about it:
+    /// facts about it, and the set as TOML.
+    async fn capture(&self, node: &NodeId, entry: Option<u64>) -> Result<(Value, String), OrderRefusal>;
+    /// Judges a page of logged decisions with a candidate in the place of what was in force.
+    async fn backtest(&self, asked: Backtest) -> Result<Value, OrderRefusal>;
 }
 
 /// What commands work on.

@@ -199,6 +199,46 @@ impl ReferenceDenial {
         }
     }
 
+    /// Whether a new version of a set, with the values that came, would mend it. Floors and rules are not mended so.
+    #[must_use]
+    pub const fn is_of_unknown_value(&self) -> bool {
+        matches!(
+            self,
+            Self::NoneActive
+                | Self::KindUnknown { .. }
+                | Self::PcrUnknown { .. }
+                | Self::EventUnknown { .. }
+                | Self::EventMissing { .. }
+                | Self::FileUnknown { .. }
+                | Self::FileChanged { .. }
+                | Self::EkNotListed { .. }
+                | Self::AkNotListed { .. }
+                | Self::ManufacturerUnknown { .. }
+                | Self::MeasurementUnknown { .. }
+                | Self::GuestIdUnknown { .. }
+                | Self::IdBlockRefused { .. }
+                | Self::ProductUnknown { .. }
+                | Self::ChipNotListed { .. }
+                | Self::ProviderUnknown { .. }
+                | Self::PpidNotListed { .. }
+        )
+    }
+
+    /// Whether the set itself is out of force at that moment, whatever was measured.
+    #[must_use]
+    pub const fn is_of_validity(&self) -> bool {
+        matches!(self, Self::NotYetInForce { .. } | Self::Expired { .. })
+    }
+
+    /// Whether evidence did not come with what the set judges by: it was not asked for.
+    #[must_use]
+    pub const fn is_of_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::Bank { .. } | Self::PcrAbsent { .. } | Self::EventLogAbsent { .. } | Self::ImaLogAbsent { .. }
+        )
+    }
+
     /// What an operator can do about it, if the machine is as it should be.
     #[must_use]
     pub const fn hint(&self) -> &'static str {

@@ -312,6 +312,11 @@ pub(crate) fn reference_set(machine: &Machine) -> SignedSet {
 }
 
 pub(crate) fn named_reference_set(machine: &Machine, id: &str, version: u64) -> SignedSet {
+    signed_set(&captured(machine, id, version))
+}
+
+/// The same set, not signed.
+pub(crate) fn captured(machine: &Machine, id: &str, version: u64) -> Capture {
     let mut challenge = machine.challenge();
     let demands = challenge.demands.tpm_mut().unwrap();
     demands.pcrs = vec![0, 1, 2, 3, 4, 5, 6, 7];
@@ -331,7 +336,7 @@ pub(crate) fn named_reference_set(machine: &Machine, id: &str, version: u64) -> 
         now: machine.now.minus(60),
         lifetime_s: 3600 * 24,
     };
-    signed_set(&capture(&Observed::Tpm(ObservedTpm::of(claims)), header).unwrap())
+    capture(&Observed::Tpm(ObservedTpm::of(claims)), header).unwrap()
 }
 
 pub(crate) fn signed_set(captured: &Capture) -> SignedSet {

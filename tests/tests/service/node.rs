@@ -38,7 +38,25 @@ use wire::{
     protocol::CHANNEL_LABEL,
 };
 
+use verifier::serve::Addresses;
+
 use crate::bed::{Bed, domain, now};
+
+/// A service that nodes can speak to.
+pub(crate) trait Reachable {
+    fn addresses(&self) -> Addresses;
+    fn root(&self) -> CertificateDer<'static>;
+}
+
+impl Reachable for Bed {
+    fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    fn root(&self) -> CertificateDer<'static> {
+        Bed::root(self)
+    }
+}
 
 pub(crate) struct Node {
     pub(crate) machine: Machine,
@@ -103,7 +121,7 @@ impl Node {
     }
 
     /// Enrols honestly.
-    pub(crate) async fn enrol(&mut self, bed: &Bed) -> Result<proto::EnrolGrant, proto::Refusal> {
+    pub(crate) async fn enrol(&mut self, bed: &impl Reachable) -> Result<proto::EnrolGrant, proto::Refusal> {
         let mut stream = EnrolStream::open(bed, self.identity()).await;
         let challenge = match stream.next().await {
             enrol_reply::Message::Challenge(challenge) => challenge,
@@ -131,14 +149,14 @@ impl Node {
     }
 
     /// Opens a stream and says hello.
-    pub(crate) async fn connect(&mut self, bed: &Bed) -> Stream {
+    pub(crate) async fn connect(&mut self, bed: &impl Reachable) -> Stream {
         let (mut stream, welcome) = self.hello(bed, false).await;
         self.head = Sha256Digest::try_from(welcome.lineage_head.as_slice()).unwrap();
         assert!(stream.pending().is_none());
         stream
     }
 
-    pub(crate) async fn hello(&self, bed: &Bed, halted: bool) -> (Stream, proto::Welcome) {
+    pub(crate) async fn hello(&self, bed: &impl Reachable, halted: bool) -> (Stream, proto::Welcome) {
         let mut stream = Stream::open(bed, self.client(bed)).await;
         stream.say(Says::Hello(self.hello_message(halted))).await;
         match stream.next().await {
@@ -152,7 +170,7 @@ impl Node {
         proto::Hello { node_id, version: "0.1.0".to_owned(), newest_checkpoint: Vec::new(), halted }
     }
 
-    pub(crate) fn client(&self, bed: &Bed) -> ClientConfig {
+    pub(crate) fn client(&self, bed: &impl Reachable) -> ClientConfig {
         let chain = vec![self.certificate.clone().expect("enrolled")];
         let key = self.machine.record_key.to_pkcs8().unwrap();
         let key = PrivatePkcs8KeyDer::from(key.to_vec()).into();
@@ -298,12 +316,12 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) async fn open(bed: &Bed, config: ClientConfig) -> Self {
+    pub(crate) async fn open(bed: &impl Reachable, config: ClientConfig) -> Self {
         Self::try_open(bed, config).await.unwrap()
     }
 
-    pub(crate) async fn try_open(bed: &Bed, config: ClientConfig) -> Result<Self, Status> {
-        let (connection, channel) = dial(bed.addresses.nodes, config).await?;
+    pub(crate) async fn try_open(bed: &impl Reachable, config: ClientConfig) -> Result<Self, Status> {
+        let (connection, channel) = dial(bed.addresses().nodes, config).await?;
         let (says, said) = mpsc::channel(4);
         let mut client = AttestationClient::new(connection).max_encoding_message_size(64 << 20);
         let hears = client.attest(ReceiverStream::new(said)).await?.into_inner();
@@ -337,13 +355,13 @@ pub(crate) struct EnrolStream {
 }
 
 impl EnrolStream {
-    pub(crate) async fn open(bed: &Bed, identity: proto::EnrolIdentity) -> Self {
+    pub(crate) async fn open(bed: &impl Reachable, identity: proto::EnrolIdentity) -> Self {
         Self::opening(bed, enrol_request::Message::Identity(identity)).await
     }
 
-    pub(crate) async fn opening(bed: &Bed, first: enrol_request::Message) -> Self {
+    pub(crate) async fn opening(bed: &impl Reachable, first: enrol_request::Message) -> Self {
         let (connection, channel) =
-            dial(bed.addresses.enrolment, h2(builder(&bed.root()).with_no_client_auth())).await.unwrap();
+            dial(bed.addresses().enrolment, h2(builder(&bed.root()).with_no_client_auth())).await.unwrap();
         let (says, said) = mpsc::channel(4);
         Self::say_to(&says, first).await;
         let hears = EnrolmentClient::new(connection).enrol(ReceiverStream::new(said)).await.unwrap().into_inner();

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 mod appraise;
+mod backtest;
 mod compute;
 mod config;
 mod endorsements;
@@ -76,6 +77,14 @@ pub enum CommandError {
         /// What is known about it.
         detail: serde_json::Value,
     },
+    /// Not all of it could be judged; what was, is in the document.
+    #[error("fault ({code}): {}", .document.get("error").and_then(serde_json::Value::as_str).unwrap_or_default())]
+    Undecided {
+        /// Stable code.
+        code: String,
+        /// What came of the rest.
+        document: serde_json::Value,
+    },
     /// It could not be judged or done.
     #[error("fault ({code}): {what}")]
     Fault {
@@ -103,6 +112,7 @@ impl CommandError {
         let (code, document) = match self {
             Self::Usage(what) => (exit::USAGE, serde_json::json!({"decision": "usage", "error": what})),
             Self::Denied { code, detail } => (exit::DENIED, output::denied(code, detail)),
+            Self::Undecided { document, .. } => (exit::FAULT, document.clone()),
             Self::Fault { code, what } => {
                 (exit::FAULT, serde_json::json!({"decision": "fault", "code": code, "error": what}))
             }

@@ -14,6 +14,7 @@ use policy::check::check;
 use policy::set::{PolicyDocument, PolicySet};
 use wire::proto::{PolicyImport, PolicyShow, ServerStatus, operator_command::Command};
 
+use super::backtest::BacktestArgs;
 use super::service::{Service, field, number, text};
 use super::signing::{SigningArgs, now, read_text};
 use super::{CommandError, Common, output};
@@ -43,6 +44,9 @@ enum Verb {
         /// The cases.
         cases: PathBuf,
     },
+    /// Judge the decisions of the last days again with a candidate in the place of the policy set: who would break?
+    /// Exit code 0: nobody, 3: somebody, 4: something could not be judged.
+    Backtest(BacktestArgs),
     /// Show the policy sets of the running service.
     Show,
     /// Sign a policy as the next version of a set, and make it the one in force.
@@ -71,6 +75,7 @@ impl PolicyArgs {
         let document = match &self.verb {
             Verb::Check { file } => return self.check(file),
             Verb::Test { file, cases } => return self.test(file, cases),
+            Verb::Backtest(backtest) => return backtest.policy(&self.common).await,
             Verb::Show => {
                 let mut service = Service::connect(&self.common.state).await?;
                 service.ask(Command::PolicyShow(PolicyShow {})).await?.document

@@ -10,6 +10,7 @@ use firmware_refs::set::ReferenceValueSet;
 use governance::statement::Order;
 use wire::proto::{Named, RefsCapture, RefsImport, RefsList, operator_command::Command};
 
+use super::backtest::BacktestArgs;
 use super::compute::ComputeVerb;
 use super::exchange::{ConvertArgs, ExportArgs};
 use super::service::{Service, number, text};
@@ -34,6 +35,9 @@ enum Verb {
     Convert(ConvertArgs),
     /// Write a set as CoRIM. Offline.
     Export(ExportArgs),
+    /// Judge the decisions of the last days again with a candidate set in the place of the version in force: who would
+    /// break? Exit code 0: nobody, 3: somebody, 4: something could not be judged.
+    Backtest(BacktestArgs),
     #[command(flatten)]
     OfService(OfService),
 }
@@ -62,10 +66,13 @@ enum OfService {
         #[command(flatten)]
         signing: SigningArgs,
     },
-    /// Propose a set from what a connected node sends now. Nothing is staged: read it, then import it.
+    /// Propose a set from what a node sent when it connected. Nothing is staged: read it, then import it.
     Capture {
         /// The node.
         node: String,
+        /// From the evidence of this logged decision about it instead.
+        #[arg(long, value_name = "ENTRY")]
+        entry: Option<u64>,
         /// Where to write the proposal (TOML).
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -84,6 +91,7 @@ impl RefsArgs {
             Verb::Compute(compute) => return compute.run(self.common.format),
             Verb::Convert(convert) => return convert.run(self.common.format),
             Verb::Export(export) => return export.run(self.common.format),
+            Verb::Backtest(backtest) => return backtest.references(&self.common).await,
             Verb::OfService(verb) => verb,
         };
         // A set that does not read is the author's to mend before any service is asked.
@@ -102,8 +110,9 @@ impl RefsArgs {
             }
             (OfService::Show { set }, _) => show(&mut service, set).await?,
             (OfService::Activate { set, signing }, _) => activate(&mut service, set, signing).await?,
-            (OfService::Capture { node, out }, _) => {
-                let captured = service.ask(Command::RefsCapture(RefsCapture { node_id: node.clone() })).await?;
+            (OfService::Capture { node, entry, out }, _) => {
+                let capture = RefsCapture { node_id: node.clone(), entry: *entry };
+                let captured = service.ask(Command::RefsCapture(capture)).await?;
                 write_file(out, &captured.attachment)?;
                 captured.document
             }

@@ -35,6 +35,15 @@ pub struct ListedSet {
     pub history: Vec<HistoryEntry>,
 }
 
+impl ListedSet {
+    /// Whether `name` means it: name, `name:version`, `name@version` or digest.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        let versioned = |mark| format!("{}{mark}{}", self.name, self.version) == name;
+        self.name == name || versioned(':') || versioned('@') || self.digest.to_string() == name
+    }
+}
+
 impl Governor {
     /// Every imported reference value set.
     pub async fn list_references(&self) -> Result<Vec<ListedSet>, OrderRefusal> {
@@ -50,11 +59,7 @@ impl Governor {
     pub async fn find_reference(&self, name: &str) -> Result<(ListedSet, SignedSet), OrderRefusal> {
         let unknown = || OrderRefusal::Unknown { what: "reference value set", name: name.to_owned() };
         let listed = self.list_references().await?;
-        let named = |set: &&ListedSet| {
-            let versioned = |mark| format!("{}{mark}{}", set.name, set.version) == name;
-            set.name == name || versioned(':') || versioned('@') || set.digest.to_string() == name
-        };
-        let listed = listed.iter().rev().find(named).ok_or_else(unknown)?.clone();
+        let listed = listed.iter().rev().find(|set| set.is_named(name)).ok_or_else(unknown)?.clone();
         let set = self.references_by_digest(&listed.digest).await?;
         Ok((listed, set))
     }

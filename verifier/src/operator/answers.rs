@@ -46,8 +46,8 @@ pub(super) async fn reference_set(governor: &Governor, name: &str) -> Result<Don
     Ok(Done { json, attachment: toml.into_bytes() })
 }
 
-pub(super) async fn captured(parts: &OperatorParts, node: &NodeId) -> Result<Done, OrderRefusal> {
-    let (json, toml) = parts.judgements.capture(node).await?;
+pub(super) async fn captured(parts: &OperatorParts, node: &NodeId, entry: Option<u64>) -> Result<Done, OrderRefusal> {
+    let (json, toml) = parts.judgements.capture(node, entry).await?;
     Ok(Done { json, attachment: toml.into_bytes() })
 }
 

@@ -40,6 +40,7 @@ pub(super) fn name(command: &Command) -> &'static str {
         Command::EndorsementsList(_) => "endorsements list",
         Command::EndorsementsExport(_) => "endorsements export",
         Command::AppraiseEntry(_) | Command::AppraiseFile(_) => "appraise",
+        Command::Backtest(_) => "backtest",
     }
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
         Command::RefsList(_) => Ok(json!({ "sets": governor.list_references().await? }).into()),
         Command::RefsShow(named) => answers::reference_set(governor, &named.name).await,
         Command::Statements(statements) => document(&governor.obey(&statements.cose, now).await?),
-        Command::RefsCapture(capture) => answers::captured(parts, &node_id(&capture.node_id)?).await,
+        Command::RefsCapture(capture) => answers::captured(parts, &node_id(&capture.node_id)?, capture.entry).await,
         Command::PolicyImport(import) => document(&governor.import_policy(&import.cose, now).await?),
         Command::PolicyShow(_) => answers::policies(governor).await,
         Command::KeysPut(put) => put_key(parts, put).await,
@@ -76,6 +77,7 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
         Command::EndorsementsList(list) => endorsements::page(parts, &list.after, false).await,
         Command::EndorsementsExport(export) => endorsements::page(parts, &export.after, true).await,
         Command::AppraiseEntry(saved) => Ok(parts.judgements.appraise_entry(saved.entry).await?.into()),
+        Command::Backtest(asked) => Ok(parts.judgements.backtest(asked).await?.into()),
         Command::AppraiseFile(file) => {
             let nonce = file.nonce.try_into().map_err(|_| malformed("a nonce is 32 bytes"))?;
             Ok(parts.judgements.appraise_file(&node_id(&file.node_id)?, nonce, file.cmw).await?.into())
