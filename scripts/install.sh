@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a new Debian machine lacks, and says what. With --no-install it refuses instead.
-# usage: scripts/install.sh [--no-install] [demo|test]
+# usage: scripts/install.sh [--no-install] [demo|test|boot]     boot: what scripts/test-boot.sh needs, but for a kernel
 set -euo pipefail
 
 install=yes
@@ -8,8 +8,8 @@ purpose=demo
 for word in "$@"; do
   case "$word" in
     --no-install) install=no ;;
-    demo | test) purpose=$word ;;
-    *) echo "usage: scripts/install.sh [--no-install] [demo|test]" >&2; exit 2 ;;
+    demo | test | boot) purpose=$word ;;
+    *) echo "usage: scripts/install.sh [--no-install] [demo|test|boot]" >&2; exit 2 ;;
   esac
 done
 
@@ -29,6 +29,13 @@ need swtpm-tools command -v swtpm_setup
 if [ "$purpose" = test ]; then
   need tpm2-tools command -v tpm2_quote
   need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
+fi
+if [ "$purpose" = boot ]; then
+  need qemu-system-x86 command -v qemu-system-x86_64
+  need ovmf test -f /usr/share/OVMF/OVMF_CODE_4M.fd
+  need systemd-boot-efi test -f /usr/lib/systemd/boot/efi/linuxx64.efi.stub
+  need busybox-static test -x /bin/busybox
+  need python3 command -v python3
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
