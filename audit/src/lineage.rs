@@ -35,7 +35,9 @@ impl Chain {
         match record.kind() {
             RecordKind::Denial => record.node.is_some() && !record.parents.is_empty(),
             RecordKind::Admission
+            | RecordKind::Staging
             | RecordKind::Activation
+            | RecordKind::Supersession
             | RecordKind::GovernanceState
             | RecordKind::Revocation
             | RecordKind::Federation => false,
@@ -145,7 +147,9 @@ impl Chain {
             RecordBody::Restart { .. } => self.live.clear(),
             RecordBody::Capture { .. } | RecordBody::Denial { .. } | RecordBody::Alarm { .. } => {}
             RecordBody::Admission { .. }
+            | RecordBody::Staging { .. }
             | RecordBody::Activation { .. }
+            | RecordBody::Supersession { .. }
             | RecordBody::GovernanceState { .. }
             | RecordBody::Revocation { .. }
             | RecordBody::Federation { .. } => return refuse("not in a node's chain"),

@@ -239,7 +239,9 @@ fn needed(record: &VerifiedRecord) -> Option<AttachmentKind> {
         | RecordBody::Quarantine { .. }
         | RecordBody::Restart { .. }
         | RecordBody::Alarm { .. }
+        | RecordBody::Staging { .. }
         | RecordBody::Activation { .. }
+        | RecordBody::Supersession { .. }
         | RecordBody::GovernanceState { .. }
         | RecordBody::Revocation { .. }
         | RecordBody::Federation { .. } => None,

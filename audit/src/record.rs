@@ -17,7 +17,7 @@ use crate::{codec, denial::AuditDenial};
 
 #[path = "record_body.rs"]
 mod body;
-pub use body::{Activated, Boot, Code, Granted, RecordBody, RecordKind};
+pub use body::{Boot, Code, Granted, RecordBody, RecordKind, SetKind};
 
 /// Version of the record.
 pub const RECORD_VERSION: u8 = 1;

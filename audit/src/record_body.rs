@@ -51,13 +51,13 @@ impl std::fmt::Display for Code {
     }
 }
 
-/// What an activation made active.
+/// What a set holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Activated {
-    /// A reference value set.
+pub enum SetKind {
+    /// Reference values.
     References,
-    /// A policy set.
+    /// Policies.
     Policy,
 }
 
@@ -195,14 +195,36 @@ pub enum RecordBody {
         /// Governance epoch from which it counts.
         epoch: u64,
     },
-    /// A set became active.
-    Activation {
+    /// A set that enough keys signed was taken in. It has no effect yet.
+    Staging {
         /// Which kind.
-        what: Activated,
+        what: SetKind,
         /// Its version.
         version: u64,
         /// Its digest.
         set: Sha256Digest,
+    },
+    /// A set became active.
+    Activation {
+        /// Which kind.
+        what: SetKind,
+        /// Its version.
+        version: u64,
+        /// Its digest.
+        set: Sha256Digest,
+        /// Digest of the statement.
+        statement: Sha256Digest,
+    },
+    /// A set was replaced by another.
+    Supersession {
+        /// Which kind.
+        what: SetKind,
+        /// Its version.
+        version: u64,
+        /// Its digest.
+        set: Sha256Digest,
+        /// Digest of the set that replaced it.
+        by: Sha256Digest,
         /// Digest of the statement.
         statement: Sha256Digest,
     },
@@ -249,7 +271,9 @@ pub enum RecordKind {
     Restart,
     Alarm,
     Readmission,
+    Staging,
     Activation,
+    Supersession,
     GovernanceState,
     Revocation,
     Federation,
@@ -274,7 +298,9 @@ impl RecordBody {
             Self::Restart { .. } => RecordKind::Restart,
             Self::Alarm { .. } => RecordKind::Alarm,
             Self::Readmission { .. } => RecordKind::Readmission,
+            Self::Staging { .. } => RecordKind::Staging,
             Self::Activation { .. } => RecordKind::Activation,
+            Self::Supersession { .. } => RecordKind::Supersession,
             Self::GovernanceState { .. } => RecordKind::GovernanceState,
             Self::Revocation { .. } => RecordKind::Revocation,
             Self::Federation { .. } => RecordKind::Federation,
@@ -329,7 +355,9 @@ impl RecordBody {
             | Self::Restart { .. }
             | Self::Alarm { .. }
             | Self::Readmission { .. }
+            | Self::Staging { .. }
             | Self::Activation { .. }
+            | Self::Supersession { .. }
             | Self::GovernanceState { .. }
             | Self::Revocation { .. }
             | Self::Federation { .. } => None,
@@ -368,7 +396,9 @@ impl RecordKind {
             Self::Restart => "restart",
             Self::Alarm => "alarm",
             Self::Readmission => "readmission",
+            Self::Staging => "staging",
             Self::Activation => "activation",
+            Self::Supersession => "supersession",
             Self::GovernanceState => "governance_state",
             Self::Revocation => "revocation",
             Self::Federation => "federation",
@@ -394,7 +424,9 @@ impl RecordKind {
             | Self::Readmission => true,
             Self::Admission
             | Self::Denial
+            | Self::Staging
             | Self::Activation
+            | Self::Supersession
             | Self::GovernanceState
             | Self::Revocation
             | Self::Federation => false,

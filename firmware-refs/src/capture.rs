@@ -90,6 +90,7 @@ pub fn capture(observed: &Observed<'_>, header: CaptureHeader) -> Result<Capture
         snp: observed.snp().map(|snp| draft.snp(snp)),
         tdx: observed.tdx().map(|tdx| draft.tdx(tdx)),
         derivation: Vec::new(),
+        tag: Vec::new(),
     };
     Ok(Capture { observed_only: draft.observed_only, set: ReferenceValueSet::from_document(document)? })
 }

@@ -22,6 +22,7 @@ use strum::{EnumDiscriminants, EnumIter};
 
 use crate::document::MakerName;
 use crate::fields::{Hex, Mask, SevFirmware};
+use crate::signed::SignedSet;
 use crate::text::{FirmwareVersion, KeyName, Moment, Text};
 
 /// Most accepted values that a denial carries. The rest are counted, not copied.
@@ -39,6 +40,13 @@ pub struct ReferenceName {
 }
 
 impl ReferenceName {
+    /// Of a signed set.
+    #[must_use]
+    pub fn of(set: &SignedSet) -> Self {
+        let (id, version) = (set.set().id().clone(), set.set().version());
+        Self { id, version, signers: set.signers().to_vec() }
+    }
+
     /// The signers in one text.
     #[must_use]
     pub fn signer(&self) -> String {
@@ -104,6 +112,18 @@ pub enum ReferenceDenial {
         ended: Moment,
         /// When it was judged.
         now: Moment,
+    },
+    /// The machine is as a set describes that was revoked.
+    #[error("reference values {reference} were revoked at {revoked_at}: {reason} (statement {statement})")]
+    Revoked {
+        /// The set.
+        reference: Arc<ReferenceName>,
+        /// When it was revoked.
+        revoked_at: Moment,
+        /// Why, as the statement says.
+        reason: Text,
+        /// Digest of the statement.
+        statement: Sha256Digest,
     },
     /// Another PCR bank than the set's values are of.
     #[error("PCR bank {got} was quoted, {reference} has values of {accepted}")]

@@ -14,7 +14,11 @@ use evidence::{
 };
 use serde::{Deserialize, Serialize};
 
-use self::{derivation::Derivation, snp::SnpDocument, tdx::TdxDocument};
+use self::{
+    derivation::{Derivation, ImportedTag},
+    snp::SnpDocument,
+    tdx::TdxDocument,
+};
 use crate::text::{FirmwareVersion, KeyName, Manufacturer, Moment, Text};
 
 /// Largest authored or signed set, before anything in it is read.
@@ -52,6 +56,9 @@ pub struct SetDocument {
     /// Calculations that values of the set came out of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub derivation: Vec<Derivation>,
+    /// CoRIM tags that values of the set were taken from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tag: Vec<ImportedTag>,
 }
 
 /// Reference values for TPM evidence.

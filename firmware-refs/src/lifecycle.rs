@@ -2,12 +2,15 @@
 //! pure state. History is never lost and a version never goes back: the highest
 //! version ever activated is the high-water mark of its name.
 
+mod error;
+
 use std::collections::BTreeMap;
 
 use evidence::{cose::KeyId, digest::Sha256Digest, names::ItemName, time::UnixSeconds};
 use serde::{Deserialize, Serialize};
 
-use crate::{signed::SignedSet, text::Text};
+pub use self::error::LifecycleError;
+use crate::{document::derivation::ImportedTag, signed::SignedSet, text::Text};
 
 /// Longest grace window after a set was superseded, in seconds (30 days).
 pub const GRACE_CAP_S: u64 = 30 * 24 * 3600;
@@ -23,12 +26,13 @@ pub enum Stage {
         /// Since when.
         since: UnixSeconds,
     },
-    /// Replaced by a higher version; still matches within its grace window.
+    /// Replaced by another set; still matches within its grace window.
     Superseded {
         /// Since when.
         since: UnixSeconds,
-        /// By which version.
-        by: u64,
+        /// Digest of the signed form of the set that replaced it.
+        #[serde(with = "digest_as_text")]
+        by: Sha256Digest,
         /// First moment at which it no longer matches.
         grace_until: UnixSeconds,
     },
@@ -37,6 +41,20 @@ pub enum Stage {
         /// Since when.
         since: UnixSeconds,
     },
+}
+
+/// A field of an enum that is tagged inside is read without knowing the format: a digest as bytes would not read back.
+mod digest_as_text {
+    use evidence::digest::Sha256Digest;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(digest: &Sha256Digest, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(digest)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Sha256Digest, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// One thing that happened to one version of a set.
@@ -55,65 +73,22 @@ pub struct HistoryEntry {
     pub stage: Stage,
     /// Why.
     pub reason: Text,
-    /// Key ids of who signed it, hexadecimal.
+    /// Key ids of who signed the set, hexadecimal.
     pub signers: Vec<String>,
+    /// Digest of the statement that ordered it. Staging is ordered by the signatures of the set itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<Sha256Digest>,
 }
 
-/// Why a step is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LifecycleError {
-    /// This version exists with another content.
-    #[error("{id} version {version} exists with another content")]
-    VersionReused {
-        /// Name.
-        id: ItemName,
-        /// Version.
-        version: u64,
-    },
-    /// A version at or below the highest ever activated.
-    #[error("{id} version {got} is not above {high_water}, the highest ever activated")]
-    NotAbove {
-        /// Name.
-        id: ItemName,
-        /// Version asked for.
-        got: u64,
-        /// High-water mark.
-        high_water: u64,
-    },
-    /// No such version is known.
-    #[error("{id} version {version} is not known")]
-    Unknown {
-        /// Name.
-        id: ItemName,
-        /// Version.
-        version: u64,
-    },
-    /// The version stands where this step cannot be taken.
-    #[error("{id} version {version} is {stage:?}")]
-    WrongStage {
-        /// Name.
-        id: ItemName,
-        /// Version.
-        version: u64,
-        /// Where it stands.
-        stage: Stage,
-    },
-    /// A grace window longer than allowed.
-    #[error("a grace window of {got_s} s, at most {GRACE_CAP_S} s allowed")]
-    GraceTooLong {
-        /// Asked for.
-        got_s: u64,
-    },
-    /// The set is over.
-    #[error("{id} version {version} ended at {not_after}")]
-    Over {
-        /// Name.
-        id: ItemName,
-        /// Version.
-        version: u64,
-        /// When it ended.
-        not_after: UnixSeconds,
-    },
+/// A step that the policy authority ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    /// Digest of the statement.
+    pub statement: Sha256Digest,
+    /// Why, as the statement says.
+    pub reason: Text,
+    /// When it is taken.
+    pub at: UnixSeconds,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +97,19 @@ struct Known {
     signers: Vec<KeyId>,
     stage: Stage,
     not_after: UnixSeconds,
+    tags: Vec<ImportedTag>,
+}
+
+impl Known {
+    fn of(set: &SignedSet, stage: Stage) -> Self {
+        Self {
+            digest: set.digest(),
+            signers: set.signers().to_vec(),
+            stage,
+            not_after: set.set().not_after(),
+            tags: set.set().document().tag.clone(),
+        }
+    }
 }
 
 /// Every version of every set, where it stands, and how it came there.
@@ -135,7 +123,8 @@ impl Lifecycle {
     /// Takes in a signed set. Staging the same set again changes nothing.
     ///
     /// # Errors
-    /// [`LifecycleError::VersionReused`] for another set of that version, [`LifecycleError::NotAbove`] for an old one.
+    /// [`LifecycleError::VersionReused`] for another set of that version, [`LifecycleError::NotAbove`] for an old one,
+    /// [`LifecycleError::TagReused`] for values of a CoRIM tag that is known with another content.
     pub fn stage(
         &mut self,
         set: &SignedSet,
@@ -151,19 +140,15 @@ impl Lifecycle {
         if version <= high_water {
             return Err(LifecycleError::NotAbove { id, got: version, high_water });
         }
-        let known = Known {
-            digest: set.digest(),
-            signers: set.signers().to_vec(),
-            stage: Stage::Staged,
-            not_after: set.set().not_after(),
-        };
-        let entry = entry(&id, version, &known, reason, now);
+        self.refuse_reused_tags(set)?;
+        let known = Known::of(set, Stage::Staged);
+        let entry = entry(&id, version, &known, reason, None, now);
         self.known.insert((id, version), known);
         Ok(Some(entry))
     }
 
     /// Makes a staged version the active one; the version that was active is superseded and keeps matching for
-    /// `grace_s` seconds.
+    /// `grace_s` seconds. The step of the activated version comes first.
     ///
     /// # Errors
     /// [`LifecycleError`]; nothing changes then.
@@ -172,9 +157,9 @@ impl Lifecycle {
         id: &ItemName,
         version: u64,
         grace_s: u64,
-        reason: &Text,
-        now: UnixSeconds,
+        ordered: &Ordered,
     ) -> Result<Vec<HistoryEntry>, LifecycleError> {
+        let now = ordered.at;
         if grace_s > GRACE_CAP_S {
             return Err(LifecycleError::GraceTooLong { got_s: grace_s });
         }
@@ -189,35 +174,74 @@ impl Lifecycle {
         if known.not_after <= now {
             return Err(LifecycleError::Over { id: id.clone(), version, not_after: known.not_after });
         }
-        let superseded = Stage::Superseded { since: now, by: version, grace_until: now.plus(grace_s) };
-        let mut entries = Vec::new();
-        for ((of, old), known) in &mut self.known {
-            if of == id && matches!(known.stage, Stage::Active { .. }) {
-                known.stage = superseded;
-                entries.push(entry(of, *old, known, reason.clone(), now));
-            }
+        let superseded = Stage::Superseded { since: now, by: known.digest, grace_until: now.plus(grace_s) };
+        let active = |of: &ItemName, known: &Known| of == id && matches!(known.stage, Stage::Active { .. });
+        let replaced = self.known.iter().filter(|((of, _), known)| active(of, known)).map(|((_, old), _)| *old);
+        let replaced: Vec<u64> = replaced.collect();
+        let mut entries = vec![self.set_stage(id, version, Stage::Active { since: now }, ordered)?];
+        for old in replaced {
+            entries.push(self.set_stage(id, old, superseded, ordered)?);
         }
-        entries.push(self.set_stage(id, version, Stage::Active { since: now }, reason, now)?);
         self.high_water.insert(id.clone(), version);
         Ok(entries)
+    }
+
+    /// Replaces an active set by another, of whatever name, and keeps it matching for `grace_s` seconds. The other is
+    /// active already, or staged and becomes active.
+    ///
+    /// # Errors
+    /// [`LifecycleError`]; nothing changes then.
+    pub fn supersede(
+        &mut self,
+        (id, version): (&ItemName, u64),
+        (by_id, by_version): (&ItemName, u64),
+        grace_s: u64,
+        ordered: &Ordered,
+    ) -> Result<Vec<HistoryEntry>, LifecycleError> {
+        if grace_s > GRACE_CAP_S {
+            return Err(LifecycleError::GraceTooLong { got_s: grace_s });
+        }
+        let (old, by) = (self.known_at(id, version)?, self.known_at(by_id, by_version)?);
+        if self.replaced_by(by.digest).any(|digest| digest == old.digest) {
+            return Err(LifecycleError::Cycle { id: id.clone(), version });
+        }
+        if !matches!(old.stage, Stage::Active { .. }) {
+            return Err(LifecycleError::WrongStage { id: id.clone(), version, stage: old.stage });
+        }
+        let superseded = Stage::Superseded { since: ordered.at, by: by.digest, grace_until: ordered.at.plus(grace_s) };
+        let stage = by.stage;
+        let mut entries = match stage {
+            Stage::Active { .. } => Vec::new(),
+            Stage::Staged => self.activate(by_id, by_version, grace_s, ordered)?,
+            Stage::Superseded { .. } | Stage::Revoked { .. } => {
+                return Err(LifecycleError::WrongStage { id: by_id.clone(), version: by_version, stage });
+            }
+        };
+        if id != by_id {
+            entries.push(self.set_stage(id, version, superseded, ordered)?);
+        }
+        Ok(entries)
+    }
+
+    /// A set, the one that replaced it, the one that replaced that, and so on.
+    fn replaced_by(&self, digest: Sha256Digest) -> impl Iterator<Item = Sha256Digest> {
+        let next = |digest: &Sha256Digest| {
+            let stage = self.known.values().find(|known| known.digest == *digest)?.stage;
+            if let Stage::Superseded { by, .. } = stage { Some(by) } else { None }
+        };
+        std::iter::successors(Some(digest), next).take(self.known.len().saturating_add(1))
     }
 
     /// Withdraws a version, wherever it stands. Nothing takes its place by itself.
     ///
     /// # Errors
     /// [`LifecycleError::Unknown`], or [`LifecycleError::WrongStage`] when it is revoked already.
-    pub fn revoke(
-        &mut self,
-        id: &ItemName,
-        version: u64,
-        reason: &Text,
-        now: UnixSeconds,
-    ) -> Result<HistoryEntry, LifecycleError> {
+    pub fn revoke(&mut self, id: &ItemName, version: u64, ordered: &Ordered) -> Result<HistoryEntry, LifecycleError> {
         let known = self.known_at(id, version)?;
         if matches!(known.stage, Stage::Revoked { .. }) {
             return Err(LifecycleError::WrongStage { id: id.clone(), version, stage: known.stage });
         }
-        self.set_stage(id, version, Stage::Revoked { since: now }, reason, now)
+        self.set_stage(id, version, Stage::Revoked { since: ordered.at }, ordered)
     }
 
     /// Rebuilds the state from its history, as stored: restart runs the same rules as work.
@@ -225,12 +249,7 @@ impl Lifecycle {
     pub fn replay<'a>(history: impl IntoIterator<Item = (&'a HistoryEntry, &'a SignedSet)>) -> Self {
         let mut state = Self::default();
         for (entry, set) in history {
-            let known = Known {
-                digest: entry.digest,
-                signers: set.signers().to_vec(),
-                stage: entry.stage,
-                not_after: set.set().not_after(),
-            };
+            let known = Known::of(set, entry.stage);
             state.known.insert((entry.id.clone(), entry.version), known);
             let was_active = matches!(entry.stage, Stage::Active { .. } | Stage::Superseded { .. });
             if was_active && state.high_water(&entry.id) < entry.version {
@@ -257,6 +276,17 @@ impl Lifecycle {
         self.known.iter().map(|((id, version), known)| (id, *version, known.digest, known.stage))
     }
 
+    fn refuse_reused_tags(&self, set: &SignedSet) -> Result<(), LifecycleError> {
+        for tag in &set.set().document().tag {
+            let mut all = self.known.iter();
+            if let Some(((id, version), _)) = all.find(|(_, known)| known.tags.iter().any(|held| held.collides(tag))) {
+                let held_by = format!("{id} version {version}");
+                return Err(LifecycleError::TagReused { tag: tag.id.clone(), version: tag.version, held_by });
+            }
+        }
+        Ok(())
+    }
+
     fn known_at(&self, id: &ItemName, version: u64) -> Result<&Known, LifecycleError> {
         let unknown = || LifecycleError::Unknown { id: id.clone(), version };
         self.known.get(&(id.clone(), version)).ok_or_else(unknown)
@@ -267,17 +297,23 @@ impl Lifecycle {
         id: &ItemName,
         version: u64,
         stage: Stage,
-        reason: &Text,
-        now: UnixSeconds,
+        ordered: &Ordered,
     ) -> Result<HistoryEntry, LifecycleError> {
         let unknown = || LifecycleError::Unknown { id: id.clone(), version };
         let known = self.known.get_mut(&(id.clone(), version)).ok_or_else(unknown)?;
         known.stage = stage;
-        Ok(entry(id, version, known, reason.clone(), now))
+        Ok(entry(id, version, known, ordered.reason.clone(), Some(ordered.statement), ordered.at))
     }
 }
 
-fn entry(id: &ItemName, version: u64, known: &Known, reason: Text, at: UnixSeconds) -> HistoryEntry {
+fn entry(
+    id: &ItemName,
+    version: u64,
+    known: &Known,
+    reason: Text,
+    statement: Option<Sha256Digest>,
+    at: UnixSeconds,
+) -> HistoryEntry {
     HistoryEntry {
         at,
         id: id.clone(),
@@ -286,5 +322,6 @@ fn entry(id: &ItemName, version: u64, known: &Known, reason: Text, at: UnixSecon
         stage: known.stage,
         reason,
         signers: known.signers.iter().map(ToString::to_string).collect(),
+        statement,
     }
 }

@@ -290,6 +290,8 @@ impl Problems {
         self.unless(set.not_before < set.not_after, "not_after", "the set ends before it begins");
         self.unless(set.issued_at < set.not_after, "issued_at", "the set was over when it was written");
         self.unless(!set.reason.as_str().is_empty(), "reason", "say why this version exists");
+        let tags: BTreeSet<&Text> = set.tag.iter().map(|tag| &tag.id).collect();
+        self.unless(tags.len() == set.tag.len(), "tag", "one entry for each id");
     }
 
     fn sections(&mut self, set: &SetDocument) {

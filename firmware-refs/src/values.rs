@@ -16,6 +16,7 @@ use evidence::{
 use crate::denial::{ReferenceDenial, ReferenceName, moment};
 use crate::judge;
 use crate::observed::Observed;
+use crate::revoked::{REVOKED_CAP, RevokedSet};
 use crate::signed::SignedSet;
 
 /// Most sets in force at once: each may be compared with each machine.
@@ -43,8 +44,7 @@ impl InForce {
     }
 
     fn new(set: SignedSet, grace_until: Option<UnixSeconds>) -> Self {
-        let (id, version) = (set.set().id().clone(), set.set().version());
-        let name = Arc::new(ReferenceName { id, version, signers: set.signers().to_vec() });
+        let name = Arc::new(ReferenceName::of(&set));
         Self { set, name, grace_until }
     }
 
@@ -171,6 +171,8 @@ pub struct ReferenceValues {
     sets: Vec<InForce>,
     requirements: BTreeMap<EvidenceKind, Requirements>,
     digest: Sha256Digest,
+    revoked: Vec<RevokedSet>,
+    revoked_count: usize,
 }
 
 /// A set that matched a machine in every respect, and the checks that passed doing so.
@@ -204,7 +206,21 @@ impl ReferenceValues {
         let parts: Vec<[u8; 40]> = sets.iter().map(part).collect();
         let parts: Vec<&[u8]> = parts.iter().map(<[u8; 40]>::as_slice).collect();
         let digest = Sha256Digest::labelled("attestd/reference-values/1", &parts);
-        Ok(Self { sets, requirements, digest })
+        Ok(Self { sets, requirements, digest, revoked: Vec::new(), revoked_count: 0 })
+    }
+
+    /// The same, able to tell a machine that one of `revoked`, in the order of their revocation, describes it. Nothing
+    /// matches that did not before, so the digest stays: these name a denial, they make none.
+    #[must_use]
+    pub fn with_revoked(self, revoked: &[RevokedSet]) -> Self {
+        let newest_first = revoked.iter().rev().take(REVOKED_CAP).cloned().collect();
+        Self { revoked: newest_first, revoked_count: revoked.len(), ..self }
+    }
+
+    /// How many sets had been revoked.
+    #[must_use]
+    pub const fn revoked_count(&self) -> usize {
+        self.revoked_count
     }
 
     /// What evidence of `kind` must come with; `None` when no set in force is for that kind.
@@ -229,7 +245,7 @@ impl ReferenceValues {
     /// known machine, not parts of several.
     ///
     /// # Errors
-    /// The first failure of the set that came nearest.
+    /// That the machine is as a revoked set describes, or the first failure of the set that came nearest.
     pub fn compare_observed(&self, observed: &Observed<'_>, now: UnixSeconds) -> Result<Match<'_>, ReferenceDenial> {
         for by in &self.sets {
             if by.out_of_force(now).is_some() {
@@ -247,11 +263,16 @@ impl ReferenceValues {
         Err(self.all_failures(observed, now).into_iter().next().unwrap_or(ReferenceDenial::NoneActive))
     }
 
-    /// Every failure of the set that came nearest (fewest failures, newest first); empty when one matches.
+    /// Every failure of the set that came nearest (fewest failures, newest first); empty when one matches. What a
+    /// revoked set describes fails for that alone.
     #[must_use]
     pub fn all_failures(&self, observed: &Observed<'_>, now: UnixSeconds) -> Vec<ReferenceDenial> {
         let nearest = self.sets.iter().map(|by| failures_of(by, observed, now)).min_by_key(|(out, f)| (*out, f.len()));
-        nearest.map_or_else(|| vec![ReferenceDenial::NoneActive], |(_, failures)| failures)
+        let failures = nearest.map_or_else(|| vec![ReferenceDenial::NoneActive], |(_, failures)| failures);
+        if failures.is_empty() {
+            return failures;
+        }
+        self.revoked.iter().find_map(|revoked| revoked.denies(observed)).map_or(failures, |denial| vec![denial])
     }
 }
 

@@ -18,7 +18,7 @@ use evidence::{
     verify,
 };
 use firmware_refs::{
-    InForce, ReferenceDenial, ReferenceValues,
+    InForce, ReferenceDenial, ReferenceValues, RevokedSet,
     capture::{CaptureHeader, capture},
     denial::ReferenceDenialKind,
     document::{FirmwareDeny, MakerName, Platforms, SetDocument, TpmDocument},
@@ -68,6 +68,11 @@ fn signed(document: SetDocument) -> SignedSet {
 
 fn values(document: SetDocument) -> ReferenceValues {
     ReferenceValues::new(vec![InForce::active(signed(document))]).unwrap()
+}
+
+fn revoked(document: SetDocument) -> RevokedSet {
+    let reason = "its loader can be talked into anything".to_owned().try_into().unwrap();
+    RevokedSet::new(signed(document), UnixSeconds(1_800_000_000), reason, Sha256Digest([7; 32]))
 }
 
 fn tpm(document: &mut SetDocument) -> &mut TpmDocument {
@@ -130,6 +135,12 @@ fn cases() -> Vec<(ReferenceDenialKind, Vec<ReferenceDenial>)> {
         }),
         (Kind::NotYetInForce, against(|d| d.not_before = Machine::default().now.plus(1).into())),
         (Kind::Expired, against(|d| d.not_after = Machine::default().now.into())),
+        (Kind::Revoked, {
+            let machine = Machine::default();
+            let revoked = revoked(captured(&machine));
+            let none = ReferenceValues::new(vec![]).unwrap().with_revoked(&[revoked]);
+            with_bound(&machine, |bound| vec![none.compare(bound).err().unwrap()])
+        }),
         (Kind::Bank, {
             // All of the set is of another bank: values cannot match either, so they are judged by log alone.
             let denials = against(|d| {
@@ -270,6 +281,35 @@ fn the_machine_that_was_captured_matches_and_passes_the_checks() {
         }
         assert_eq!(matched.ledger(), bound.required(), "nothing is missing, nothing is there unasked");
     });
+}
+
+#[test]
+fn a_machine_that_a_revoked_set_describes_is_told_so_and_no_other_is() {
+    let machine = Machine::default();
+    let mut other = captured(&machine);
+    expecting_another_kernel(&mut other);
+    let mut more = captured(&machine);
+    let mut unquoted = tpm(&mut more).pcr[0].clone();
+    unquoted.index = 11;
+    tpm(&mut more).pcrs.push(11);
+    tpm(&mut more).pcr.push(unquoted);
+    let verdict = |in_force: Vec<InForce>, revoked: &[RevokedSet]| {
+        let values = ReferenceValues::new(in_force).unwrap().with_revoked(revoked);
+        with_bound(&machine, |bound| values.compare(bound).map(drop).map_err(|denial| denial.code()))
+    };
+    let active = |document: &SetDocument| vec![InForce::active(signed(document.clone()))];
+    let [this, that, more] = [captured(&machine), other.clone(), more].map(revoked);
+    assert_eq!(verdict(active(&captured(&machine)), std::slice::from_ref(&this)), Ok(()), "what is in force matches");
+    assert_eq!(verdict(active(&other), &[that.clone(), this.clone()]), Err("reference.revoked"));
+    assert_eq!(verdict(vec![], &[more]), Err("reference.revoked"), "nobody asked for its PCR 11");
+    assert_eq!(verdict(active(&other), &[that]), Err("reference.pcr_unknown"), "a revoked set of other machines");
+    let values = ReferenceValues::new(active(&other)).unwrap();
+    assert_eq!(values.digest(), values.clone().with_revoked(&[this]).digest());
+}
+
+fn expecting_another_kernel(document: &mut SetDocument) {
+    by_values_only(document);
+    tpm(document).pcr[4].accept[0].digest = HashAlg::Sha256.hash(&[b"other"]);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Sets that could match by omission, or mean something else than they say, do not load.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use evidence::{cose::SigningKey, names::DomainName, threshold::Authority, time::UnixSeconds};
+use evidence::{cose::SigningKey, digest::Sha256Digest, names::DomainName, threshold::Authority, time::UnixSeconds};
 use firmware_refs::{
-    lifecycle::{GRACE_CAP_S, Lifecycle, LifecycleError, Stage},
+    lifecycle::{GRACE_CAP_S, HistoryEntry, Lifecycle, LifecycleError, Ordered, Stage},
     set::{ReferenceValueSet, SetError},
     signed::{SignedSet, SignedSetError, sign},
 };
@@ -90,37 +90,61 @@ fn only_enough_keys_of_the_domain_make_a_signed_set() {
 }
 
 fn signed(version: u64) -> SignedSet {
-    let set = with("version = 3", &format!("version = {version}")).unwrap();
+    named("rack", version)
+}
+
+fn named(id: &str, version: u64) -> SignedSet {
+    let text = SET.replace("id = \"rack\"", &format!("id = \"{id}\""));
+    let set = ReferenceValueSet::from_toml(&text.replace("version = 3", &format!("version = {version}"))).unwrap();
     let key = SigningKey::from_seed(&[1; 32]).unwrap();
     let authority = Authority::new(vec![key.public().clone()], 1).unwrap();
     SignedSet::open(&[sign(&set, &key).unwrap()], &DomainName::new("a.example").unwrap(), &authority).unwrap()
 }
 
+fn at(s: u64) -> UnixSeconds {
+    UnixSeconds(1_795_305_600 + s)
+}
+
+fn why() -> firmware_refs::text::Text {
+    "test".to_owned().try_into().unwrap()
+}
+
+fn ordered(at: UnixSeconds) -> Ordered {
+    Ordered { statement: Sha256Digest([7; 32]), reason: why(), at }
+}
+
 #[test]
 fn versions_only_go_up_and_history_rebuilds_the_state() {
     let id = "rack".parse().unwrap();
-    let why: &firmware_refs::text::Text = &"test".to_owned().try_into().unwrap();
-    let at = |s: u64| UnixSeconds(1_795_305_600 + s);
     let (one, two, three) = (signed(1), signed(2), signed(3));
     let mut state = Lifecycle::default();
     let mut history = vec![];
     for set in [&one, &two, &three] {
-        history.push(state.stage(set, why.clone(), at(0)).unwrap().unwrap());
-        assert_eq!(state.stage(set, why.clone(), at(0)), Ok(None), "staging twice changes nothing");
+        history.push(state.stage(set, why(), at(0)).unwrap().unwrap());
+        assert_eq!(state.stage(set, why(), at(0)), Ok(None), "staging twice changes nothing");
     }
-    history.extend(state.activate(&id, 1, 0, why, at(1)).unwrap());
-    history.extend(state.activate(&id, 3, 600, why, at(2)).unwrap());
+    history.extend(state.activate(&id, 1, 0, &ordered(at(1))).unwrap());
+    history.extend(state.activate(&id, 3, 600, &ordered(at(2))).unwrap());
     assert_eq!(state.high_water(&id), 3);
-    assert_eq!(state.stage_of(&id, 1), Some(Stage::Superseded { since: at(2), by: 3, grace_until: at(602) }));
-    assert!(matches!(state.activate(&id, 2, 0, why, at(3)), Err(LifecycleError::NotAbove { .. })));
-    assert!(matches!(state.activate(&id, 1, 0, why, at(3)), Err(LifecycleError::WrongStage { .. })));
-    assert!(matches!(state.activate(&id, 9, 0, why, at(3)), Err(LifecycleError::Unknown { .. })));
-    assert!(matches!(state.activate(&id, 2, GRACE_CAP_S + 1, why, at(3)), Err(LifecycleError::GraceTooLong { .. })));
-    history.push(state.revoke(&id, 3, why, at(4)).unwrap());
-    assert!(matches!(state.revoke(&id, 3, why, at(5)), Err(LifecycleError::WrongStage { .. })));
-    assert!(matches!(state.activate(&id, 3, 0, why, at(5)), Err(LifecycleError::WrongStage { .. })));
+    let superseded = Stage::Superseded { since: at(2), by: three.digest(), grace_until: at(602) };
+    assert_eq!(state.stage_of(&id, 1), Some(superseded));
+    let later = &ordered(at(3));
+    assert!(matches!(state.activate(&id, 2, 0, later), Err(LifecycleError::NotAbove { .. })));
+    assert!(matches!(state.activate(&id, 1, 0, later), Err(LifecycleError::WrongStage { .. })));
+    assert!(matches!(state.activate(&id, 9, 0, later), Err(LifecycleError::Unknown { .. })));
+    assert!(matches!(state.activate(&id, 2, GRACE_CAP_S + 1, later), Err(LifecycleError::GraceTooLong { .. })));
+    history.push(state.revoke(&id, 3, &ordered(at(4))).unwrap());
+    assert!(matches!(state.revoke(&id, 3, later), Err(LifecycleError::WrongStage { .. })));
+    assert!(matches!(state.activate(&id, 3, 0, later), Err(LifecycleError::WrongStage { .. })));
     assert_eq!(state.high_water(&id), 3, "a revoked version is never used again");
 
+    for entry in &history {
+        let stored = evidence::cbor::to_vec(entry).unwrap();
+        assert_eq!(
+            evidence::cbor::from_slice::<HistoryEntry>(&stored, evidence::cbor::Caps::bytes(4096)).as_ref(),
+            Ok(entry)
+        );
+    }
     let sets = [one, two, three];
     let of = |version: u64| sets.iter().find(|set| set.set().version() == version).unwrap();
     let rebuilt = Lifecycle::replay(history.iter().map(|entry| (entry, of(entry.version))));
@@ -128,16 +152,46 @@ fn versions_only_go_up_and_history_rebuilds_the_state() {
 }
 
 #[test]
-fn a_version_is_one_content_for_ever() {
-    let why: firmware_refs::text::Text = "test".to_owned().try_into().unwrap();
+fn a_set_replaces_one_of_another_name_but_never_one_that_replaced_it() {
+    let (rack, room) = ("rack".parse().unwrap(), "room".parse().unwrap());
+    let (old, new) = ((&rack, 1), (&room, 1));
     let mut state = Lifecycle::default();
-    state.stage(&signed(3), why.clone(), UnixSeconds(0)).unwrap();
+    for set in [signed(1), named("room", 1), named("room", 2)] {
+        state.stage(&set, why(), at(0)).unwrap();
+    }
+    let now = &ordered(at(1));
+    assert!(matches!(state.supersede(old, new, 0, now), Err(LifecycleError::WrongStage { .. })), "not active yet");
+    state.activate(&rack, 1, 0, now).unwrap();
+    let before = state.clone();
+    assert!(matches!(state.supersede(old, old, 0, now), Err(LifecycleError::Cycle { .. })));
+    assert!(matches!(state.supersede(old, (&room, 7), 0, now), Err(LifecycleError::Unknown { .. })));
+    assert!(matches!(state.supersede(old, new, GRACE_CAP_S + 1, now), Err(LifecycleError::GraceTooLong { .. })));
+    assert_eq!(state, before, "what is refused changes nothing");
+    let steps = state.supersede(old, new, 600, now).unwrap();
+    assert_eq!(steps.iter().map(|step| step.id.as_str()).collect::<Vec<_>>(), ["room", "rack"]);
+    let by = named("room", 1).digest();
+    assert_eq!(state.stage_of(&rack, 1), Some(Stage::Superseded { since: at(1), by, grace_until: at(601) }));
+    assert_eq!(state.stage_of(&room, 1), Some(Stage::Active { since: at(1) }));
+    assert!(matches!(state.supersede(new, old, 0, now), Err(LifecycleError::Cycle { .. })));
+    // one step further away, the circle is still one
+    state.activate(&room, 2, 0, now).unwrap();
+    assert!(matches!(state.supersede((&room, 2), old, 0, now), Err(LifecycleError::Cycle { .. })));
+    // two sets that are both active: nothing becomes active, one ends
+    state.stage(&signed(2), why(), at(2)).unwrap();
+    state.activate(&rack, 2, 0, now).unwrap();
+    assert_eq!(state.supersede((&rack, 2), (&room, 2), 0, now).unwrap().len(), 1);
+}
+
+#[test]
+fn a_version_is_one_content_for_ever() {
+    let mut state = Lifecycle::default();
+    state.stage(&signed(3), why(), UnixSeconds(0)).unwrap();
     let changed = with("kernel 6.1.128", "kernel 6.1.129").unwrap();
     let key = SigningKey::from_seed(&[1; 32]).unwrap();
     let authority = Authority::new(vec![key.public().clone()], 1).unwrap();
     let domain = DomainName::new("a.example").unwrap();
     let changed = SignedSet::open(&[sign(&changed, &key).unwrap()], &domain, &authority).unwrap();
-    assert!(matches!(state.stage(&changed, why, UnixSeconds(0)), Err(LifecycleError::VersionReused { .. })));
+    assert!(matches!(state.stage(&changed, why(), UnixSeconds(0)), Err(LifecycleError::VersionReused { .. })));
 }
 
 mod hostile {

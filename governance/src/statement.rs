@@ -29,7 +29,7 @@ const KIND: Kind = Kind { name: "statement", cap_bytes: STATEMENT_CAP_BYTES };
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Order {
-    /// Make a staged reference value set active.
+    /// Make a staged reference value set active, in place of the active version of its name.
     ActivateReferences {
         /// Its name.
         name: ItemName,
@@ -37,6 +37,17 @@ pub enum Order {
         version: u64,
         /// Its digest.
         set: Sha256Digest,
+        /// How long the version that it replaces still matches, in seconds.
+        grace_s: u64,
+    },
+    /// Replace an active reference value set by another, of whatever name. One that is staged becomes active.
+    SupersedeReferences {
+        /// Digest of the set that is replaced.
+        set: Sha256Digest,
+        /// Digest of the set that replaces it.
+        by: Sha256Digest,
+        /// How long the replaced set still matches, in seconds.
+        grace_s: u64,
     },
     /// Make a staged policy set active.
     ActivatePolicy {

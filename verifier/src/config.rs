@@ -13,13 +13,17 @@ use evidence::names::DomainName;
 use evidence::threshold::Authority;
 use serde::{Deserialize, Serialize};
 
+use crate::governor::ReferenceSigners;
+
 mod endorsements;
 mod overrides;
+mod references;
 mod snp;
 mod tdx;
 mod words;
 
 pub use endorsements::{CacheUrl, EndorsementsConfig};
+pub use references::ReferencesConfig;
 pub use snp::SnpConfig;
 pub use tdx::TdxConfig;
 
@@ -97,6 +101,9 @@ pub struct Config {
     pub lease: LeaseConfig,
     /// The domain's governance state.
     pub governance: GovernanceConfig,
+    /// Who may sign reference values for which environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub references: Option<ReferencesConfig>,
     /// The transparency log.
     pub log: LogConfig,
     /// Caps against overload.
@@ -178,7 +185,7 @@ pub struct LeaseConfig {
 pub struct GovernanceConfig {
     /// How long a governance state is fresh; renewed at half of it.
     pub state_lifetime_s: u64,
-    /// How long a superseded reference value set still matches.
+    /// How long a superseded reference value set still matches, where the operator orders nothing else.
     pub reference_grace_s: u64,
 }
 
@@ -236,6 +243,12 @@ impl Config {
             .map_err(|error| value_error("authority", error.to_string()))
     }
 
+    /// Whose signatures count for reference values.
+    pub fn reference_signers(&self) -> Result<ReferenceSigners, ConfigError> {
+        let authority = self.authority()?;
+        self.references.as_ref().map_or(Ok(ReferenceSigners::Authority), |references| references.signers(&authority))
+    }
+
     fn anchor_paths(&mut self, base: &Path) {
         let lists = [&mut self.tpm.roots, &mut self.tpm.simulated_roots, &mut self.tpm.intermediates];
         for path in lists.into_iter().flatten().chain(&mut self.endorsements.cache_roots) {
@@ -246,7 +259,7 @@ impl Config {
     }
 
     fn refuse_contradictions(&self) -> Result<(), ConfigError> {
-        self.authority()?;
+        self.reference_signers()?;
         if !self.lab && self.authority.threshold.get() < 2 {
             return Err(value_error("authority.threshold", "one signer alone may decide only in a lab domain"));
         }

@@ -84,6 +84,9 @@ pub struct TrustInputs {
     pub anchors: Sha256Digest,
     /// Reference value sets in force.
     pub reference_sets: Vec<SetInForce>,
+    /// How many reference value sets had been revoked by then; which those are, their history says.
+    #[serde(default)]
+    pub revoked_sets: usize,
     /// The policy set.
     pub policy: Sha256Digest,
     /// Whose signatures count.

@@ -58,6 +58,19 @@ pub async fn advance(transaction: &mut Transaction<'_>, next: &StateInForce) -> 
     Ok(())
 }
 
+/// The epoch that a log entry belongs to: the one that it began, or else the one in which it was logged.
+pub async fn epoch_at(store: &Store, index: u64, began: bool) -> Result<u64, StoreError> {
+    let doing = "reading the epoch of a log entry";
+    let query = if began {
+        "SELECT MIN(epoch) AS epoch FROM governance_states WHERE log_idx > $1"
+    } else {
+        "SELECT MAX(epoch) AS epoch FROM governance_states WHERE log_idx < $1"
+    };
+    let row = sqlx::query(query).bind(signed(index)?).fetch_one(store.reads()).await.doing(doing)?;
+    let epoch: Option<i64> = row.try_get("epoch").doing(doing)?;
+    epoch.map_or(Ok(0), unsigned)
+}
+
 /// The epoch in force, inside a commit; 0 before the first state.
 pub async fn epoch(transaction: &mut Transaction<'_>) -> Result<u64, StoreError> {
     epoch_in(transaction.connection()).await

@@ -6,12 +6,15 @@
 //! and only then is the snapshot replaced and are nodes told.
 
 mod effects;
+mod history;
 mod node_orders;
 mod orders;
 mod refusal;
 mod rules;
 mod sets;
 mod show;
+mod signers;
+mod steps;
 
 use std::sync::Arc;
 
@@ -29,9 +32,11 @@ use governance::trust_bundle::{OWN_LIFETIME_CAP_S, TrustBundle, VerifiedBundle};
 use policy::set::PolicySet;
 use tokio::sync::{Mutex, watch};
 
+pub use history::Step;
 pub use node_orders::AdmittedMachine;
 pub use refusal::OrderRefusal;
 pub use show::ListedSet;
+pub use signers::ReferenceSigners;
 
 use crate::anchors::ConfiguredAnchors;
 use crate::governance_state::{self, StateInForce};
@@ -72,8 +77,11 @@ pub struct GovernorParts {
     pub anchors: ConfiguredAnchors,
     /// How long a governance state is fresh.
     pub state_lifetime_s: u64,
-    /// How long a superseded reference value set still matches.
+    /// How long a superseded reference value set still matches, where the operator orders nothing else. What is in force
+    /// follows from the orders alone: whoever signs one asks for this figure first.
     pub reference_grace_s: u64,
+    /// Whose signatures count for reference values.
+    pub reference_signers: ReferenceSigners,
     /// Who is connected.
     pub live: Live,
 }
@@ -134,6 +142,12 @@ impl Governor {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.0.current.subscribe()
+    }
+
+    /// Grace window of an order whose author names none, in seconds.
+    #[must_use]
+    pub fn reference_grace_s(&self) -> u64 {
+        self.0.parts.reference_grace_s
     }
 
     /// The policy authority.

@@ -223,6 +223,7 @@ fn config(options: &InitOptions, state: &StateFolder, authority: &AuthorityKeys)
         nodes: NodesConfig { admission: Admission::Endorsed },
         lease: LeaseConfig { length_ms: 30_000 },
         governance: GovernanceConfig { state_lifetime_s: 3_600, reference_grace_s: 0 },
+        references: None,
         log: LogConfig { origin: format!("{}/log", options.domain) },
         limits: LimitsConfig::default(),
         endorsements: EndorsementsConfig::default(),

@@ -5,6 +5,7 @@
 mod backtest;
 mod candidate;
 mod captured;
+mod compared;
 mod endorsed;
 mod held_now;
 mod kept;
@@ -105,9 +106,10 @@ impl DeskJudgements {
                 Some(until) => InForce::in_grace(set, until),
             });
         }
+        let revoked = self.governor.revoked_references(inputs.revoked_sets).await;
         Ok(policy::Trust::new(
             anchors.map_err(unreadable)?,
-            ReferenceValues::new(sets)?,
+            ReferenceValues::new(sets)?.with_revoked(&revoked),
             self.governor.policy_by_digest(&inputs.policy).await?,
             GovernanceBasis { state: inputs.state, epoch: inputs.epoch },
         ))
@@ -203,6 +205,10 @@ impl Judgements for DeskJudgements {
 
     async fn capture(&self, node: &NodeId, entry: Option<u64>) -> Result<(Value, String), OrderRefusal> {
         self.proposed(node, entry).await
+    }
+
+    async fn compare(&self, node: &NodeId, set: &str) -> Result<Value, OrderRefusal> {
+        self.held_against(node, set).await
     }
 
     async fn backtest(&self, asked: Backtest) -> Result<Value, OrderRefusal> {

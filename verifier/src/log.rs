@@ -241,6 +241,11 @@ impl Log {
         entries::about(self.store.reads(), subject).await
     }
 
+    /// At most `count` entries listed under a subject, newest first.
+    pub async fn newest_about(&self, subject: &str, count: u32) -> Result<Vec<Entry>, StoreError> {
+        entries::newest_about(self.store.reads(), subject, count).await
+    }
+
     /// Every subject that an entry is listed under.
     pub async fn subjects_of(&self, index: u64) -> Result<Vec<String>, StoreError> {
         entries::subjects(self.store.reads(), index).await

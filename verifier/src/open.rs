@@ -91,6 +91,7 @@ pub fn parts(state: &StateFolder, config: &Config, live: Live) -> Result<Governo
         anchors: ConfiguredAnchors::read(config)?,
         state_lifetime_s: config.governance.state_lifetime_s,
         reference_grace_s: config.governance.reference_grace_s,
+        reference_signers: config.reference_signers()?,
         live,
     })
 }

@@ -47,6 +47,8 @@ pub trait Judgements: Send + Sync + 'static {
     async fn capture(&self, node: &NodeId, entry: Option<u64>) -> Result<(Value, String), OrderRefusal>;
     /// Judges a page of logged decisions with a candidate in the place of what was in force.
     async fn backtest(&self, asked: Backtest) -> Result<Value, OrderRefusal>;
+    /// Holds what a node sent last against a reference value set, which need not be in force.
+    async fn compare(&self, node: &NodeId, set: &str) -> Result<Value, OrderRefusal>;
 }
 
 /// What commands work on.

@@ -60,9 +60,10 @@ impl PayloadReader for GovernancePayloads {
         let statement = Statement::decode(payload).map_err(|denial| denial.to_string())?;
         match statement.order {
             Order::Readmit { node, halt, epoch } => Ok(ReadmissionFacts { node, halt, epoch }),
-            Order::ActivateReferences { .. } | Order::ActivatePolicy { .. } | Order::Revoke(_) => {
-                Err("orders something else".to_owned())
-            }
+            Order::ActivateReferences { .. }
+            | Order::SupersedeReferences { .. }
+            | Order::ActivatePolicy { .. }
+            | Order::Revoke(_) => Err("orders something else".to_owned()),
         }
     }
 }

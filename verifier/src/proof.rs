@@ -128,7 +128,9 @@ async fn attachment(
         | RecordBody::Quarantine { .. }
         | RecordBody::Restart { .. }
         | RecordBody::Alarm { .. }
+        | RecordBody::Staging { .. }
         | RecordBody::Activation { .. }
+        | RecordBody::Supersession { .. }
         | RecordBody::GovernanceState { .. }
         | RecordBody::Revocation { .. }
         | RecordBody::Federation { .. } => Vec::new(),

@@ -80,6 +80,7 @@ impl Trust {
             lab,
             anchors: anchors.digest(),
             reference_sets: references.sets().iter().map(SetInForce::of).collect(),
+            revoked_sets: references.revoked_count(),
             policy: policy.digest(),
             authority: authority.clone(),
             state: basis.state,

@@ -153,7 +153,9 @@ impl Domain {
             | RecordBody::Quarantine { .. }
             | RecordBody::Readmission { .. }
             | RecordBody::GovernanceState { .. }
+            | RecordBody::Staging { .. }
             | RecordBody::Activation { .. }
+            | RecordBody::Supersession { .. }
             | RecordBody::Revocation { .. }
             | RecordBody::Federation { .. }
             | RecordBody::Restart { .. }

@@ -10,6 +10,7 @@ impl ReferenceDenialKind {
             Self::NoneActive => "reference.none_active",
             Self::NotYetInForce => "reference.not_yet_in_force",
             Self::Expired => "reference.expired",
+            Self::Revoked => "reference.revoked",
             Self::Bank => "reference.bank",
             Self::PcrAbsent => "reference.pcr_absent",
             Self::PcrResettable => "reference.pcr_resettable",

@@ -17,6 +17,7 @@ impl ReferenceDenial {
         match self {
             Self::NoneActive => "reference_values".to_owned(),
             Self::NotYetInForce { .. } | Self::Expired { .. } => "reference_values.validity".to_owned(),
+            Self::Revoked { .. } => "reference_values.revoked".to_owned(),
             Self::Bank { .. } => "tpm.quote.bank".to_owned(),
             Self::PcrAbsent { .. } => "tpm.quote.pcrs".to_owned(),
             Self::PcrResettable { pcr } | Self::PcrUnknown { pcr, .. } => format!("tpm.pcr.{pcr}"),
@@ -62,6 +63,9 @@ impl ReferenceDenial {
         match self {
             Self::NoneActive => "no active set".to_owned(),
             Self::NotYetInForce { now, .. } | Self::Expired { now, .. } => now.to_string(),
+            Self::Revoked { reference, revoked_at, reason, statement } => {
+                format!("a machine as {reference} describes; revoked at {revoked_at}: {reason} (statement {statement})")
+            }
             Self::Bank { got, .. } => got.to_string(),
             Self::PcrAbsent { pcr, .. } => format!("PCR {pcr} not quoted"),
             Self::PcrResettable { pcr } => format!("PCR {pcr}"),
@@ -112,6 +116,7 @@ impl ReferenceDenial {
         }
         match self {
             Self::NoneActive
+            | Self::Revoked { .. }
             | Self::PcrResettable { .. }
             | Self::FileUnknown { .. }
             | Self::EkNotListed { .. }
@@ -160,6 +165,7 @@ impl ReferenceDenial {
             Self::NoneActive | Self::PcrResettable { .. } => None,
             Self::NotYetInForce { reference, .. }
             | Self::Expired { reference, .. }
+            | Self::Revoked { reference, .. }
             | Self::Bank { reference, .. }
             | Self::PcrAbsent { reference, .. }
             | Self::PcrUnknown { reference, .. }
@@ -246,6 +252,7 @@ impl ReferenceDenial {
             Self::NoneActive => "activate a signed reference value set",
             Self::NotYetInForce { .. } => "wait, or activate a set that is in force",
             Self::Expired { .. } => "activate a newer version of the set",
+            Self::Revoked { .. } => "bring the machine to what a set in force describes",
             Self::Bank { .. } => "quote the bank that the reference values are of",
             Self::PcrAbsent { .. } => "the challenge and the set disagree: restart the verifier on one snapshot",
             Self::PcrResettable { .. } => "remove the PCR from the selection",

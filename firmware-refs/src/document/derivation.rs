@@ -35,6 +35,27 @@ pub struct Artifact {
     pub sha256: Sha256Digest,
 }
 
+/// A tag of somebody else's, by which its author says that one content replaces another. One id and version is one
+/// content for ever, in every set of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportedTag {
+    /// Tag id.
+    pub id: Text,
+    /// Tag version.
+    pub version: u64,
+    /// SHA-256 of the tag.
+    pub sha256: Sha256Digest,
+}
+
+impl ImportedTag {
+    /// Whether two tags claim to be one and are not.
+    #[must_use]
+    pub fn collides(&self, other: &Self) -> bool {
+        (&self.id, self.version) == (&other.id, other.version) && self.sha256 != other.sha256
+    }
+}
+
 impl SetDocument {
     /// Every accepted value of the set, wherever it stands.
     pub fn accepted(&self) -> impl Iterator<Item = &Accepted> {

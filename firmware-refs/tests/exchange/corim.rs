@@ -1,10 +1,12 @@
 //! Our sets as CoRIM and back.
 
-use evidence::cose::SigningKey;
+use evidence::{cose::SigningKey, threshold::Authority};
 use firmware_refs::{
     document::SetDocument,
     exchange::{Imported, Voucher, corim, signers::Hardware},
+    lifecycle::{Lifecycle, LifecycleError},
     set::ReferenceValueSet,
+    signed::{SignedSet, sign},
 };
 
 use super::*;
@@ -13,9 +15,10 @@ fn set(document: SetDocument) -> ReferenceValueSet {
     ReferenceValueSet::from_document(document).unwrap()
 }
 
-/// Everything but sources and reason, which say where values come from, and so differ.
+/// Everything but sources, reason and tags, which say where values come from, and so differ.
 fn values(set: &ReferenceValueSet) -> String {
-    let lines = set.to_toml().unwrap();
+    let untagged = SetDocument { tag: Vec::new(), ..set.document().clone() };
+    let lines = self::set(untagged).to_toml().unwrap();
     let kept = lines.lines().filter(|line| !line.starts_with("source = ") && !line.starts_with("reason = "));
     kept.collect::<Vec<_>>().join("\n")
 }
@@ -56,6 +59,33 @@ fn every_imported_value_says_where_it_comes_from() {
     let back = corim::import_unsigned(&file.bytes, self::document(TPM, ""), NOW).unwrap();
     let source = back.set.document().tpm.as_ref().unwrap().pcr[0].accept[0].source.to_string();
     assert!(source.contains(" unsigned tag "), "{source}");
+}
+
+#[test]
+fn a_tag_id_and_version_is_one_content_over_all_imports_of_a_domain() {
+    let tagged = |version, digest| pcrs_corim(vec![comid("a", version, vec![], vec![pcr_triple(4, digest)])]);
+    let import = |file: &[u8], base| corim::import_unsigned(file, base, NOW).map(|imported| imported.set);
+    let first = import(&tagged(1, [1; 32]), document(TPM, "")).unwrap();
+    assert_eq!((first.document().tag[0].id.as_str(), first.document().tag[0].version), ("a", 1));
+    let again = import(&tagged(1, [2; 32]), first.document().clone());
+    assert_eq!(again.unwrap_err().code(), "import.tag_collision", "a base remembers what it was made of");
+
+    let authority = Authority::new(vec![signing_key().public().clone()], 1).unwrap();
+    let signed = |set: &ReferenceValueSet| {
+        SignedSet::open(&[sign(set, &signing_key()).unwrap()], set.domain(), &authority).unwrap()
+    };
+    let mut other_set = document(TPM, "");
+    other_set.id = "another-set".parse().unwrap();
+    let why = || "test".to_owned().try_into().unwrap();
+    let mut state = Lifecycle::default();
+    state.stage(&signed(&first), why(), NOW).unwrap();
+    let colliding = import(&tagged(1, [2; 32]), other_set.clone()).unwrap();
+    let refused = state.stage(&signed(&colliding), why(), NOW).unwrap_err();
+    assert!(matches!(&refused, LifecycleError::TagReused { version: 1, .. }), "{refused}");
+    assert!(refused.to_string().contains("tag a version 1"), "{refused}");
+    assert_eq!(state.stage_of(colliding.id(), colliding.version()), None);
+    let newer = import(&tagged(2, [2; 32]), other_set).unwrap();
+    state.stage(&signed(&newer), why(), NOW).unwrap();
 }
 
 #[test]

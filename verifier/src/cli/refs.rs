@@ -4,16 +4,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use evidence::digest::Sha256Digest;
-use evidence::names::ItemName;
 use firmware_refs::set::ReferenceValueSet;
-use governance::statement::Order;
 use wire::proto::{Named, RefsCapture, RefsImport, RefsList, operator_command::Command};
+
+mod change;
+mod diff;
+mod history;
+
+use change::{ActivateArgs, RevokeArgs, SupersedeArgs};
+use diff::DiffArgs;
+use history::HistoryArgs;
 
 use super::backtest::BacktestArgs;
 use super::compute::ComputeVerb;
 use super::exchange::{ConvertArgs, ExportArgs};
-use super::service::{Service, number, text};
+use super::service::Service;
 use super::signing::{SigningArgs, read_text, write_file};
 use super::{CommandError, Common, output};
 
@@ -38,6 +43,8 @@ enum Verb {
     /// Judge the decisions of the last days again with a candidate set in the place of the version in force: who would
     /// break? Exit code 0: nobody, 3: somebody, 4: something could not be judged.
     Backtest(BacktestArgs),
+    /// What tells two sets apart, or a node from a set, in words.
+    Diff(DiffArgs),
     #[command(flatten)]
     OfService(OfService),
 }
@@ -45,7 +52,8 @@ enum Verb {
 /// What the running service is asked.
 #[derive(Subcommand, Debug)]
 enum OfService {
-    /// Sign a set (TOML) and stage it. It matches nothing until activated.
+    /// Sign a set (TOML) and stage it once enough keys signed. It matches nothing until activated.
+    #[command(visible_alias = "stage")]
     Import {
         /// The set.
         file: PathBuf,
@@ -60,12 +68,13 @@ enum OfService {
         set: String,
     },
     /// Make a staged set active; an older version of the same name stays in force for the grace period.
-    Activate {
-        /// NAME (its newest version), NAME:VERSION or the set's digest.
-        set: String,
-        #[command(flatten)]
-        signing: SigningArgs,
-    },
+    Activate(ActivateArgs),
+    /// Replace an active set by another, which becomes active if it is staged.
+    Supersede(SupersedeArgs),
+    /// Withdraw a set for ever: machines that it describes are denied from now on.
+    Revoke(RevokeArgs),
+    /// Everything that happened to sets: when, why, by whose order, and where the log says so.
+    History(HistoryArgs),
     /// Propose a set from what a node sent when it connected. Nothing is staged: read it, then import it.
     Capture {
         /// The node.
@@ -92,6 +101,7 @@ impl RefsArgs {
             Verb::Convert(convert) => return convert.run(self.common.format),
             Verb::Export(export) => return export.run(self.common.format),
             Verb::Backtest(backtest) => return backtest.references(&self.common).await,
+            Verb::Diff(diff) => return diff.run(&self.common).await,
             Verb::OfService(verb) => verb,
         };
         // A set that does not read is the author's to mend before any service is asked.
@@ -100,7 +110,13 @@ impl RefsArgs {
                 ReferenceValueSet::from_toml(&read_text(file)?)
                     .map_err(|error| CommandError::Usage(format!("{}: {error}", file.display())))?,
             ),
-            OfService::List | OfService::Show { .. } | OfService::Activate { .. } | OfService::Capture { .. } => None,
+            OfService::List
+            | OfService::Show { .. }
+            | OfService::Activate(_)
+            | OfService::Supersede(_)
+            | OfService::Revoke(_)
+            | OfService::History(_)
+            | OfService::Capture { .. } => None,
         };
         let mut service = Service::connect(&self.common.state).await?;
         let document = match (verb, authored) {
@@ -108,8 +124,11 @@ impl RefsArgs {
             (OfService::Import { .. }, None) | (OfService::List, _) => {
                 service.ask(Command::RefsList(RefsList {})).await?.document
             }
-            (OfService::Show { set }, _) => show(&mut service, set).await?,
-            (OfService::Activate { set, signing }, _) => activate(&mut service, set, signing).await?,
+            (OfService::Show { set }, _) => service.ask(Command::RefsShow(Named { name: set.clone() })).await?.document,
+            (OfService::Activate(activate), _) => activate.run(&mut service).await?,
+            (OfService::Supersede(supersede), _) => supersede.run(&mut service).await?,
+            (OfService::Revoke(revoke), _) => revoke.run(&mut service).await?,
+            (OfService::History(history), _) => return history.run(&mut service, self.common.format).await,
             (OfService::Capture { node, entry, out }, _) => {
                 let capture = RefsCapture { node_id: node.clone(), entry: *entry };
                 let captured = service.ask(Command::RefsCapture(capture)).await?;
@@ -120,10 +139,6 @@ impl RefsArgs {
         output::document(&document, self.common.format);
         Ok(())
     }
-}
-
-async fn show(service: &mut Service, set: &str) -> Result<serde_json::Value, CommandError> {
-    Ok(service.ask(Command::RefsShow(Named { name: set.to_owned() })).await?.document)
 }
 
 /// One signature a request: the service counts distinct keys.
@@ -138,16 +153,4 @@ async fn import(
         document = service.ask(Command::RefsImport(RefsImport { cose })).await?.document;
     }
     Ok(document)
-}
-
-async fn activate(service: &mut Service, set: &str, signing: &SigningArgs) -> Result<serde_json::Value, CommandError> {
-    let listed = show(service, set).await?;
-    let name = text(&listed, "name")?;
-    let digest: Sha256Digest = text(&listed, "digest")?.parse().map_err(CommandError::usage)?;
-    let order = Order::ActivateReferences {
-        name: ItemName::new(name).map_err(CommandError::usage)?,
-        version: number(&listed, "version")?,
-        set: digest,
-    };
-    Ok(signing.order(service, order).await?.document)
 }

@@ -18,6 +18,10 @@ impl Config {
             self.authority.threshold,
             self.authority.keys.len()
         ));
+        match &self.references {
+            None => words.push("Every authority key may sign reference values for every environment.".to_owned()),
+            Some(references) => words.extend(references.in_words()),
+        }
         words.push(self.tpms_in_words());
         words.push(self.snp.in_words());
         words.push(self.tdx.in_words());
@@ -32,7 +36,7 @@ impl Config {
             self.lease.length_ms
         ));
         words.push(format!(
-            "A governance state is fresh for {} s; a superseded reference value set matches for {} s more.",
+            "A governance state is fresh for {} s; a superseded reference value set matches for {} s more, unless its order says otherwise.",
             self.governance.state_lifetime_s, self.governance.reference_grace_s
         ));
         words.extend(self.endorsements.in_words());

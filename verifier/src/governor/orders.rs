@@ -1,24 +1,23 @@
 //! Orders of the policy authority: statements that a threshold of its keys
 //! signed, each obeyed once, in ascending sequence.
 
-use audit::record::{Activated, Code, RecordBody};
-use evidence::cbor;
+use audit::record::{Code, RecordBody};
 use evidence::cose::{KeySet, Purpose, verify1};
 use evidence::digest::Sha256Digest;
-use evidence::names::{ItemName, NodeId};
+use evidence::names::NodeId;
 use evidence::threshold::ThresholdDenial;
 use evidence::time::UnixSeconds;
-use firmware_refs::lifecycle::Stage;
+use firmware_refs::lifecycle::Ordered;
 use firmware_refs::text::Text;
 use governance::revocation::{REVOCATION_VERSION, Revocation, Revoked};
 use governance::statement::{Order, Statement, VerifiedStatement};
 use serde::Serialize;
 use std::sync::Arc;
 
-use super::effects::{Effect, Family};
+use super::effects::Effect;
 use super::refusal::OrderRefusal;
 use super::rules::STATEMENTS;
-use super::sets::policy_entry;
+use super::steps::{activate_policy, withdraw};
 use super::{Governor, Proposal, Rules, Said};
 use crate::leases::LeaseEnd;
 use crate::live::Push;
@@ -57,6 +56,7 @@ impl Governor {
         let halted = match &verified.statement().order {
             Order::Revoke(Revoked::Node(node)) => Some(node.clone()),
             Order::ActivateReferences { .. }
+            | Order::SupersedeReferences { .. }
             | Order::ActivatePolicy { .. }
             | Order::Readmit { .. }
             | Order::Revoke(_) => None,
@@ -77,15 +77,19 @@ impl Governor {
         now: UnixSeconds,
     ) -> Result<(String, Proposal), OrderRefusal> {
         let statement = verified.statement();
-        let reason = Text::lossy(statement.reason.as_str());
         let digest = verified.digest();
+        let ordered = Ordered { statement: digest, reason: Text::lossy(statement.reason.as_str()), at: now };
         match &statement.order {
-            Order::ActivateReferences { name, version, set } => {
-                let proposal = self.activate_references(rules, name, *version, *set, &reason, digest, now)?;
+            Order::ActivateReferences { name, version, set, grace_s } => {
+                let proposal = self.activate_references(rules, (name, *version), *set, *grace_s, &ordered)?;
                 Ok((format!("reference values {name} version {version} active"), proposal))
             }
+            Order::SupersedeReferences { set, by, grace_s } => {
+                let (proposal, [old, new]) = self.supersede_references(rules, *set, *by, *grace_s, &ordered)?;
+                Ok((format!("reference values {old} superseded by {new}"), proposal))
+            }
             Order::ActivatePolicy { version, set } => {
-                let proposal = activate_policy(rules, *version, *set, reason, digest, now)?;
+                let proposal = activate_policy(rules, *version, *set, &ordered)?;
                 Ok((format!("policy version {version} active"), proposal))
             }
             Order::Readmit { node, halt, epoch } => {
@@ -93,38 +97,10 @@ impl Governor {
                 Ok((format!("node {node} readmitted"), proposal))
             }
             Order::Revoke(revoked) => {
-                let proposal = self.revoke(rules, revoked, statement, digest, now)?;
+                let proposal = self.revoke(rules, revoked, statement, &ordered)?;
                 Ok((format!("{} {} revoked", revoked.kind(), revoked.subject()), proposal))
             }
         }
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the parts of one order")]
-    fn activate_references(
-        &self,
-        rules: &Rules,
-        name: &ItemName,
-        version: u64,
-        set: Sha256Digest,
-        reason: &Text,
-        statement: Sha256Digest,
-        now: UnixSeconds,
-    ) -> Result<Proposal, OrderRefusal> {
-        let mut next = rules.clone();
-        let same =
-            next.references.get(&set).is_some_and(|held| held.set().id() == name && held.set().version() == version);
-        if !same {
-            return Err(OrderRefusal::Unknown { what: "reference value set", name: format!("{name} {version} {set}") });
-        }
-        let steps = next.lifecycle.activate(name, version, self.0.parts.reference_grace_s, reason, now)?;
-        let mut proposal = Proposal::of(next, "references activated");
-        for step in steps {
-            let (family, payload, entry) = (Family::Reference, step.digest, cbor::to_vec(&step)?);
-            proposal.effects.push(Effect::History { family, payload, entry });
-        }
-        let body = RecordBody::Activation { what: Activated::References, version, set, statement };
-        proposal.records.push(Said { subject: set, about: vec![set.to_string(), name.to_string()], body });
-        Ok(proposal)
     }
 
     fn revoke(
@@ -132,12 +108,11 @@ impl Governor {
         rules: &Rules,
         revoked: &Revoked,
         statement: &Statement,
-        digest: Sha256Digest,
-        now: UnixSeconds,
+        ordered: &Ordered,
     ) -> Result<Proposal, OrderRefusal> {
         // Revoking it again would only repeat the first.
         rules.revocations.admits(revoked)?;
-        let parts = &self.0.parts;
+        let (parts, digest) = (&self.0.parts, ordered.statement);
         let mut next = rules.clone();
         next.revocation_sequence = next.revocation_sequence.saturating_add(1);
         next.revocations.revoke(revoked.clone(), statement.reason.clone());
@@ -148,7 +123,7 @@ impl Governor {
             sequence,
             revoked: revoked.clone(),
             reason: statement.reason.clone(),
-            issued_at: now,
+            issued_at: ordered.at,
         };
         let cose = revocation.sign(&parts.issuer)?;
         let mut effects = Vec::new();
@@ -161,7 +136,7 @@ impl Governor {
                 subject: digest,
                 end: LeaseEnd::Revoked,
             }),
-            Revoked::ReferenceSet(set) => withdraw(&mut next, *set, statement, now, &mut effects)?,
+            Revoked::ReferenceSet(set) => effects.push(withdraw(&mut next, *set, ordered)?),
             // The next renewal that depends on one of these is denied.
             Revoked::Key(_) | Revoked::Measurement(_) => {}
         }
@@ -176,68 +151,10 @@ impl Governor {
     }
 }
 
-fn activate_policy(
-    rules: &Rules,
-    version: u64,
-    set: Sha256Digest,
-    reason: Text,
-    statement: Sha256Digest,
-    now: UnixSeconds,
-) -> Result<Proposal, OrderRefusal> {
-    let mut next = rules.clone();
-    let Some(policy) = next.policies.get(&set).filter(|held| held.name().version == version).cloned() else {
-        return Err(OrderRefusal::Unknown { what: "policy set", name: format!("{version} {set}") });
-    };
-    if version <= next.policy_high_water {
-        let active = next.policy_high_water;
-        return Err(OrderRefusal::PolicyStep(format!(
-            "version {version} is not above {active}, the highest ever activated"
-        )));
-    }
-    if policy.not_after() <= now {
-        return Err(OrderRefusal::PolicyStep(format!("version {version} ended at {}", policy.not_after())));
-    }
-    let mut steps = Vec::new();
-    if let Some(active) = next.policy_active.and_then(|active| next.policies.get(&active)) {
-        let stage = Stage::Superseded { since: now, by: version, grace_until: now };
-        steps.push(policy_entry(active, stage, reason.clone(), now));
-    }
-    steps.push(policy_entry(&policy, Stage::Active { since: now }, reason, now));
-    next.policy_active = Some(set);
-    next.policy_high_water = version;
-    let mut proposal = Proposal::of(next, "policy activated");
-    for step in steps {
-        let (family, payload, entry) = (Family::Policy, step.digest, cbor::to_vec(&step)?);
-        proposal.effects.push(Effect::History { family, payload, entry });
-    }
-    let body = RecordBody::Activation { what: Activated::Policy, version, set, statement };
-    proposal.records.push(Said { subject: set, about: vec![set.to_string()], body });
-    Ok(proposal)
-}
-
 fn readmit(rules: &Rules, node: &NodeId, halt: Sha256Digest, statement: Sha256Digest, epoch: u64) -> Proposal {
     let mut proposal = Proposal::of(rules.clone(), "node readmitted");
     proposal.effects.push(Effect::Readmit { node: node.clone(), halt, statement, epoch });
     proposal
-}
-
-/// A revoked set matches nothing, for ever.
-fn withdraw(
-    rules: &mut Rules,
-    set: Sha256Digest,
-    statement: &Statement,
-    now: UnixSeconds,
-    effects: &mut Vec<Effect>,
-) -> Result<(), OrderRefusal> {
-    let Some(held) = rules.references.get(&set) else {
-        return Err(OrderRefusal::Unknown { what: "reference value set", name: set.to_string() });
-    };
-    let (id, version) = (held.set().id().clone(), held.set().version());
-    let reason = Text::lossy(statement.reason.as_str());
-    let step = rules.lifecycle.revoke(&id, version, &reason, now)?;
-    let (family, entry) = (Family::Reference, cbor::to_vec(&step)?);
-    effects.push(Effect::History { family, payload: set, entry });
-    Ok(())
 }
 
 pub(super) fn code(text: &str) -> Result<Code, OrderRefusal> {

@@ -1,6 +1,7 @@
 //! Why an operator's order was not carried out.
 
 use audit::AuditDenial;
+use evidence::names::ItemName;
 use evidence::threshold::ThresholdDenial;
 use firmware_refs::lifecycle::LifecycleError;
 use firmware_refs::signed::SignedSetError;
@@ -27,6 +28,32 @@ pub enum OrderRefusal {
     /// A reference value set that is none.
     #[error(transparent)]
     ReferenceSet(#[from] SignedSetError),
+    /// A signature by a key that may not speak for the environment of the set.
+    #[error("{signer} may not sign reference values of environment {environment}; these may: {allowed}")]
+    SignerNotAllowed {
+        /// Environment of the set.
+        environment: ItemName,
+        /// Who signed.
+        signer: String,
+        /// Who may.
+        allowed: String,
+    },
+    /// Too few of a set's signers may speak for its environment.
+    #[error("{got} of the signers may sign reference values of environment {environment}, {threshold} must")]
+    TooFewAllowedSigners {
+        /// Environment of the set.
+        environment: ItemName,
+        /// How many may.
+        got: usize,
+        /// How many must.
+        threshold: u8,
+    },
+    /// Nobody may speak for the environment of the set.
+    #[error("environment {environment} is not listed in references.signers: nobody may sign values for it")]
+    EnvironmentUnlisted {
+        /// Environment of the set.
+        environment: ItemName,
+    },
     /// A step that a reference value set cannot take.
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
@@ -117,6 +144,9 @@ impl OrderRefusal {
             Self::Governance(_)
             | Self::Signatures(_)
             | Self::ReferenceSet(_)
+            | Self::SignerNotAllowed { .. }
+            | Self::TooFewAllowedSigners { .. }
+            | Self::EnvironmentUnlisted { .. }
             | Self::Lifecycle(_)
             | Self::Values(_)
             | Self::PolicySet(_)
@@ -136,6 +166,8 @@ impl OrderRefusal {
             Self::Governance(denial) => denial.code(),
             Self::Signatures(_) => "order.signatures",
             Self::ReferenceSet(_) => "order.reference_set",
+            Self::SignerNotAllowed { .. } | Self::TooFewAllowedSigners { .. } => "order.signer_not_allowed",
+            Self::EnvironmentUnlisted { .. } => "order.environment_unlisted",
             Self::Lifecycle(_) => "order.lifecycle",
             Self::Values(_) => "order.reference_values",
             Self::PolicySet(_) => "order.policy_set",

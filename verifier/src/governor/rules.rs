@@ -6,6 +6,7 @@ use evidence::cbor::{self, Caps};
 use evidence::cose;
 use evidence::digest::Sha256Digest;
 use evidence::time::UnixSeconds;
+use firmware_refs::RevokedSet;
 use firmware_refs::lifecycle::{HistoryEntry, Lifecycle, Stage};
 use firmware_refs::signed::SignedSet;
 use firmware_refs::values::{InForce, ReferenceValues};
@@ -28,6 +29,8 @@ pub(super) struct Rules {
     pub(super) lifecycle: Lifecycle,
     /// Reference value sets that enough keys signed, by digest.
     pub(super) references: BTreeMap<Sha256Digest, SignedSet>,
+    /// Those that were revoked, in that order.
+    pub(super) revoked_sets: Vec<RevokedSet>,
     /// Policy sets that enough keys signed, by digest.
     pub(super) policies: BTreeMap<Sha256Digest, PolicySet>,
     pub(super) policy_active: Option<Sha256Digest>,
@@ -52,6 +55,7 @@ impl Rules {
         Self {
             lifecycle: Lifecycle::default(),
             references: BTreeMap::new(),
+            revoked_sets: Vec::new(),
             policies: BTreeMap::new(),
             policy_active: None,
             policy_high_water: 0,
@@ -117,6 +121,7 @@ impl Rules {
         }
         let known = history.iter().filter_map(|entry| Some((entry, self.references.get(&entry.digest)?)));
         self.lifecycle = Lifecycle::replay(known);
+        history.iter().for_each(|entry| self.note_revoked(entry));
         Ok(())
     }
 
@@ -152,7 +157,7 @@ impl Rules {
                 Stage::Staged | Stage::Superseded { .. } | Stage::Revoked { .. } => {}
             }
         }
-        Ok(ReferenceValues::new(in_force)?)
+        Ok(ReferenceValues::new(in_force)?.with_revoked(&self.revoked_sets))
     }
 
     /// From now on the reference values in force are those of this moment.
@@ -182,7 +187,7 @@ pub(super) fn verified_state(parts: &GovernorParts, bytes: &[u8]) -> Result<Veri
     Ok(GovernanceState::verify(bytes, &parts.domain, &issuer_keys(parts), claimed.issued_at)?)
 }
 
-async fn history(store: &Store, family: Family) -> Result<Vec<HistoryEntry>, OrderRefusal> {
+pub(super) async fn history(store: &Store, family: Family) -> Result<Vec<HistoryEntry>, OrderRefusal> {
     let mut entries = Vec::new();
     for bytes in effects::history(store, family).await? {
         entries.push(cbor::from_slice(&bytes, Caps::bytes(bytes.len()))?);

@@ -16,9 +16,9 @@ use serde::Serialize;
 
 use super::effects::{self, Family};
 use super::refusal::OrderRefusal;
-use super::{Governor, Rules};
+use super::{Governor, Rules, record, steps};
 use crate::signatures;
-use crate::store::Transaction;
+use crate::store::{NewEntry, Transaction};
 
 /// Where an imported set stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -56,6 +56,7 @@ impl Governor {
             let (got, wanted) = (set.domain().clone(), self.0.parts.domain.clone());
             return Err(SignedSetError::OtherDomain { got, wanted }.into());
         }
+        self.0.parts.reference_signers.admit(&set.document().environment, kid)?;
         let (id, version, digest) = (set.id().clone(), set.version(), Sha256Digest::of(&payload));
         let claim = Claim { family: Family::Reference, id, version, digest, kid, cose: cose.to_vec() };
         self.import(claim, now).await
@@ -111,6 +112,9 @@ impl Governor {
             Family::Reference => match SignedSet::open(signatures, &parts.domain, &parts.authority) {
                 Err(SignedSetError::Signatures(ThresholdDenial::TooFew { .. })) => return Ok("gathering"),
                 Err(error) => return Err(error.into()),
+                Ok(set) if parts.reference_signers.count(&set)? < usize::from(self.threshold()) => {
+                    return Ok("gathering");
+                }
                 Ok(set) => {
                     let reason = set.set().document().reason.clone();
                     let entry = next.lifecycle.stage(&set, reason, now)?;
@@ -126,21 +130,35 @@ impl Governor {
                 Ok(set) => {
                     let known = next.policies.contains_key(&digest);
                     let document = set.document().clone();
-                    let entry = policy_entry(&set, Stage::Staged, document.reason, now);
+                    let entry = policy_entry(&set, Stage::Staged, document.reason, None, now);
                     next.policies.insert(digest, set);
                     (!known).then_some(entry)
                 }
             },
         };
         if let Some(entry) = entry {
-            let bytes = cbor::to_vec(&entry)?;
-            let staged = self.0.store.write(move |transaction: &mut Transaction<'_>| {
-                Box::pin(async move { effects::add_history(transaction, family, &digest, &bytes).await })
-            });
-            staged.await?;
-            *rules = next;
+            self.log_staging(rules, family, entry).await?;
         }
+        // A further signature over a set that is staged already counts from now on, too.
+        *rules = next;
         Ok("staged")
+    }
+
+    /// Staging changes nothing that is in force, so it is logged without a new governance state.
+    async fn log_staging(&self, rules: &Rules, family: Family, step: HistoryEntry) -> Result<(), OrderRefusal> {
+        let (payload, bytes) = (step.digest, cbor::to_vec(&step)?);
+        let said = steps::said(family, &step).ok_or_else(|| OrderRefusal::Bug("staging has a record".to_owned()))?;
+        let parents: Vec<_> = rules.state.iter().map(|state| state.record).collect();
+        let parts = &self.0.parts;
+        let staged = record(&parts.domain, &parts.issuer, &parents, said.subject, said.body, step.at)?;
+        let entry = said.about.into_iter().fold(NewEntry::new(staged), NewEntry::about);
+        let written = self.0.store.write(move |transaction: &mut Transaction<'_>| {
+            Box::pin(async move {
+                transaction.append(entry)?;
+                effects::add_history(transaction, family, &payload, &bytes).await
+            })
+        });
+        written.await.map(drop).map_err(OrderRefusal::from)
     }
 
     /// One signature of the authority, and what it is over.
@@ -155,8 +173,14 @@ impl Governor {
     }
 }
 
-/// A step in the life of a policy set.
-pub(super) fn policy_entry(set: &PolicySet, stage: Stage, reason: Text, at: UnixSeconds) -> HistoryEntry {
+/// A step in the life of a policy set, ordered by a statement unless it is staging.
+pub(super) fn policy_entry(
+    set: &PolicySet,
+    stage: Stage,
+    reason: Text,
+    statement: Option<Sha256Digest>,
+    at: UnixSeconds,
+) -> HistoryEntry {
     let name = set.name();
     HistoryEntry {
         at,
@@ -166,5 +190,6 @@ pub(super) fn policy_entry(set: &PolicySet, stage: Stage, reason: Text, at: Unix
         stage,
         reason,
         signers: name.signers.iter().map(ToString::to_string).collect(),
+        statement,
     }
 }

@@ -1,7 +1,6 @@
 //! What operators and appraisals read about sets: lists, one set, a set that was
 //! in force when something was decided.
 
-use evidence::cbor::{self, Caps};
 use evidence::digest::Sha256Digest;
 use firmware_refs::lifecycle::{HistoryEntry, Stage};
 use firmware_refs::signed::SignedSet;
@@ -9,11 +8,10 @@ use governance::revocation::{Revocation, RevocationList};
 use policy::set::PolicySet;
 use serde::Serialize;
 
-use super::Governor;
 use super::effects::{self, Family};
-use super::issuer_keys;
 use super::refusal::OrderRefusal;
-use super::rules::verified_state;
+use super::rules::{self, verified_state};
+use super::{Governor, issuer_keys};
 use crate::governance_state;
 use crate::signatures;
 use crate::store::StoreError;
@@ -39,8 +37,7 @@ impl ListedSet {
     /// Whether `name` means it: name, `name:version`, `name@version` or digest.
     #[must_use]
     pub fn is_named(&self, name: &str) -> bool {
-        let versioned = |mark| format!("{}{mark}{}", self.name, self.version) == name;
-        self.name == name || versioned(':') || versioned('@') || self.digest.to_string() == name
+        is_named(name, &self.name, self.version, &self.digest)
     }
 }
 
@@ -103,10 +100,7 @@ impl Governor {
 
     async fn list(&self, family: Family) -> Result<Vec<ListedSet>, OrderRefusal> {
         let store = &self.0.store;
-        let mut history: Vec<HistoryEntry> = Vec::new();
-        for bytes in effects::history(store, family).await? {
-            history.push(cbor::from_slice(&bytes, Caps::bytes(bytes.len()))?);
-        }
+        let history: Vec<HistoryEntry> = rules::history(store, family).await?;
         let mut listed = Vec::new();
         for (name, version, digest) in effects::imported(store, family).await? {
             let signatures = signatures::over(store, &digest).await?.len();
@@ -118,7 +112,13 @@ impl Governor {
     }
 }
 
-fn stage_name(stage: Stage) -> &'static str {
+/// Whether a set is meant by `named`: its name, `name:version`, `name@version` or its digest.
+pub(super) fn is_named(named: &str, name: &str, version: u64, digest: &Sha256Digest) -> bool {
+    let versioned = |mark| format!("{name}{mark}{version}") == named;
+    name == named || versioned(':') || versioned('@') || digest.to_string() == named
+}
+
+pub(super) fn stage_name(stage: Stage) -> &'static str {
     match stage {
         Stage::Staged => "staged",
         Stage::Active { .. } => "active",

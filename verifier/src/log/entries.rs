@@ -78,6 +78,21 @@ pub(crate) async fn about(reads: &AnyPool, subject: &str) -> Result<Vec<Entry>, 
     rows.iter().map(read).collect()
 }
 
+/// The newest entries listed under a subject, newest first.
+pub(crate) async fn newest_about(reads: &AnyPool, subject: &str, count: u32) -> Result<Vec<Entry>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT e.idx AS idx, e.digest AS digest, e.bytes AS bytes \
+         FROM log_subjects s JOIN log_entries e ON e.idx = s.idx \
+         WHERE s.subject = $1 ORDER BY e.idx DESC LIMIT $2",
+    )
+    .bind(subject)
+    .bind(i64::from(count))
+    .fetch_all(reads)
+    .await
+    .doing("reading log entries")?;
+    rows.iter().map(read).collect()
+}
+
 /// Every subject that an entry is listed under.
 pub(crate) async fn subjects(reads: &AnyPool, index: u64) -> Result<Vec<String>, StoreError> {
     let doing = "reading a log entry's subjects";

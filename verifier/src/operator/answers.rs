@@ -28,6 +28,7 @@ pub(super) async fn status(parts: &OperatorParts) -> Result<Done, OrderRefusal> 
         "reference_sets": snapshot.references.sets().iter().map(|set| set.name().to_string()).collect::<Vec<_>>(),
         "anchors": snapshot.anchors.as_ref().map(TrustAnchors::digest),
         "threshold": parts.governor.authority().threshold(),
+        "reference_grace_s": parts.governor.reference_grace_s(),
         "next_statement": parts.governor.next_statement_sequence().await,
         "log": { "size": parts.log.size(), "root": parts.log.root() },
     })

@@ -21,6 +21,8 @@ pub(super) fn name(command: &Command) -> &'static str {
         Command::RefsImport(_) => "refs import",
         Command::RefsList(_) => "refs list",
         Command::RefsShow(_) => "refs show",
+        Command::RefsHistory(_) => "refs history",
+        Command::RefsCompare(_) => "refs diff",
         Command::Statements(_) => "statement",
         Command::RefsCapture(_) => "refs capture",
         Command::PolicyImport(_) => "policy import",
@@ -51,6 +53,13 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
         Command::RefsImport(import) => document(&governor.import_references(&import.cose, now).await?),
         Command::RefsList(_) => Ok(json!({ "sets": governor.list_references().await? }).into()),
         Command::RefsShow(named) => answers::reference_set(governor, &named.name).await,
+        Command::RefsHistory(named) => {
+            let name = (!named.name.is_empty()).then_some(named.name.as_str());
+            Ok(json!({ "history": governor.history(&parts.log, name).await? }).into())
+        }
+        Command::RefsCompare(compare) => {
+            Ok(parts.judgements.compare(&node_id(&compare.node_id)?, &compare.set).await?.into())
+        }
         Command::Statements(statements) => document(&governor.obey(&statements.cose, now).await?),
         Command::RefsCapture(capture) => answers::captured(parts, &node_id(&capture.node_id)?, capture.entry).await,
         Command::PolicyImport(import) => document(&governor.import_policy(&import.cose, now).await?),

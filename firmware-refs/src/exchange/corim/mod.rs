@@ -97,7 +97,22 @@ fn draft(
         Profile::Tdx => values.tdx(&mut base)?,
         Profile::Tpm => values.tpm(&mut base)?,
     }
+    tags(&comids, &mut base)?;
     origin.draft(base, losses)
+}
+
+/// Names the tags that the set's values come from from now on.
+fn tags(comids: &[&Comid<'_>], base: &mut SetDocument) -> Result<(), ImportDenial> {
+    for comid in comids {
+        let tag = comid.tag();
+        if base.tag.iter().any(|known| known.collides(&tag)) {
+            return Err(ImportDenial::TagCollision { tag: tag.id });
+        }
+        base.tag.retain(|known| known.id != tag.id);
+        base.tag.push(tag);
+    }
+    base.tag.sort();
+    Ok(())
 }
 
 /// The tags in force, on their way into a document.

@@ -8,6 +8,7 @@ use evidence::{
 };
 
 use super::{TAG_COMID, TAG_UNSIGNED};
+use crate::document::derivation::ImportedTag;
 use crate::exchange::{
     ImportDenial, Losses,
     cbor::{self, Budget, Item, Kind},
@@ -179,6 +180,11 @@ fn replaced<'c>(tags: &BTreeMap<&'c Text, &'c Comid<'_>>) -> Result<BTreeSet<&'c
 }
 
 impl<'a> Comid<'a> {
+    /// The tag by name and content.
+    pub(super) fn tag(&self) -> ImportedTag {
+        ImportedTag { id: self.id.clone(), version: self.version, sha256: self.digest }
+    }
+
     pub(super) fn read(
         bytes: &'a [u8],
         budget: &mut Budget,

@@ -2,126 +2,23 @@
 //! is obeyed once, logged before it has effect, and survives a restart.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::path::{Path, PathBuf};
+mod domain;
+mod reference_sets;
 
+use domain::{Domain, NOW, close, options};
 use evidence::cose::SigningKey;
 use evidence::digest::Sha256Digest;
-use evidence::names::{DomainName, ItemName, NodeId};
+use evidence::names::NodeId;
 use evidence::tee::PlatformId;
-use evidence::time::UnixSeconds;
-use firmware_refs::set::ReferenceValueSet;
 use governance::revocation::Revoked;
-use governance::statement::{Order, STATEMENT_VERSION, Statement};
-use governance::text::Text;
-use verifier::config::{Config, ListenConfig, SnpConfig, TdxConfig};
+use governance::statement::Order;
+use verifier::config::Config;
 use verifier::governor::{AdmittedMachine, Governor, OrderRefusal};
 use verifier::init::{InitError, InitOptions, init};
 use verifier::live::Live;
 use verifier::nodes::{self, BootSeen, ClockSeen, Machine, NodeIdentity, NodeStatus, TpmIdentity};
-use verifier::open::{OpenVerifier, open_store, parts};
-use verifier::state::{StateError, StateFolder, read_signing_key};
-
-const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
-
-fn options(folder: &Path, lab: bool) -> InitOptions {
-    let any = "127.0.0.1:0".parse().unwrap();
-    InitOptions {
-        domain: DomainName::new("a.example").unwrap(),
-        state: folder.join("state"),
-        lab,
-        store: None,
-        authority_folder: (!lab).then(|| folder.join("authority")),
-        threshold: if lab { 1 } else { 2 },
-        listen: ListenConfig { enrolment: any, nodes: any, admin: None, names: vec!["localhost".to_owned()] },
-        tpm_roots: Vec::new(),
-        simulated_roots: Vec::new(),
-        snp: SnpConfig::default(),
-        tdx: TdxConfig::default(),
-    }
-}
-
-struct Domain {
-    folder: tempfile::TempDir,
-    keys: Vec<SigningKey>,
-}
-
-impl Domain {
-    async fn new(lab: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let made = init(options(folder.path(), lab), NOW).await.unwrap();
-        let keys = made.authority_keys.iter().map(|file| read_signing_key(file).unwrap()).collect();
-        Self { folder, keys }
-    }
-
-    fn state(&self) -> PathBuf {
-        self.folder.path().join("state")
-    }
-
-    async fn open(&self, now: UnixSeconds) -> (OpenVerifier, Governor) {
-        let state = StateFolder::open(&self.state()).unwrap();
-        let config = Config::load(&state.config_path(), []).unwrap();
-        let open = open_store(&state, &config).await.unwrap();
-        let parts = parts(&state, &config, Live::default()).unwrap();
-        let governor = Governor::open(parts, &open.opened.store, &open.opened.log, now).await.unwrap();
-        (open, governor)
-    }
-
-    fn set(&self, version: u64) -> ReferenceValueSet {
-        ReferenceValueSet::from_toml(&format!(
-            r#"
-            id = "laptops"
-            version = {version}
-            domain = "a.example"
-            environment = "lab"
-            issued_at = "2027-01-01T00:00:00Z"
-            not_before = "2026-01-01T00:00:00Z"
-            not_after = "2036-01-01T00:00:00Z"
-            reason = "test"
-            [tpm]
-            bank = "sha256"
-            pcrs = [4]
-            require_event_log = false
-            require_ima_log = false
-            [tpm.platforms]
-            accept = "enrolled"
-            [[tpm.firmware]]
-            manufacturer = "none"
-            floor = "0000000000000000"
-            source = "test"
-            [[tpm.pcr]]
-            index = 4
-            [[tpm.pcr.accept]]
-            digest = "sha256:{}"
-            source = "test"
-            "#,
-            format!("{version:02x}").repeat(32)
-        ))
-        .unwrap()
-    }
-
-    fn statement(&self, sequence: u64, order: Order) -> Vec<Vec<u8>> {
-        let statement = Statement {
-            version: STATEMENT_VERSION,
-            domain: DomainName::new("a.example").unwrap(),
-            sequence,
-            order,
-            reason: Text::new("because").unwrap(),
-            issued_at: NOW,
-            expires_at: NOW.plus(3600),
-        };
-        self.keys.iter().map(|key| statement.sign(key).unwrap()).collect()
-    }
-
-    fn activation(&self, sequence: u64, version: u64) -> Vec<Vec<u8>> {
-        let (name, set) = (ItemName::new("laptops").unwrap(), self.set(version).digest());
-        self.statement(sequence, Order::ActivateReferences { name, version, set })
-    }
-}
-
-async fn close(open: OpenVerifier, governor: Governor) {
-    drop(governor);
-    open.opened.close().await;
-}
+use verifier::open::{open_store, parts};
+use verifier::state::{StateError, StateFolder};
 
 #[tokio::test]
 async fn a_set_has_effect_once_a_statement_activates_it_and_not_before() {
