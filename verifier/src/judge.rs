@@ -14,7 +14,7 @@ use evidence::sev_snp::{Launch, SnpEndorsement};
 use evidence::time::UnixSeconds;
 use evidence::tpm::attest::ClockInfo;
 use evidence::tpm::{ClockState, TpmEndorsement};
-use evidence::{EvidenceDenial, verify};
+use evidence::{EvidenceDenial, TrustAnchors, verify};
 use governance::GovernanceDenial;
 use governance::intent::Intent;
 use governance::node_key::NodeKey;
@@ -196,11 +196,28 @@ pub fn boot(
     })
 }
 
-/// Is the evidence authentic and an answer to the challenge? No more is asked of evidence that is only kept.
+/// Is the evidence authentic and an answer to the challenge? No more is asked of evidence that is only kept: its machine
+/// may have been started anew, as it is to show what it measures from now on.
 pub fn authentic(case: &Case, trust: &policy::Trust) -> Result<Sha256Digest, EvidenceDenial> {
-    let bound =
-        verify(&case.evidence, &case.endorsements, trust.anchors(), case.now)?.bind(&case.challenge, case.now)?;
+    let endorsements = since_boot(&case.evidence, &case.endorsements, trust.anchors(), case.now);
+    let bound = verify(&case.evidence, &endorsements, trust.anchors(), case.now)?.bind(&case.challenge, case.now)?;
     Ok(bound.evidence_digest())
+}
+
+/// Endorsements that hold a machine to the boot that its evidence shows, if it was started anew since it was last seen.
+pub fn since_boot<'e>(
+    evidence: &Evidence,
+    endorsements: &'e Endorsements,
+    anchors: &TrustAnchors,
+    now: UnixSeconds,
+) -> Cow<'e, Endorsements> {
+    let mut restarted = Restarted::default();
+    let mut held = Cow::Borrowed(endorsements);
+    while let Err(denial) = verify(evidence, &held, anchors, now) {
+        let Some(next) = restarted.shown_by(&denial, endorsements) else { break };
+        held = Cow::Owned(next);
+    }
+    held
 }
 
 /// Refuses a machine that measures something revoked, or that matched reference values which were.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{DeskJudgements, kept, unreadable};
 use crate::governor::OrderRefusal;
+use crate::judge::since_boot;
 use crate::log::Entry;
 use crate::nodes;
 
@@ -69,7 +70,8 @@ impl DeskJudgements {
 
 /// What of authentic evidence the set does not know; `None` of other evidence, which says nothing about the machine.
 fn differences(sent: &Sent, set: &SignedSet, now: UnixSeconds) -> Result<Option<Vec<Value>>, OrderRefusal> {
-    let Ok(authentic) = verify(&sent.evidence, &sent.endorsements, &sent.anchors, sent.at) else { return Ok(None) };
+    let endorsements = since_boot(&sent.evidence, &sent.endorsements, &sent.anchors, sent.at);
+    let Ok(authentic) = verify(&sent.evidence, &endorsements, &sent.anchors, sent.at) else { return Ok(None) };
     let claims = authentic.claims();
     let alone = ReferenceValues::new(vec![InForce::active(set.clone())])?;
     let failures = alone.all_failures(&Observed::of(&claims, sent.at), now);
