@@ -152,8 +152,8 @@ async fn a_fleet_moves_to_new_firmware_without_a_halt_and_is_halted_when_that_is
     }
     eprintln!("{:.1?}: {FLEET} workloads halted", begun.elapsed());
     for execution in &running {
-        let renewals = execution.events().into_iter().filter(|event| event["number"] == 6);
-        let entry = renewals.last().unwrap()["facts"]["log_index"].as_str().unwrap().to_owned();
+        let mut renewals = execution.events().into_iter().filter(|event| event["number"] == 6);
+        let entry = renewals.next_back().unwrap()["facts"]["log_index"].as_str().unwrap().to_owned();
         named_as_revoked(&domain.ask(&["appraise", &entry], 3).await, statement);
     }
     let mut late = canary.exec();
