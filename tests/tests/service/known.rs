@@ -90,7 +90,7 @@ async fn a_denial_says_that_what_was_measured_is_superseded() {
     let entry = denied(&mut node, &mut stream).await;
     let explained = domain.ask(&["explain", &entry], 0).await;
     assert_eq!(explained["nearest"]["version"], 1);
-    assert!(hint(&explained).contains("superseded by version 2"), "{explained:#}");
+    assert!(hint(&explained).contains("superseded by fleet version 2"), "{explained:#}");
     domain.finish().await;
 }
 

@@ -37,6 +37,8 @@ struct Near {
     /// How it came to stand where it does, and that in a word.
     stage: HistoryEntry,
     state: &'static str,
+    /// Name of the set that replaced it.
+    replaced_by: Option<String>,
     /// Out of force by its own times, now.
     validity: Option<ReferenceDenial>,
     /// What differs, in the order in which it is judged; nothing when all matches.
@@ -59,6 +61,8 @@ impl DeskJudgements {
         let now = self.desk.now()?;
         let listed = self.governor.list_references().await?;
         let all = listed.len();
+        let names: Vec<_> =
+            listed.iter().map(|set| (set.digest, format!("{} version {}", set.name, set.version))).collect();
         let mut signed: Vec<_> =
             listed.into_iter().filter_map(|set| Some((set.history.last()?.clone(), set))).collect();
         signed.sort_by_key(|(stage, _)| Reverse(stage.at));
@@ -66,7 +70,14 @@ impl DeskJudgements {
         let left_out = all.saturating_sub(signed.len());
         let (mut nearest, mut compared) = (None::<Near>, 0_usize);
         for (stage, set) in signed {
+            let replaced_by = match stage.stage {
+                Stage::Superseded { by, .. } => {
+                    names.iter().find(|(digest, _)| *digest == by).map(|(_, name)| name.clone())
+                }
+                Stage::Staged | Stage::Active { .. } | Stage::Revoked { .. } => None,
+            };
             let Some(near) = self.compared(remade, stage, &set, now).await? else { continue };
+            let near = Near { replaced_by, ..near };
             compared = compared.saturating_add(1);
             if nearest.as_ref().is_none_or(|best| near.rank() < best.rank()) {
                 nearest = Some(near);
@@ -97,7 +108,7 @@ impl DeskJudgements {
             let (validity, differs): (Vec<_>, Vec<_>) = failures.into_iter().partition(ReferenceDenial::is_of_validity);
             let validity = validity.into_iter().next();
             let (name, version, state) = (listed.name.clone(), listed.version, listed.state);
-            Near { name, version, signer, stage, state, validity, differs }
+            Near { name, version, signer, stage, state, replaced_by: None, validity, differs }
         }))
     }
 }
@@ -139,8 +150,9 @@ impl Near {
             Stage::Staged => {
                 (format!("all matches {name} version {version}, which is staged and not active"), Helps::Activation)
             }
-            Stage::Superseded { by, grace_until, .. } => {
-                let over = format!("superseded by version {by}, and out of its grace window at {grace_until}");
+            Stage::Superseded { grace_until, .. } => {
+                let by = self.replaced_by.as_deref().unwrap_or("another set");
+                let over = format!("superseded by {by}, and out of its grace window at {grace_until}");
                 (format!("all matches {name} version {version}, {over}: update {now_known}"), Helps::NewSet)
             }
             Stage::Revoked { since } => {
