@@ -125,7 +125,8 @@ fn tdx(criterion: &mut Criterion) {
     let case = &base.genuine;
     let authority = &base.machine.authority;
     let (none, revoked) = (BTreeSet::new(), BTreeSet::new());
-    let pin = BTreeSet::from([RootPin::PublicKey(Sha256Digest::of(&authority.root_fields().public_key_info))]);
+    // by certificate, as the genuine root is
+    let pin = BTreeSet::from([RootPin::Certificate(Sha256Digest::of(&authority.root))]);
     let roots = TdxRoots::lab_accepting_simulated(&none, &pin, &revoked);
     let now = UnixSeconds(NOW);
     let collateral = || VerifiedCollateral::verify(&case.collateral, &roots, now).expect("genuine");
@@ -157,7 +158,7 @@ fn tdx(criterion: &mut Criterion) {
     let known_pck = VerifiedPck::verify(parsed.pck_chain(), &roots, now).expect("genuine");
     let warm = measure::best_us(criterion, "tdx/warm/judged", || judge(Some(&known_pck), &known_collateral));
     let bare_pck = measure::best_us(criterion, "tdx/pck-cold/bare", || {
-        signatures.quote.iter().chain(&signatures.pck[..2]).for_each(Bare::verify);
+        signatures.quote.iter().chain(&signatures.pck).for_each(Bare::verify);
     });
     let pck = measure::best_us(criterion, "tdx/pck-cold/judged", || judge(None, &known_collateral));
     let bare_cold = measure::best_us(criterion, "tdx/cold/bare", || {
@@ -182,8 +183,8 @@ fn tdx(criterion: &mut Criterion) {
 struct TdxSignatures {
     /// Quote and enclave report.
     quote: [Bare; 2],
-    /// PCK certificate and its authority, which the quote carries, and the root, which is pinned by its key.
-    pck: [Bare; 3],
+    /// PCK certificate and its authority, which the quote carries.
+    pck: [Bare; 2],
     /// Both lists, TCB signing certificate, both texts.
     collateral: [Bare; 5],
 }
@@ -213,7 +214,6 @@ fn tdx_signatures(base: &tdx::Base) -> TdxSignatures {
         pck: [
             der(ca, &base.pck.certificate),
             der(&keys.root, authority.pck_ca(base.machine.pck.ca)),
-            der(&keys.root, &authority.root),
         ],
         collateral: [
             der(&keys.root, &collateral.root_ca_crl),

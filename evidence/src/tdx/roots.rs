@@ -11,9 +11,16 @@ pub const INTEL_SGX_ROOT_CA_KEY: Sha256Digest = Sha256Digest([
     0x3b, 0xa2, 0x35, 0x77, 0x74, 0x72, 0xe2, 0x9b, 0x6b, 0x6c, 0x67, 0xa4, 0x9e,
 ]);
 
-/// Intel's roots.
-pub static GENUINE_ROOTS: LazyLock<BTreeSet<RootPin>> =
-    LazyLock::new(|| BTreeSet::from([RootPin::PublicKey(INTEL_SGX_ROOT_CA_KEY)]));
+/// SHA-256 of that root's certificate as Intel ships it since 2018, serial 22650CD6…06AC.
+pub const INTEL_SGX_ROOT_CA: Sha256Digest = Sha256Digest([
+    0x44, 0xa0, 0x19, 0x6b, 0x2b, 0x99, 0xf8, 0x89, 0xb8, 0xe1, 0x49, 0xe9, 0x5b, 0x80, 0x7a, 0x35, 0x0e, 0x74, 0x24,
+    0x96, 0x43, 0x99, 0xe8, 0x85, 0xa7, 0xcb, 0xb8, 0xcc, 0xfa, 0xb6, 0x74, 0xd3,
+]);
+
+/// Intel's roots: by certificate, whose signature over itself then says nothing more, and by key for one issued anew.
+pub static GENUINE_ROOTS: LazyLock<BTreeSet<RootPin>> = LazyLock::new(|| {
+    BTreeSet::from([RootPin::Certificate(INTEL_SGX_ROOT_CA), RootPin::PublicKey(INTEL_SGX_ROOT_CA_KEY)])
+});
 
 /// What TDX evidence is judged by: pinned roots and what was taken back. Borrowed from anchors.
 #[derive(Clone, Copy, Debug)]
@@ -51,11 +58,13 @@ impl<'a> TdxRoots<'a> {
     /// that all it says comes from that key.
     pub(super) fn pin(&self, root: &Certificate<'_>, signatures: &mut Signatures) -> Option<bool> {
         let anchor = RootAnchor::of(root);
-        let is_self_signed = root.issuer == root.subject && signatures.verify(root, root).is_ok();
-        self.pinned(|pin| {
-            *pin == RootPin::Certificate(anchor.certificate)
-                || (is_self_signed && *pin == RootPin::PublicKey(anchor.key))
-        })
+        let by_certificate = self.pinned(|pin| *pin == RootPin::Certificate(anchor.certificate));
+        if by_certificate == Some(false) {
+            return by_certificate;
+        }
+        let by_key = self.pinned(|pin| *pin == RootPin::PublicKey(anchor.key));
+        let mut is_self_signed = || root.issuer == root.subject && signatures.verify(root, root).is_ok();
+        if by_key.is_some() && is_self_signed() { by_key } else { by_certificate }
     }
 
     fn pinned(&self, is_of: impl Fn(&RootPin) -> bool) -> Option<bool> {

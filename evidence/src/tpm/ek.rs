@@ -209,7 +209,7 @@ fn judge_use(leaf: &Certificate<'_>) -> Result<(), EvidenceDenial> {
 }
 
 fn attributes(leaf: &Certificate<'_>) -> Result<UnanchoredMake, EvidenceDenial> {
-    let names = leaf.extensions.subject_alt_name.as_deref();
+    let names = leaf.extensions.subject_alt_name;
     let absent = EvidenceDenial::CertificateConstraint { position: 0, what: "subjectAltName with the TPM attributes" };
     let attributes = directory_name_attributes(names.ok_or_else(|| absent.clone())?)?;
     let find = |oid: ObjectIdentifier| {

@@ -5,21 +5,19 @@ use der::{
     asn1::{BitStringRef, ContextSpecific, ObjectIdentifier, UintRef},
 };
 use x509_cert::{
-    ext::{
-        Extension,
-        pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage},
-    },
+    ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage},
     spki::AlgorithmIdentifierRef,
     time::Time,
 };
 
-use super::{CERTIFICATE_CAP_BYTES, signed::Signed};
+use super::{CERTIFICATE_CAP_BYTES, extension::Extension, signed::Signed};
 use crate::{EvidenceDenial, digest::Sha256Digest, time::UnixSeconds};
 
 /// A certificate that reads as one. Nothing of it is verified.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate<'a> {
-    der: &'a [u8],
+    /// SHA-256 of its DER, and of its SubjectPublicKeyInfo: a chain asks for them many times.
+    digests: [Sha256Digest; 2],
     signed: Signed<'a>,
     /// Contents of the serial number's INTEGER. Vendors ship zero, negative and overlong ones.
     pub(crate) serial: &'a [u8],
@@ -31,19 +29,19 @@ pub(crate) struct Certificate<'a> {
     pub(crate) not_after: UnixSeconds,
     /// SubjectPublicKeyInfo, as it stands.
     pub(crate) public_key_info: &'a [u8],
-    pub(crate) extensions: Extensions,
+    pub(crate) extensions: Extensions<'a>,
 }
 
 /// Extensions that some place in a chain is judged by; the others only by whether they are critical.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Extensions {
+pub(crate) struct Extensions<'a> {
     pub(crate) basic_constraints: Option<BasicConstraints>,
     pub(crate) key_usage: Option<KeyUsage>,
     pub(crate) extended_key_usage: Vec<ObjectIdentifier>,
     /// GeneralNames of subjectAltName.
-    pub(crate) subject_alt_name: Option<Vec<u8>>,
+    pub(crate) subject_alt_name: Option<&'a [u8]>,
     /// Extensions that are neither critical nor any of the above: what vendors say of their hardware.
-    vendor: Vec<(ObjectIdentifier, Vec<u8>)>,
+    vendor: Vec<(ObjectIdentifier, &'a [u8])>,
     /// First critical extension that is not processed here.
     pub(crate) unknown_critical: Option<ObjectIdentifier>,
 }
@@ -89,7 +87,7 @@ impl<'a> Certificate<'a> {
             return Err(Tag::Sequence.value_error().into());
         }
         Ok(Self {
-            der,
+            digests: [Sha256Digest::of(der), Sha256Digest::of(tbs.public_key_info)],
             signed,
             serial: tbs.serial,
             issuer: tbs.issuer,
@@ -102,13 +100,15 @@ impl<'a> Certificate<'a> {
     }
 
     /// SHA-256 of its DER.
-    pub(crate) fn digest(&self) -> Sha256Digest {
-        Sha256Digest::of(self.der)
+    pub(crate) const fn digest(&self) -> Sha256Digest {
+        let [of_der, _] = self.digests;
+        of_der
     }
 
     /// SHA-256 of its SubjectPublicKeyInfo.
-    pub(crate) fn key_digest(&self) -> Sha256Digest {
-        Sha256Digest::of(self.public_key_info)
+    pub(crate) const fn key_digest(&self) -> Sha256Digest {
+        let [_, of_key] = self.digests;
+        of_key
     }
 
     /// Serial number without leading zeros.
@@ -135,7 +135,7 @@ struct Tbs<'a> {
     not_before: Time,
     not_after: Time,
     public_key_info: &'a [u8],
-    extensions: Vec<Extension>,
+    extensions: Vec<Extension<'a>>,
 }
 
 impl<'a> Tbs<'a> {
@@ -152,8 +152,7 @@ impl<'a> Tbs<'a> {
             reader.sequence(|validity| Ok::<_, der::Error>((Time::decode(validity)?, Time::decode(validity)?)))?;
         let subject = reader.tlv_bytes()?;
         let public_key_info = reader.tlv_bytes()?;
-        let extensions = ContextSpecific::<Vec<Extension>>::decode_explicit(reader, TagNumber(3))?;
-        let extensions = extensions.map(|extensions| extensions.value).unwrap_or_default();
+        let extensions = Extension::read_field(reader, TagNumber(3))?;
         Ok(Self { serial, signature_algorithm, issuer, subject, not_before, not_after, public_key_info, extensions })
     }
 }
@@ -165,33 +164,32 @@ pub(super) fn read_serial<'a>(reader: &mut SliceReader<'a>) -> der::Result<&'a [
     reader.read_slice(header.length())
 }
 
-impl Extensions {
-    fn read(all: &[Extension]) -> der::Result<Self> {
+impl<'a> Extensions<'a> {
+    fn read(all: &[Extension<'a>]) -> der::Result<Self> {
         let mut out = Self::default();
         for (position, extension) in all.iter().enumerate() {
-            let oid = extension.extn_id;
+            let Extension { oid, is_critical, value } = *extension;
             // RFC 5280 §4.2: no extension twice
-            if all.iter().take(position).any(|other| other.extn_id == oid) {
+            if all.iter().take(position).any(|other| other.oid == oid) {
                 return Err(Tag::Sequence.value_error().into());
             }
-            let value = extension.extn_value.as_bytes();
             match oid {
                 BASIC_CONSTRAINTS => out.basic_constraints = Some(BasicConstraints::from_der(value)?),
                 KEY_USAGE => out.key_usage = Some(KeyUsage::from_der(value)?),
                 EXTENDED_KEY_USAGE => out.extended_key_usage = ExtendedKeyUsage::from_der(value)?.0,
-                SUBJECT_ALT_NAME => out.subject_alt_name = Some(value.to_vec()),
+                SUBJECT_ALT_NAME => out.subject_alt_name = Some(value),
                 // no policy is required of these chains, so any policy will do (RFC 5280 §6.1.1 (c))
                 CERTIFICATE_POLICIES => {}
-                _ if extension.critical => out.unknown_critical = out.unknown_critical.or(Some(oid)),
-                _ => out.vendor.push((oid, value.to_vec())),
+                _ if is_critical => out.unknown_critical = out.unknown_critical.or(Some(oid)),
+                _ => out.vendor.push((oid, value)),
             }
         }
         Ok(out)
     }
 
     /// Value of an extension that is neither critical nor processed here.
-    pub(crate) fn vendor(&self, wanted: ObjectIdentifier) -> Option<&[u8]> {
-        self.vendor.iter().find(|(oid, _)| *oid == wanted).map(|(_, value)| value.as_slice())
+    pub(crate) fn vendor(&self, wanted: ObjectIdentifier) -> Option<&'a [u8]> {
+        self.vendor.iter().find(|(oid, _)| *oid == wanted).map(|(_, value)| *value)
     }
 }
 

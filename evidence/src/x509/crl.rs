@@ -1,12 +1,9 @@
 //! Certificate revocation lists (RFC 5280 §5): complete ones, issued by the authority whose certificates they are of.
 
-use der::{
-    Decode as _, Reader as _, SliceReader, Tag, TagNumber,
-    asn1::{ContextSpecific, ObjectIdentifier},
-};
-use x509_cert::{ext::Extension, time::Time};
+use der::{Decode as _, Reader as _, SliceReader, Tag, TagNumber, asn1::ObjectIdentifier};
+use x509_cert::time::Time;
 
-use super::{Certificate, certificate::read_serial, signed::Signed};
+use super::{Certificate, certificate::read_serial, extension::Extension, signed::Signed};
 use crate::{EvidenceDenial, digest::Sha256Digest, time::UnixSeconds};
 
 /// Longest revocation list.
@@ -61,9 +58,8 @@ impl<'a> Crl<'a> {
                     Ok::<_, der::Error>(())
                 })?;
             }
-            let extensions = ContextSpecific::<Vec<Extension>>::decode_explicit(body, TagNumber(0))?;
             // one that is critical changes what the list covers (§5.2): a delta, one distribution point, another issuer
-            refuse_critical(&extensions.map(|extensions| extensions.value).unwrap_or_default())?;
+            refuse_critical(&Extension::read_field(body, TagNumber(0))?)?;
             Ok::<_, der::Error>((issuer, this_update, next_update, revoked))
         })?;
         reader.finish()?;
@@ -122,13 +118,13 @@ fn read_entry<'a>(reader: &mut SliceReader<'a>) -> der::Result<&'a [u8]> {
     let serial = read_serial(reader)?;
     Time::decode(reader)?;
     if !reader.is_finished() {
-        refuse_critical(&Vec::<Extension>::decode(reader)?)?;
+        refuse_critical(&Extension::read_all(reader)?)?;
     }
     Ok(without_leading_zeros(serial))
 }
 
-fn refuse_critical(extensions: &[Extension]) -> der::Result<()> {
-    match extensions.iter().any(|extension| extension.critical && extension.extn_id != CRL_REASON) {
+fn refuse_critical(extensions: &[Extension<'_>]) -> der::Result<()> {
+    match extensions.iter().any(|extension| extension.is_critical && extension.oid != CRL_REASON) {
         true => Err(Tag::Boolean.value_error().into()),
         false => Ok(()),
     }

@@ -7,6 +7,7 @@
 mod certificate;
 mod chain;
 mod crl;
+mod extension;
 mod name;
 mod signed;
 
