@@ -48,7 +48,7 @@ impl Role {
     /// Reads a Name that must be AMD's (AMD 57230 §2.1, §3.1).
     pub(super) fn of(name: &[u8], position: usize) -> Result<Self, EvidenceDenial> {
         let attributes = name_attributes(name)?;
-        let value = |oid| attributes.iter().find(|attribute| attribute.oid == oid).map(|found| found.value.as_str());
+        let value = |oid| attributes.iter().find(|attribute| attribute.oid == oid).map(|found| found.value);
         let is_amd = value(ORGANIZATION) == Some("Advanced Micro Devices") && value(UNIT) == Some("Engineering");
         let common_name = value(COMMON_NAME).filter(|_| is_amd).unwrap_or_default();
         let role = match common_name {

@@ -142,7 +142,7 @@ fn judge_authority(certificate: &Certificate<'_>, position: usize, own: usize) -
 }
 
 /// The common name in a Name; empty if it has none.
-pub(super) fn common_name(name: &[u8]) -> Result<String, EvidenceDenial> {
+pub(super) fn common_name(name: &[u8]) -> Result<&str, EvidenceDenial> {
     let attributes = name_attributes(name)?;
     let found = attributes.into_iter().find(|attribute| attribute.oid == COMMON_NAME);
     Ok(found.map(|attribute| attribute.value).unwrap_or_default())

@@ -149,7 +149,7 @@ impl VerifiedPck {
     /// # Errors
     /// [`EvidenceDenial`] when its issuer's Name does not read, which it did when the chain was verified.
     pub fn authority(&self) -> Result<String, EvidenceDenial> {
-        chain::common_name(&self.issuer)
+        chain::common_name(&self.issuer).map(str::to_owned)
     }
 
     /// What Intel certified of the platform.

@@ -136,7 +136,7 @@ impl VerifiedCollateral {
     /// X2's revocation: the lists are by the authorities of this chain, and list none of its certificates.
     pub(super) fn refuse_revoked(&self, pck: &VerifiedPck) -> Result<(), EvidenceDenial> {
         if self.pck_crl.issuer != pck.issuer {
-            let name = |name: &[u8]| chain::common_name(name).unwrap_or_default();
+            let name = |name: &[u8]| chain::common_name(name).unwrap_or_default().to_owned();
             return Err(EvidenceDenial::CollateralMismatch {
                 field: "issuer of the PCK revocation list",
                 collateral: name(&self.pck_crl.issuer),

@@ -213,8 +213,11 @@ fn attributes(leaf: &Certificate<'_>) -> Result<UnanchoredMake, EvidenceDenial> 
     let absent = EvidenceDenial::CertificateConstraint { position: 0, what: "subjectAltName with the TPM attributes" };
     let attributes = directory_name_attributes(names.ok_or_else(|| absent.clone())?)?;
     let find = |oid: ObjectIdentifier| {
-        let found = attributes.iter().find(|attribute: &&Attribute| attribute.oid == oid);
-        found.map(|attribute| attribute.value.clone()).filter(|value| !value.is_empty()).ok_or_else(|| absent.clone())
+        let found = attributes.iter().find(|attribute: &&Attribute<'_>| attribute.oid == oid);
+        found
+            .map(|attribute| attribute.value.to_owned())
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| absent.clone())
     };
     Ok(UnanchoredMake { manufacturer: find(TPM_MANUFACTURER)?, model: find(TPM_MODEL)?, version: find(TPM_VERSION)? })
 }

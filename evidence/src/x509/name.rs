@@ -11,20 +11,20 @@ const ATTRIBUTES_CAP: usize = 16;
 
 /// One attribute of a Name: printable ASCII, at most 64 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Attribute {
+pub(crate) struct Attribute<'a> {
     pub(crate) oid: ObjectIdentifier,
-    pub(crate) value: String,
+    pub(crate) value: &'a str,
 }
 
 /// All attributes of the one directoryName in GeneralNames (RFC 5280 §4.2.1.6). The order within an RDN is not
 /// judged: vendors ship SETs that are not in DER order.
-pub(crate) fn directory_name_attributes(general_names: &[u8]) -> Result<Vec<Attribute>, EvidenceDenial> {
+pub(crate) fn directory_name_attributes(general_names: &[u8]) -> Result<Vec<Attribute<'_>>, EvidenceDenial> {
     let what = "subjectAltName with one directoryName of printable attributes";
     read(general_names).map_err(|_| EvidenceDenial::Malformed { structure: "Certificate", offset: 0, what })
 }
 
 /// All attributes of a Name (RFC 5280 §4.1.2.4), each at most once.
-pub(crate) fn name_attributes(name: &[u8]) -> Result<Vec<Attribute>, EvidenceDenial> {
+pub(crate) fn name_attributes(name: &[u8]) -> Result<Vec<Attribute<'_>>, EvidenceDenial> {
     let what = "a Name of printable attributes, none twice";
     let read = || {
         let mut attributes = Vec::new();
@@ -36,7 +36,7 @@ pub(crate) fn name_attributes(name: &[u8]) -> Result<Vec<Attribute>, EvidenceDen
     read().map_err(|_: der::Error| EvidenceDenial::Malformed { structure: "Certificate", offset: 0, what })
 }
 
-fn read(general_names: &[u8]) -> der::Result<Vec<Attribute>> {
+fn read(general_names: &[u8]) -> der::Result<Vec<Attribute<'_>>> {
     let mut reader = SliceReader::new(general_names)?;
     let mut names = Vec::new();
     reader.sequence(|body| {
@@ -58,7 +58,7 @@ fn read(general_names: &[u8]) -> der::Result<Vec<Attribute>> {
     Ok(attributes)
 }
 
-fn read_rdns(reader: &mut SliceReader<'_>, attributes: &mut Vec<Attribute>) -> der::Result<()> {
+fn read_rdns<'a>(reader: &mut SliceReader<'a>, attributes: &mut Vec<Attribute<'a>>) -> der::Result<()> {
     reader.sequence(|rdns| {
         while !rdns.is_finished() {
             read_rdn(rdns, attributes)?;
@@ -67,7 +67,7 @@ fn read_rdns(reader: &mut SliceReader<'_>, attributes: &mut Vec<Attribute>) -> d
     })
 }
 
-fn read_rdn(reader: &mut SliceReader<'_>, attributes: &mut Vec<Attribute>) -> der::Result<()> {
+fn read_rdn<'a>(reader: &mut SliceReader<'a>, attributes: &mut Vec<Attribute<'a>>) -> der::Result<()> {
     let header = der::Header::decode(reader)?;
     header.tag().assert_eq(Tag::Set)?;
     reader.read_nested(header.length(), |set| {
@@ -83,7 +83,7 @@ fn read_rdn(reader: &mut SliceReader<'_>, attributes: &mut Vec<Attribute>) -> de
     })
 }
 
-fn read_attribute(reader: &mut SliceReader<'_>) -> der::Result<Attribute> {
+fn read_attribute<'a>(reader: &mut SliceReader<'a>) -> der::Result<Attribute<'a>> {
     let oid = ObjectIdentifier::decode(reader)?;
     let header = der::Header::decode(reader)?;
     if !matches!(header.tag(), Tag::Utf8String | Tag::PrintableString | Tag::Ia5String) {
@@ -92,5 +92,5 @@ fn read_attribute(reader: &mut SliceReader<'_>) -> der::Result<Attribute> {
     let bytes = reader.read_slice(header.length())?;
     let printable = bytes.len() <= VALUE_CAP_BYTES && bytes.iter().all(|b| (0x20..0x7f).contains(b));
     let value = std::str::from_utf8(bytes).ok().filter(|_| printable).ok_or_else(|| header.tag().value_error())?;
-    Ok(Attribute { oid, value: value.to_owned() })
+    Ok(Attribute { oid, value })
 }
