@@ -2,7 +2,7 @@
 //!
 //! Fetch, then judge: everything here ends before the judgement begins.
 
-mod chains;
+pub(crate) mod chains;
 mod enrolled;
 mod snp;
 mod tdx;
@@ -28,6 +28,9 @@ use crate::endorsements::{At, Endorsement, EndorsementStore, Unendorsed};
 use crate::fault::Fault;
 use crate::nodes::{BootSeen, Node, ReportId};
 use crate::store::Store;
+
+/// Verified chains and collateral of one kind kept at once: platforms of a large domain, a few KiB each.
+const CHAINS_CAP: usize = 4 * 1024;
 
 /// Looks up and verifies what evidence of TEEs is judged by. One per process.
 #[derive(Debug)]
@@ -59,9 +62,9 @@ impl Platforms {
     pub fn new(store: EndorsementStore) -> Self {
         Self {
             store,
-            veks: Verified::default(),
-            pcks: Verified::default(),
-            collaterals: Verified::default(),
+            veks: Verified::keeping(CHAINS_CAP),
+            pcks: Verified::keeping(CHAINS_CAP),
+            collaterals: Verified::keeping(CHAINS_CAP),
             known: KnownPlatforms::default(),
         }
     }

@@ -14,13 +14,14 @@ use super::{
     ak::AttestationKey,
     case::Case,
     dcap_quote, files,
+    known::Known,
     outcome::{Refusal, Report},
     pcr_file::Banks,
     snp,
     tpm_quote::{self, SIGNATURE_CAP_BYTES, attest_of},
 };
 
-pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
+pub(super) fn judge(case: &Case, known: &Known) -> Result<Report, Refusal> {
     let bytes = files::read(case.required_file("hcl_report")?, "HCL report", HCL_REPORT_CAP_BYTES)?;
     let hcl = HclReport::parse(&bytes)?;
     let mut said = Report::default();
@@ -31,7 +32,7 @@ pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
             judge_quote(case, &claims, &mut said)?;
             // its fields come under their own names beside the quote's
             let mut hardware = Report::default();
-            snp::judge_report(case, &report, &mut hardware)?;
+            snp::judge_report(case, known, &report, &mut hardware)?;
             said.notes.append(&mut hardware.notes);
             said.claim("snp", hardware.claims);
             said.claim("report_type", "SNP");
@@ -40,7 +41,7 @@ pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
         HardwareReport::Tdx(td_report) => {
             let claims = hcl.runtime_claims(td_report.report_data)?;
             judge_quote(case, &claims, &mut said)?;
-            let mut hardware = dcap_quote::judge_role(case, "td_quote", |quote| {
+            let mut hardware = dcap_quote::judge_role(case, known, "td_quote", |quote| {
                 let quoted = quote.td_report()?;
                 hcl.runtime_claims(quoted.report_data)?;
                 td_report.verify_quoted(quoted)

@@ -2,10 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, Read as _, Write as _},
+    io::{BufRead, BufReader, Read as _, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::{Mutex, PoisonError, atomic::AtomicBool, atomic::Ordering, mpsc},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicBool, atomic::Ordering},
     thread,
 };
 
@@ -16,17 +16,18 @@ use super::{
     EXIT_FAULT,
     args::{parse_hex, parse_time},
     case::{Case, Kind},
+    known::Known,
     outcome::{Fault, Outcome},
 };
 
 /// Longest request.
 const LINE_CAP_BYTES: usize = 256 * 1024;
-/// Requests waiting for a core, per core.
-const WAITING_CAP: usize = 4;
 
 /// One line of the stream. Fields that a kind does not use are not errors: a corpus sends them to all alike.
 #[derive(Deserialize)]
 struct Request {
+    #[serde(default)]
+    id: Value,
     kind: String,
     files: BTreeMap<String, OneOrMany>,
     #[serde(default)]
@@ -49,35 +50,56 @@ enum OneOrMany {
 /// Answers every line of stdin. 0 when every line was judged, 4 when one could not be.
 pub(super) fn run() -> std::io::Result<ExitCode> {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let (sender, receiver) = mpsc::sync_channel::<Line>(cores.saturating_mul(WAITING_CAP));
-    let (receiver, failed, had_fault) = (Mutex::new(receiver), Mutex::new(None), AtomicBool::new(false));
+    let is_judged = judge_lines(BufReader::new(std::io::stdin()), std::io::stdout(), cores)?;
+    Ok(if is_judged { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAULT) })
+}
+
+/// Answers every line of `input` by one line of `output`, in the order in which `threads` threads get done with them.
+/// Holds one line for each thread, and what [`Known`] keeps. Whether every line could be judged.
+///
+/// # Errors
+/// When `input` or `output` fails; no further line is read then.
+pub fn judge_lines(input: impl BufRead + Send, output: impl Write + Send, threads: usize) -> std::io::Result<bool> {
+    let (input, output, known) = (Mutex::new(input), Mutex::new(output), Known::default());
+    let (failed, had_fault) = (Mutex::new(None), AtomicBool::new(false));
+    let answer_next = || {
+        if lock(&failed).is_some() {
+            return Ok(false);
+        }
+        let Some(line) = next_line(&mut *lock(&input))? else { return Ok(false) };
+        let (id, outcome) = answer(line, &known);
+        had_fault.fetch_or(matches!(outcome, Outcome::Fault(_)), Ordering::Relaxed);
+        let mut answer = outcome.to_batch_answer(&id)?;
+        answer.push(b'\n');
+        let mut output = lock(&output);
+        output.write_all(&answer)?;
+        output.flush()?;
+        Ok(true)
+    };
     thread::scope(|scope| {
-        for _ in 0..cores {
+        for _ in 0..threads.max(1) {
             scope.spawn(|| {
                 loop {
-                    let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(line) = next else { return };
-                    let (id, outcome) = answer(line);
-                    had_fault.fetch_or(matches!(outcome, Outcome::Fault(_)), Ordering::Relaxed);
-                    if let Err(error) = write_line(&outcome.to_batch_answer(&id)) {
-                        failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    match answer_next() {
+                        Ok(true) => {}
+                        Ok(false) => return,
+                        Err(error) => {
+                            lock(&failed).get_or_insert(error);
+                            return;
+                        }
                     }
                 }
             });
         }
-        let input = std::io::stdin().lock();
-        let read = read_lines(input, |line| {
-            let is_failed = failed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-            !is_failed && sender.send(line).is_ok()
-        });
-        drop(sender);
-        read
-    })?;
+    });
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
-        None if had_fault.into_inner() => Ok(ExitCode::from(EXIT_FAULT)),
-        None => Ok(ExitCode::SUCCESS),
+        None => Ok(!had_fault.into_inner()),
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A line as it came, or that it was too long.
@@ -87,46 +109,47 @@ enum Line {
     TooLong,
 }
 
-/// Gives each non-empty line to `take` until it says no more; holds one line in memory.
-fn read_lines(mut input: impl BufRead, mut take: impl FnMut(Line) -> bool) -> std::io::Result<()> {
+/// The next line that is not blank; `None` at the end. Holds one line in memory.
+fn next_line(input: &mut impl BufRead) -> std::io::Result<Option<Line>> {
     let cap = u64::try_from(LINE_CAP_BYTES).unwrap_or(u64::MAX);
     loop {
         let mut line = Vec::new();
         if input.by_ref().take(cap).read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let is_whole = line.last() == Some(&b'\n') || line.len() < LINE_CAP_BYTES;
         if !is_whole {
             input.skip_until(b'\n')?;
+            return Ok(Some(Line::TooLong));
         }
-        let line = if is_whole { Line::Whole(line) } else { Line::TooLong };
-        let is_blank = matches!(&line, Line::Whole(bytes) if bytes.trim_ascii().is_empty());
-        if !is_blank && !take(line) {
-            return Ok(());
+        if !line.trim_ascii().is_empty() {
+            return Ok(Some(Line::Whole(line)));
         }
     }
 }
 
-fn answer(line: Line) -> (Value, Outcome) {
-    let fault = |what: String| Outcome::Fault(Fault::Request { what });
+fn answer(line: Line, known: &Known) -> (Value, Outcome) {
+    let malformed = |what: String| Outcome::Fault(Fault::Request { what });
     let Line::Whole(bytes) = line else {
-        return (Value::Null, fault(format!("line longer than {LINE_CAP_BYTES} bytes")));
+        return (Value::Null, malformed(format!("line longer than {LINE_CAP_BYTES} bytes")));
     };
-    let document: Value = match serde_json::from_slice(&bytes) {
-        Ok(document) => document,
-        Err(error) => return (Value::Null, fault(format!("not JSON: {error}"))),
-    };
-    let id = document.get("id").cloned().unwrap_or(Value::Null);
-    let outcome = match case_of(document) {
-        Ok(case) => case.judge(),
-        Err(refused) => Outcome::Fault(refused),
-    };
-    (id, outcome)
+    match serde_json::from_slice::<Request>(&bytes) {
+        Ok(mut request) => {
+            let id = request.id.take();
+            let judged = case_of(request).map(|case| case.judge_beside(known));
+            (id, judged.unwrap_or_else(Outcome::Fault))
+        }
+        Err(error) => {
+            // no request, but perhaps one that says which
+            let document: Option<Value> = serde_json::from_slice(&bytes).ok();
+            let id = document.and_then(|document| document.get("id").cloned());
+            (id.unwrap_or_default(), malformed(error.to_string()))
+        }
+    }
 }
 
-fn case_of(document: Value) -> Result<Case, Fault> {
+fn case_of(request: Request) -> Result<Case, Fault> {
     let malformed = |what: String| Fault::Request { what };
-    let request: Request = serde_json::from_value(document).map_err(|error| malformed(error.to_string()))?;
     let kind = Kind::ALL.into_iter().find(|kind| kind.name() == request.kind);
     let kind = kind.ok_or_else(|| Fault::Kind { kind: request.kind.escape_default().take(64).collect() })?;
     let mut case = Case::new(kind);
@@ -147,26 +170,13 @@ fn case_of(document: Value) -> Result<Case, Fault> {
     Ok(case)
 }
 
-fn write_line(answer: &Value) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(answer)?;
-    line.push(b'\n');
-    let mut out = std::io::stdout().lock();
-    out.write_all(&line)?;
-    out.flush()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn lines(input: &[u8]) -> Vec<Line> {
-        let mut out = Vec::new();
-        read_lines(input, |line| {
-            out.push(line);
-            true
-        })
-        .unwrap();
-        out
+        let mut input = input;
+        std::iter::from_fn(|| next_line(&mut input).unwrap()).collect()
     }
 
     #[test]
@@ -180,7 +190,7 @@ mod tests {
 
     #[test]
     fn every_bad_line_is_one_fault_with_its_code() {
-        let code = |line: &str| match answer(Line::Whole(line.into())).1 {
+        let code = |line: &str| match answer(Line::Whole(line.into()), &Known::default()).1 {
             Outcome::Fault(fault) => fault.code(),
             judged @ (Outcome::Authentic(_) | Outcome::Denied(_)) => panic!("{line}: {judged:?}"),
         };
@@ -194,7 +204,9 @@ mod tests {
         assert_eq!(code(r#"{"id":"a","kind":"ima-log","files":{"log":"/"}}"#), "fault.file_unreadable");
         assert_eq!(code(r#"{"id":"a","kind":"ima-log","files":{"log":["/x","/y"]}}"#), "fault.request_malformed");
         assert_eq!(code(r#"{"id":"a","kind":"ima-log","files":{"log":"/x"},"at":"soon"}"#), "fault.request_malformed");
-        let (id, _) = answer(Line::Whole(br#"{"id":"case-7","kind":"x","files":{}}"#.to_vec()));
+        let (id, _) = answer(Line::Whole(br#"{"id":"case-7","kind":"x","files":{}}"#.to_vec()), &Known::default());
         assert_eq!(id, Value::from("case-7"));
+        let (id, _) = answer(Line::Whole(br#"{"id":["case", 8],"kind":9}"#.to_vec()), &Known::default());
+        assert_eq!(id, serde_json::json!(["case", 8]));
     }
 }

@@ -6,6 +6,7 @@ use evidence::time::UnixSeconds;
 
 use super::{
     azure, ccel, dcap_quote, ek_chain, event_log, ima,
+    known::Known,
     outcome::{Fault, Outcome, Refusal},
     snp, tpm_quote,
 };
@@ -245,19 +246,25 @@ impl Case {
         since.map(|since| UnixSeconds(since.as_secs())).map_err(|_| Fault::Clock)
     }
 
-    /// Judges the case.
+    /// Judges the case by itself.
     #[must_use]
     pub fn judge(&self) -> Outcome {
+        self.judge_beside(&Known::default())
+    }
+
+    /// Judges the case, and keeps in `known` what of it others may share. The outcome is that of [`Case::judge`].
+    #[must_use]
+    pub fn judge_beside(&self, known: &Known) -> Outcome {
         let judged = match self.kind {
             Kind::TpmQuote => tpm_quote::judge(self),
             Kind::TcgEventLog => event_log::judge(self),
             Kind::ImaLog => ima::judge(self),
             Kind::TpmEkChain => ek_chain::judge(self),
-            Kind::DcapQuote => dcap_quote::judge(self),
+            Kind::DcapQuote => dcap_quote::judge(self, known),
             Kind::CcelLog => ccel::judge(self),
-            Kind::SnpReport => snp::judge(self),
-            Kind::SnpCertTable => snp::judge_table(self),
-            Kind::AzureVtpm => azure::judge(self),
+            Kind::SnpReport => snp::judge(self, known),
+            Kind::SnpCertTable => snp::judge_table(self, known),
+            Kind::AzureVtpm => azure::judge(self, known),
         };
         match judged {
             Ok(report) => Outcome::Authentic(report),

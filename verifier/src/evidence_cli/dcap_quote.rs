@@ -1,34 +1,39 @@
 //! A DCAP quote of a TDX trust domain or an SGX enclave, with Intel's collateral if there is any.
 
+use std::sync::Arc;
+
 use evidence::{
     EvidenceDenial,
     digest::Sha256Digest,
     tdx::{
-        AuthenticQuote, Collateral, Quote, TcbVerdict, TdxRoots, VerifiedCollateral, VerifiedPck,
+        AuthenticQuote, Quote, TcbVerdict, TdxRoots, VerifiedCollateral,
         body::{Body, EnclaveReport, TdReport},
         collateral::COLLATERAL_CAP_BYTES,
         quote::QUOTE_CAP_BYTES,
         roots::verify_root,
         td_attributes::{self, TdAttributes},
     },
+    time::UnixSeconds,
 };
 use serde_json::{Map, Value};
 
 use super::{
     case::Case,
     files,
+    known::Known,
     outcome::{Refusal, Report},
 };
 
 const ROOT_CAP_BYTES: usize = 16 * 1024;
 
-pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
-    judge_role(case, "quote", |_| Ok(()))
+pub(super) fn judge(case: &Case, known: &Known) -> Result<Report, Refusal> {
+    judge_role(case, known, "quote", |_| Ok(()))
 }
 
 /// Judges the quote in a role, which must also satisfy `fits` once it is verified.
 pub(super) fn judge_role(
     case: &Case,
+    known: &Known,
     role: &'static str,
     fits: impl FnOnce(&Quote<'_>) -> Result<(), EvidenceDenial>,
 ) -> Result<Report, Refusal> {
@@ -41,14 +46,15 @@ pub(super) fn judge_role(
         let der = files::pem_block(&root, &["CERTIFICATE"]).map_or(root, |(_, der)| der);
         verify_root(&der, &roots)?;
     }
-    let pck = VerifiedPck::verify(quote.pck_chain(), &roots, now)?;
+    // made before the quote's chain, which shares certificates with it; what it is denied for is said after
+    let collateral = collateral(case, known, now);
+    let beside = collateral.as_ref().ok().and_then(Option::as_deref);
+    let pck = known.pck(&quote, beside, now)?;
     let authentic = pck.authenticate(&quote)?;
     refuse_debug(&quote)?;
     let mut report = Report::default();
-    match case.file("collateral")? {
-        Some(path) => {
-            let bytes = files::read(path, "collateral", COLLATERAL_CAP_BYTES)?;
-            let collateral = VerifiedCollateral::verify(&Collateral::from_json(&bytes)?, &roots, now)?;
+    match collateral? {
+        Some(collateral) => {
             let verdict = authentic.judge(&collateral)?;
             describe_verdict(&verdict, &collateral, &mut report);
         }
@@ -67,6 +73,13 @@ pub(super) fn judge_role(
     }
     describe(&authentic, &mut report);
     Ok(report)
+}
+
+/// The collateral of the case, if it has any.
+fn collateral(case: &Case, known: &Known, now: UnixSeconds) -> Result<Option<Arc<VerifiedCollateral>>, Refusal> {
+    let Some(path) = case.file("collateral")? else { return Ok(None) };
+    let bytes = files::read(path, "collateral", COLLATERAL_CAP_BYTES)?;
+    Ok(Some(known.collateral(&bytes, now)?))
 }
 
 fn refuse_debug(quote: &Quote<'_>) -> Result<(), EvidenceDenial> {

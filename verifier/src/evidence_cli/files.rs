@@ -22,7 +22,9 @@ pub(super) fn read(path: &Path, part: &'static str, cap_bytes: usize) -> Result<
         return Err(unreadable(std::io::Error::other("not a regular file")));
     }
     let cap = u64::try_from(cap_bytes).unwrap_or(u64::MAX);
-    let mut bytes = Vec::new();
+    let expected = usize::try_from(found.len()).unwrap_or(usize::MAX).min(cap_bytes);
+    // one more, so that the end is seen without growing
+    let mut bytes = Vec::with_capacity(expected.saturating_add(1));
     let file = File::open(path).map_err(unreadable)?;
     file.take(cap.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > cap_bytes {

@@ -17,6 +17,7 @@ mod event_log;
 mod files;
 mod ima;
 mod inspect;
+mod known;
 mod outcome;
 mod pcr_file;
 mod snp;
@@ -26,9 +27,11 @@ mod tsm;
 use std::{io::Write, process::ExitCode};
 
 pub use args::{EvidenceArgs, EvidenceCommand, Format, InspectArgs, VerifyArgs};
+pub use batch::judge_lines;
 pub use case::{Case, Kind};
 pub use classes::class;
 pub(crate) use files::pem_block;
+pub use known::Known;
 pub use outcome::{Fault, Outcome};
 
 /// Exit code for command lines that cannot be meant (DESIGN: done 0, usage 2, denied 3, fault 4).

@@ -3,6 +3,7 @@
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use evidence::EvidenceDenial;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -104,20 +105,28 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The answer of a batch.
-    #[must_use]
-    pub fn to_batch_answer(&self, id: &Value) -> Value {
-        match self {
-            Self::Authentic(report) => {
-                json!({"id": id, "decision": "authentic", "class": null, "code": null, "claims": report.claims, "notes": report.notes})
+    /// The answer of a batch, JSON.
+    pub(super) fn to_batch_answer(&self, id: &Value) -> serde_json::Result<Vec<u8>> {
+        let nothing = Map::new();
+        let unjudged = |decision, code, text| BatchAnswer {
+            id,
+            decision,
+            class: None,
+            code: Some(code),
+            claims: &nothing,
+            notes: None,
+            text: Some(text),
+        };
+        serde_json::to_vec(&match self {
+            Self::Authentic(Report { claims, notes }) => {
+                let (class, code, text) = (None, None, None);
+                BatchAnswer { id, decision: "authentic", class, code, claims, notes: Some(notes), text }
             }
             Self::Denied(denial) => {
-                json!({"id": id, "decision": "denied", "class": class(denial), "code": denial.code(), "claims": {}, "text": denial.to_string()})
+                BatchAnswer { class: Some(class(denial)), ..unjudged("denied", denial.code(), denial.to_string()) }
             }
-            Self::Fault(fault) => {
-                json!({"id": id, "decision": "fault", "class": null, "code": fault.code(), "claims": {}, "text": fault.to_string()})
-            }
-        }
+            Self::Fault(fault) => unjudged("fault", fault.code(), fault.to_string()),
+        })
     }
 
     fn to_json(&self, case: &Case) -> Value {
@@ -143,6 +152,20 @@ impl Outcome {
             Self::Fault(_) => ExitCode::from(EXIT_FAULT),
         }
     }
+}
+
+/// One line of a batch's output.
+#[derive(Serialize)]
+struct BatchAnswer<'a> {
+    id: &'a Value,
+    decision: &'static str,
+    class: Option<&'static str>,
+    code: Option<&'static str>,
+    claims: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notes: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
 }
 
 /// Prints the outcome of one case.

@@ -1,11 +1,11 @@
 //! SEV-SNP reports and certificate tables: signed by a key that AMD vouches for, and agreeing with its certificate.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use evidence::{
     EvidenceDenial,
     sev_snp::{
-        AuthenticReport, CertificateTable, Revocation, SnpReport, SnpRoots, VekIdentity, VerifiedVek,
+        AuthenticReport, CertificateTable, SnpReport, VekIdentity, VerifiedVek,
         cert_table::{CERT_TABLE_CAP_BYTES, CertificateKind},
         report::REPORT_BYTES,
     },
@@ -17,25 +17,31 @@ use super::{
     case::Case,
     ek_chain::{read_certificate, rfc3339},
     files,
+    known::{Known, VekChain},
     outcome::{Fault, Refusal, Report},
     tsm,
 };
 
-pub(super) fn judge(case: &Case) -> Result<Report, Refusal> {
+pub(super) fn judge(case: &Case, known: &Known) -> Result<Report, Refusal> {
     // a byte more than a report has, so that a longer one is named as what it is
     let cap_bytes = REPORT_BYTES.saturating_mul(4);
     let bytes = files::read(case.required_file("report")?, "SNP report", cap_bytes)?;
     let report = SnpReport::parse(&bytes)?;
     tsm::verify(case, &bytes)?;
     let mut said = Report::default();
-    judge_report(case, &report, &mut said)?;
+    judge_report(case, known, &report, &mut said)?;
     Ok(said)
 }
 
 /// Verifies a report by the certificates of the case, and says what it says.
-pub(super) fn judge_report(case: &Case, report: &SnpReport<'_>, said: &mut Report) -> Result<(), Refusal> {
+pub(super) fn judge_report(
+    case: &Case,
+    known: &Known,
+    report: &SnpReport<'_>,
+    said: &mut Report,
+) -> Result<(), Refusal> {
     let offered = Offered::of(case)?;
-    let vek = offered.verify(case, said)?;
+    let vek = offered.verify(case, known, said)?;
     let authentic = vek.authenticate(report)?;
     if let Some(expected) = case.expect_report_data.as_deref()
         && *expected != *report.report_data
@@ -52,14 +58,14 @@ pub(super) fn judge_report(case: &Case, report: &SnpReport<'_>, said: &mut Repor
 }
 
 /// A table by itself: its certificates lead from AMD's root to the key.
-pub(super) fn judge_table(case: &Case) -> Result<Report, Refusal> {
+pub(super) fn judge_table(case: &Case, known: &Known) -> Result<Report, Refusal> {
     if !case.files("report").is_empty() {
-        return judge(case);
+        return judge(case, known);
     }
     let bytes = read_table(case)?.ok_or_else(|| Fault::Request { what: "no certificate table".into() })?;
     let claims = describe_table(&CertificateTable::parse(&bytes)?);
     let mut said = Report { claims, ..Report::default() };
-    let vek = Offered::of(case)?.verify(case, &mut said)?;
+    let vek = Offered::of(case)?.verify(case, known, &mut said)?;
     describe_vek(&vek, &mut said);
     Ok(said)
 }
@@ -97,15 +103,14 @@ impl Offered {
         })
     }
 
-    fn verify(&self, case: &Case, said: &mut Report) -> Result<VerifiedVek, Refusal> {
+    fn verify(&self, case: &Case, known: &Known, said: &mut Report) -> Result<Arc<VerifiedVek>, Refusal> {
         let missing = || Fault::Request { what: "no certificate of the key that signs the report".into() };
-        let (leaf, roots, now) = (self.vek.as_ref().ok_or_else(missing)?, SnpRoots::genuine(), case.now()?);
-        let revocation = self.crl.as_deref().map_or(Revocation::Unjudged, Revocation::List);
-        let (issuer, root) = (self.intermediate.as_deref(), self.root.as_deref());
-        let vek = VerifiedVek::verify(leaf, issuer, root, revocation, &roots, now)?;
+        let (leaf, now) = (self.vek.as_ref().ok_or_else(missing)?, case.now()?);
+        let (issuer, root, list) = (self.intermediate.as_deref(), self.root.as_deref(), self.crl.as_deref());
+        let vek = known.vek(VekChain { leaf, issuer, root, list }, now)?;
         // what the table offers beside the files given must be AMD's too, though it may be for another TCB
         if let Some([Some(leaf), issuer, root]) = &self.table {
-            VerifiedVek::verify(leaf, issuer.as_deref(), root.as_deref(), revocation, &roots, now)?;
+            known.vek(VekChain { leaf, issuer: issuer.as_deref(), root: root.as_deref(), list }, now)?;
         }
         if self.crl.is_none() {
             said.note("no revocation list given: appraisal needs one");

@@ -4,22 +4,21 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Chains kept at once; beyond it one is forgotten for each that comes. Platforms of a large domain, a few KiB each.
-const KEPT_CAP: usize = 4 * 1024;
-
 /// Verified chains by what they were verified from. Whether one still holds is asked of it each time.
 #[derive(Debug)]
-pub(super) struct Verified<K, V>(Mutex<HashMap<K, Arc<V>>>);
-
-impl<K, V> Default for Verified<K, V> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
+pub(crate) struct Verified<K, V> {
+    cap: usize,
+    kept: Mutex<HashMap<K, Arc<V>>>,
 }
 
 impl<K: Eq + Hash + Clone, V> Verified<K, V> {
+    /// Keeps at most `cap` chains at once; beyond it one is forgotten for each that comes.
+    pub(crate) fn keeping(cap: usize) -> Self {
+        Self { cap, kept: Mutex::default() }
+    }
+
     /// The chain kept under `key` if it `holds`, else what `verify` makes, kept from now on.
-    pub(super) fn get<E>(
+    pub(crate) fn get<E>(
         &self,
         key: K,
         holds: impl FnOnce(&V) -> bool,
@@ -31,7 +30,7 @@ impl<K: Eq + Hash + Clone, V> Verified<K, V> {
         }
         let verified = Arc::new(verify()?);
         let mut all = self.lock();
-        if all.len() >= KEPT_CAP && !all.contains_key(&key) {
+        if all.len() >= self.cap && !all.contains_key(&key) {
             let any = all.keys().next().cloned();
             any.and_then(|any| all.remove(&any));
         }
@@ -40,7 +39,7 @@ impl<K: Eq + Hash + Clone, V> Verified<K, V> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<V>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -50,16 +49,17 @@ mod tests {
 
     #[test]
     fn a_chain_is_verified_once_until_it_no_longer_holds_and_never_kept_when_refused() {
-        let chains = Verified::<u32, u32>::default();
+        let cap = 64;
+        let chains = Verified::<u32, u32>::keeping(cap);
         let got = |key, holds: bool, made: Result<u32, ()>| chains.get(key, |_| holds, || made).map(|chain| *chain);
         assert_eq!(got(1, true, Err(())), Err(()));
         assert_eq!(got(1, true, Ok(10)), Ok(10));
         assert_eq!(got(1, true, Err(())), Ok(10));
         assert_eq!(got(1, false, Err(())), Err(()));
         assert_eq!(got(1, false, Ok(11)), Ok(11));
-        for key in 0..2 * u32::try_from(KEPT_CAP).unwrap() {
+        for key in 0..2 * u32::try_from(cap).unwrap() {
             got(key, true, Ok(key)).unwrap();
         }
-        assert_eq!(chains.lock().len(), KEPT_CAP);
+        assert_eq!(chains.lock().len(), cap);
     }
 }
