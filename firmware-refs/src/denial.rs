@@ -168,6 +168,8 @@ pub enum ReferenceDenial {
     EventLogAbsent {
         /// The set.
         reference: Arc<ReferenceName>,
+        /// Part of the evidence that it belongs to, as claims are named: `tpm` or `tdx`.
+        part: &'static str,
     },
     /// An event was measured that the set does not know.
     #[error("{register}: {diverges} is unknown to {reference}")]

@@ -21,7 +21,7 @@ impl ReferenceDenial {
             Self::Bank { .. } => "tpm.quote.bank".to_owned(),
             Self::PcrAbsent { .. } => "tpm.quote.pcrs".to_owned(),
             Self::PcrResettable { pcr } | Self::PcrUnknown { pcr, .. } => format!("tpm.pcr.{pcr}"),
-            Self::EventLogAbsent { .. } => "tpm.event_log".to_owned(),
+            Self::EventLogAbsent { part, .. } => format!("{part}.event_log"),
             Self::EventUnknown { register, diverges, .. } => match diverges.event {
                 Some(event) => format!("{}.event_log.{register}.event{event}", part(*register)),
                 None => format!("{}.event_log.{register}", part(*register)),
@@ -169,7 +169,7 @@ impl ReferenceDenial {
             | Self::Bank { reference, .. }
             | Self::PcrAbsent { reference, .. }
             | Self::PcrUnknown { reference, .. }
-            | Self::EventLogAbsent { reference }
+            | Self::EventLogAbsent { reference, .. }
             | Self::EventUnknown { reference, .. }
             | Self::EventMissing { reference, .. }
             | Self::ImaLogAbsent { reference }
@@ -262,7 +262,9 @@ impl ReferenceDenial {
             Self::PcrUnknown { diverges: None, .. } => {
                 "if the machine was changed on purpose, capture the node and stage a new version of the set"
             }
-            Self::EventLogAbsent { .. } => "let the node read its event log (binary_bios_measurements)",
+            Self::EventLogAbsent { .. } => {
+                "let the node read its event log (binary_bios_measurements of a TPM, CCEL of a trust domain)"
+            }
             Self::EventMissing { .. } => {
                 "the machine started without the named component: restore it, or mark it optional in a new version"
             }

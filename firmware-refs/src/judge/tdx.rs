@@ -120,7 +120,7 @@ impl Judge<'_, '_> {
     /// E9: every event of the registers that are judged by their log is known.
     fn logged_events(&self, tally: &mut Tally<'_>) -> ControlFlow<()> {
         let Some(log) = &self.observed.event_log else {
-            return tally.fail(ReferenceDenial::EventLogAbsent { reference: tally.reference() });
+            return tally.fail(ReferenceDenial::EventLogAbsent { reference: tally.reference(), part: "tdx" });
         };
         self.set.events.iter().try_for_each(|(index, known)| logged(log, *index).judge(known, tally))
     }

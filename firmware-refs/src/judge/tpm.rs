@@ -119,7 +119,9 @@ impl Judge<'_, '_> {
     fn measured(&self, tally: &mut Tally<'_>) -> ControlFlow<()> {
         match (self.observed.event_log, self.set.require_event_log) {
             (Some(observed), _) => self.events(observed, tally)?,
-            (None, true) => tally.fail(ReferenceDenial::EventLogAbsent { reference: tally.reference() })?,
+            (None, true) => {
+                tally.fail(ReferenceDenial::EventLogAbsent { reference: tally.reference(), part: "tpm" })?
+            }
             (None, false) => {}
         }
         match (self.observed.files, &self.set.ima) {

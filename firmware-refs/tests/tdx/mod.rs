@@ -131,6 +131,13 @@ pub(crate) fn cases() -> Vec<(Kind, Vec<ReferenceDenial>)> {
 }
 
 /// A status that no advisory explains.
+#[test]
+fn an_absent_log_is_named_as_the_trust_domains() {
+    let absent = cases().into_iter().find(|(kind, _)| *kind == Kind::EventLogAbsent);
+    let (_, denials) = absent.unwrap();
+    assert_eq!(denials.iter().map(ReferenceDenial::claim).collect::<Vec<_>>(), ["tdx.event_log"]);
+}
+
 fn hardened_without_advisory() -> Vec<ReferenceDenial> {
     let mut guest = TdxGuest::default();
     needs_hardening(&mut guest);

@@ -32,7 +32,7 @@ pub const TDX: &[Divergence] = &[
         fields: &["body.mr_service_td"],
         stricter: Theirs,
         words: &["Invalid MR service TD"],
-        clause: "TDX Module ABI, SERVTD_HASH; QVL 4.1.2.4.14",
+        clause: "TDX Module ABI, SERVTD_HASH; read by no step of QVL 4.1.2.4",
         review: "genuine platforms quote one; it is a measurement, for reference values to list, and migration itself is refused by ATTRIBUTES",
     },
     Divergence {
@@ -41,7 +41,7 @@ pub const TDX: &[Divergence] = &[
         fields: &["body.tee_tcb_svn2", "body.tee_tcb_svn2.", "tcb_info.tcbLevels.", "tcb_info.tdxModuleIdentities."],
         stricter: Theirs,
         words: &["current TDX TCB"],
-        clause: "QVL 4.1.2.4.17.4",
+        clause: "QVL 4.1.2.4.17.3, .17.4.3",
         review: "here TEE_TCB_SVN2 can only turn OutOfDate into TDRelaunchAdvised; what is judged is the TCB that the trust domain was launched on, and a module's versions do not go down",
     },
     Divergence {
@@ -221,7 +221,7 @@ pub const TDX: &[Divergence] = &[
         fields: &["qe_identity."],
         stricter: Ours,
         words: &["QeIdentityMismatch"],
-        clause: "QVL 4.1.2.6",
+        clause: "QVL 4.1.2.9.5, .6",
         review: "`dcap-qvl` masks what is expected too; Intel masks what is reported",
     },
     Divergence {
@@ -277,7 +277,7 @@ pub const TDX: &[Divergence] = &[
         fields: &["tcb_info.tdxModuleIdentities.tcbLevels"],
         stricter: Neither,
         words: &["ours UpToDate"],
-        clause: "QVL 4.1.2.4.17.2",
+        clause: "QVL 4.1.2.4.17.4.1",
         review: "ours sorts them, as the platform's; `dcap-qvl` takes the first that is reached",
     },
     Divergence {
@@ -309,7 +309,7 @@ pub const TDX: &[Divergence] = &[
             "ours SWHardeningNeeded",
             "ours ConfigurationAndSWHardeningNeeded",
         ],
-        clause: "QVL 4.1.2.4.17.5",
+        clause: "QVL 4.1.2.4.15, .17 (converged status)",
         review: "ours reports the worse of platform and enclave; `dcap-qvl`, like Intel, lets the enclave's level say OutOfDate and Revoked alone",
     },
     Divergence {
