@@ -44,7 +44,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// The place of a part that must have come.
     pub(crate) fn need(&self) -> Result<Range<usize>, EvidenceDenial> {
-        self.range.clone().ok_or_else(|| EvidenceDenial::Missing { part: self.label })
+        self.range.clone().ok_or(EvidenceDenial::Missing { part: self.label })
     }
 }
 
@@ -57,8 +57,7 @@ impl Collection<'_> {
         let mut found = names.map(|name| Slot { label: name.label, range: None });
         for (label, media_type, range) in &self.parts {
             let named = names.iter().zip(&mut found).find(|(name, _)| name.label == *label);
-            let (name, slot) =
-                named.ok_or_else(|| EvidenceDenial::UnexpectedPart { part: "a part of unknown label" })?;
+            let (name, slot) = named.ok_or(EvidenceDenial::UnexpectedPart { part: "a part of unknown label" })?;
             if name.media_type != *media_type {
                 return Err(EvidenceDenial::UnexpectedPart { part: "a part of another media type" });
             }
