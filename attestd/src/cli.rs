@@ -122,8 +122,11 @@ pub enum Verb {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page.
-    Man,
+    /// Write manual pages, one a verb, into a folder.
+    Man {
+        /// The folder; it must exist.
+        folder: PathBuf,
+    },
 }
 
 /// `attestd exec`

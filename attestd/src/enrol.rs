@@ -9,7 +9,7 @@ use std::time::Duration;
 use evidence::cose::SigningKey;
 use evidence::digest::{HashAlg, Sha256Digest};
 use evidence::tee::enrolment_subject;
-use evidence::tpm::enrolment::enrolment_qualifying_data;
+use evidence::tpm::enrolment::{ek_digest, enrolment_qualifying_data};
 use evidence::tpm::pcr::{PcrSelection, PcrSet};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -67,12 +67,14 @@ pub enum EnrolError {
         why: String,
     },
     /// The verifier judged and said no, or could not judge.
-    #[error("the verifier refused: {code}")]
+    #[error("the verifier refused: {code}{}", .ek.as_ref().map(admitted_by).unwrap_or_default())]
     Refused {
         /// Whether it judged.
         denied: bool,
         /// Its code.
         code: String,
+        /// SHA-256 of the TPM2B_PUBLIC that was shown as EK, of machines that have one: what an operator admits it by.
+        ek: Option<Sha256Digest>,
     },
     /// The stream broke.
     #[error("enrolment stream: {why}")]
@@ -105,7 +107,16 @@ pub enum EnrolError {
     Request(String),
 }
 
+fn admitted_by(ek: &Sha256Digest) -> String {
+    format!("; the EK of this TPM is {ek}: an operator may admit it (verifier node admit NODE --ek {ek})")
+}
+
 impl EnrolError {
+    /// What the verifier refused is a TPM with this EK.
+    fn about(self, ek: Option<Sha256Digest>) -> Self {
+        if let Self::Refused { denied, code, .. } = self { Self::Refused { denied, code, ek } } else { self }
+    }
+
     /// `denied` or `fault`.
     #[must_use]
     pub fn class(&self) -> &'static str {
@@ -166,9 +177,12 @@ pub async fn enrol(
     let channel = connection.exporter;
     let collector = machine.with_keys(config, state).await?;
     let of_tpm = collector.tpm().zip(config.identity.tpm());
+    let mut ek = None;
     let first = match of_tpm {
         Some((tpm, tpm_config)) => {
-            enrol_request::Message::Identity(identity(config, tpm_config, tpm, &record_key, &pkcs8).await?)
+            let identity = identity(config, tpm_config, tpm, &record_key, &pkcs8).await?;
+            ek = Some(ek_digest(&identity.ek_public));
+            enrol_request::Message::Identity(identity)
         }
         None => enrol_request::Message::Platform(proto::EnrolPlatform {
             node_id: config.node_id.to_string(),
@@ -177,31 +191,34 @@ pub async fn enrol(
             csr: certificate_request(&pkcs8)?,
         }),
     };
-    let mut stream = Conversation::open(connection, first).await?;
-    if let Some((tpm, tpm_config)) = of_tpm {
-        let challenge = stream.credential().await?;
-        let proof = prove(tpm_config.ek, tpm, &record_key, challenge).await?;
-        stream.send(enrol_request::Message::Proof(proof)).await?;
-    }
-    if config.identity.tee().is_some() {
-        let challenge = stream.challenge().await?;
-        let asked = Asked {
-            kind: config.identity.kind(),
-            audience: domain.name.verifier_spiffe_id(),
-            subject: enrolment_subject(&config.node_id, record_key.public()),
-            // A stranger has no lineage.
-            lineage_head: Sha256Digest::ZERO,
-            channel,
-        };
-        let collected = collector.collect(&Demand::accept(&challenge, asked)?).await?;
-        let cmw = collected.evidence.bytes().to_vec();
-        stream.send(enrol_request::Message::Evidence(proto::Evidence { cmw })).await?;
-    }
-    let judged = JudgedGrant::judge(stream.grant().await?, &domain.name, unix_now())?;
-    let certificate_pem = &judged.grant().certificate_pem;
-    // A certificate for another key would only show at the next connection.
-    tls::accept_identity(domain, &ClientIdentity { certificate_pem, key_pkcs8: &pkcs8 })?;
-    Ok(judged.store(state)?)
+    let granted = async {
+        let mut stream = Conversation::open(connection, first).await?;
+        if let Some((tpm, tpm_config)) = of_tpm {
+            let challenge = stream.credential().await?;
+            let proof = prove(tpm_config.ek, tpm, &record_key, challenge).await?;
+            stream.send(enrol_request::Message::Proof(proof)).await?;
+        }
+        if config.identity.tee().is_some() {
+            let challenge = stream.challenge().await?;
+            let asked = Asked {
+                kind: config.identity.kind(),
+                audience: domain.name.verifier_spiffe_id(),
+                subject: enrolment_subject(&config.node_id, record_key.public()),
+                // A stranger has no lineage.
+                lineage_head: Sha256Digest::ZERO,
+                channel,
+            };
+            let collected = collector.collect(&Demand::accept(&challenge, asked)?).await?;
+            let cmw = collected.evidence.bytes().to_vec();
+            stream.send(enrol_request::Message::Evidence(proto::Evidence { cmw })).await?;
+        }
+        let judged = JudgedGrant::judge(stream.grant().await?, &domain.name, unix_now())?;
+        let certificate_pem = &judged.grant().certificate_pem;
+        // A certificate for another key would only show at the next connection.
+        tls::accept_identity(domain, &ClientIdentity { certificate_pem, key_pkcs8: &pkcs8 })?;
+        Ok(judged.store(state)?)
+    };
+    granted.await.map_err(|error: EnrolError| error.about(ek))
 }
 
 async fn identity(
@@ -283,7 +300,7 @@ async fn prove(
 
 fn refused(refusal: proto::Refusal) -> Result<EnrolError, FieldDenial> {
     let refusal = Refusal::try_from(refusal)?;
-    Ok(EnrolError::Refused { denied: refusal.class == RefusalClass::Denied, code: refusal.code })
+    Ok(EnrolError::Refused { denied: refusal.class == RefusalClass::Denied, code: refusal.code, ek: None })
 }
 
 /// The enrolment stream, one message each way at a time.

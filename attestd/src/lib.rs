@@ -31,6 +31,7 @@ pub mod outbox;
 pub mod record_key;
 pub mod state;
 pub mod supervise;
+mod systemd;
 pub mod tee;
 pub mod tls;
 pub mod tpm;

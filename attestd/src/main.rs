@@ -2,7 +2,7 @@
 
 mod verbs;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
@@ -31,6 +31,8 @@ fn main() -> ExitCode {
 fn perform(cli: Cli) -> anyhow::Result<Outcome> {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_new(&cli.common.log)?)
+        // Colours are for people: a journal or a file gets plain text.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     match cli.verb {
@@ -39,8 +41,8 @@ fn perform(cli: Cli) -> anyhow::Result<Outcome> {
             clap_complete::generate(shell, &mut Cli::command(), "attestd", &mut std::io::stdout());
             Ok(Outcome::Done)
         }
-        Verb::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+        Verb::Man { folder } => {
+            clap_mangen::generate_to(Cli::command(), folder)?;
             Ok(Outcome::Done)
         }
         Verb::Evidence(arguments) => block_on(verbs::evidence::evidence(&cli.common, arguments)),

@@ -62,6 +62,7 @@ pub mod service;
 pub mod signatures;
 pub mod state;
 pub mod store;
+mod systemd;
 pub mod tls;
 pub mod trust;
 pub mod wrap;

@@ -1,5 +1,6 @@
 //! The `verifier` program.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -55,9 +56,12 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page.
+    /// Write manual pages, one a verb, into a folder.
     #[command(hide = true)]
-    Man,
+    Man {
+        /// The folder; it must exist.
+        folder: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -80,9 +84,12 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "verifier", &mut std::io::stdout());
             ExitCode::SUCCESS
         }
-        Command::Man => match clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()) {
+        Command::Man { folder } => match clap_mangen::generate_to(Cli::command(), &folder) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(verifier::cli::exit::FAULT),
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "verifier: {}: {error}", folder.display());
+                ExitCode::from(verifier::cli::exit::FAULT)
+            }
         },
     }
 }

@@ -30,6 +30,7 @@ use crate::health::HealthService;
 use crate::listen::{ConnectionCaps, accepted};
 use crate::random::{self, NoRandomness};
 use crate::service::{self, AttestationService};
+use crate::systemd;
 use crate::tls::{ServingCertificate, TlsError, enrolment_config, nodes_config};
 
 /// File in the state directory that says where the service listens.
@@ -177,6 +178,7 @@ impl Bound {
                 Ok(())
             })
         });
+        let watched = desk.clone();
         let duties = desk.clone().duties(true_in(stopped));
         tasks.spawn(async move {
             ("duties", {
@@ -188,10 +190,13 @@ impl Bound {
         let file = self.options.state.join(ADDRESSES_FILE);
         write_addresses(&file, &self.addresses)?;
         ready(&self.addresses);
+        systemd::ready();
         let outcome = tokio::select! {
             () = stop => Ok(()),
+            never = systemd::alive(|| watched.health()) => match never {},
             ended = tasks.join_next() => Err(ended_early(ended)),
         };
+        systemd::stopping();
         stopping.send_replace(true);
         drain(&mut tasks).await;
         // Whoever reads the file must not find an address that nobody serves.

@@ -16,6 +16,7 @@ use super::{Node, Parts, lock};
 use crate::collect::{Inspected, InspectionFault};
 use crate::local_api::LocalApi;
 use crate::state::StateError;
+use crate::systemd;
 use crate::tee::detect::{self, Finding};
 
 impl Node {
@@ -32,10 +33,13 @@ impl Node {
             links.spawn(task.run(Arc::clone(&node)));
         }
         tracing::info!(node = %node.id(), "serving");
+        systemd::ready();
         tokio::select! {
             () = stop => {}
+            never = systemd::alive(|| node.status()) => match never {},
             served = local_api.serve(Arc::clone(&node)) => served.map_err(ServeFault::LocalApi)?,
         }
+        systemd::stopping();
         node.stop().await;
         links.shutdown().await;
         Ok(())

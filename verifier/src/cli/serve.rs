@@ -1,5 +1,6 @@
 //! `verifier serve`: opens what `init` made and serves it until told to stop.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,7 +63,9 @@ impl ServeArgs {
 
     fn started(&self) -> Result<(), CommandError> {
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log).map_err(CommandError::usage)?;
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        // Colours are for people: a journal or a file gets plain text.
+        let ansi = std::io::stderr().is_terminal();
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
