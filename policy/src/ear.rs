@@ -1,7 +1,7 @@
 //! EAT Attestation Result as a CWT claims set (draft-ietf-rats-ear-04 §3, RFC 9711,
 //! RFC 8392), with the AR4SI trustworthiness vector (draft-ietf-rats-ar4si-10 §2.3).
 //!
-//! Integer keys as the drafts suggest them. A claim that is not known is ignored
+//! Integer keys as the drafts suggest them; under their names in JSON: `ear_json`. A claim that is not known is ignored
 //! (ear-04 §3: a receiver MUST); a claim that stands twice or is missing is refused.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ use evidence::{
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::ear_json::{octets, wide};
 
 /// eat_profile of draft-ietf-rats-ear-04 (§3).
 pub const PROFILE: &str = "tag:ietf.org,2026:rats/ear#04";
@@ -304,14 +306,17 @@ pub struct TpmAttester {
     /// SHA-256 of the EK's TPM2B_PUBLIC.
     pub ek: Sha256Digest,
     /// Name of the AK.
+    #[serde(with = "octets")]
     pub ak_name: serde_bytes::ByteBuf,
     /// Name of the node key.
+    #[serde(with = "octets")]
     pub node_key_name: serde_bytes::ByteBuf,
     /// Quoted bank.
     pub pcr_bank: String,
     /// Manufacturer of the TPM.
     pub manufacturer: String,
     /// firmwareVersion of the quote.
+    #[serde(with = "wide")]
     pub firmware: u64,
 }
 
@@ -323,6 +328,7 @@ pub struct VerifierClaims {
     /// Environment of the reference value set that matched.
     pub environment: String,
     /// Bits of the checks that passed: exactly those required.
+    #[serde(with = "wide")]
     pub ledger: u64,
     /// Digest of the evidence.
     pub evidence: Sha256Digest,

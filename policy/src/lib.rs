@@ -19,6 +19,7 @@ pub mod claims;
 pub mod decide;
 pub mod denial;
 pub mod ear;
+mod ear_json;
 pub mod engine;
 pub mod explain;
 mod facts;

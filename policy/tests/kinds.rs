@@ -4,8 +4,9 @@
 
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use evidence::{
     Evidence,
     EvidenceKind::{self, SevSnp, Tdx, Tpm, TpmOnSevSnp, TpmOnTdx},
@@ -17,10 +18,11 @@ use evidence::{
 };
 use policy::{
     Denial, DenialClass,
-    ear::{EndorsementUsed, Tier, TrustVector},
+    ear::{AttesterClaims, Ear, EndorsementUsed, PROFILE, Tier, TrustVector, VerifierClaims},
     explain::explain,
     result::{AttestationResult, ENDORSEMENTS_CAP, Issuance, Reliance, RelyingResult, ResultFault},
 };
+use serde_json::{Value, json};
 use tests::subject::{KINDS, Subject};
 use world::{LAB, World};
 
@@ -87,6 +89,44 @@ fn registers(kind: EvidenceKind) -> Vec<&'static str> {
     }
 }
 
+/// The claims set in JSON holds the same claims, each under its name in the draft and in a form that JSON keeps exactly.
+fn json_says_the_same(ear: &Ear) {
+    let bytes = ear.to_json().unwrap();
+    assert_eq!(bytes, ear.clone().to_json().unwrap());
+    let json: Value = serde_json::from_slice(&bytes).unwrap();
+    let (name, appraisal) = ear.submods.first_key_value().unwrap();
+    let nonce = ear.nonce.as_ref().map(|nonce| URL_SAFE_NO_PAD.encode(&nonce.0));
+    let of_json = &json["submods"][name];
+    let mut expected = json!({
+        "eat_profile": PROFILE, "iss": ear.issuer, "aud": ear.audience, "iat": ear.issued_at, "exp": ear.expires_at,
+        "eat_nonce": nonce, "ear_status": "affirming",
+        "ear_verifier_id": {"developer": ear.verifier.developer, "build": ear.verifier.build},
+        "submods": {name: {
+            "ear_status": "affirming",
+            "ear_trustworthiness_vector": appraisal.vector.named().collect::<BTreeMap<_, _>>(),
+            "ear_appraisal_policy_ids": appraisal.policies,
+        }},
+    });
+    for claims in ["ear_attester_claims", "ear_verifier_claims"] {
+        assert!(is_exact(&of_json[claims]), "{claims}: {of_json}");
+        expected["submods"][name][claims] = of_json[claims].clone();
+    }
+    assert_eq!(json, expected);
+    let attester: AttesterClaims = serde_json::from_value(of_json["ear_attester_claims"].clone()).unwrap();
+    let verifier: VerifierClaims = serde_json::from_value(of_json["ear_verifier_claims"].clone()).unwrap();
+    assert_eq!((&attester, &verifier), (&appraisal.attester, &appraisal.verifier));
+}
+
+/// Whether every number in it survives a reader that has doubles alone.
+fn is_exact(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.as_u64().is_some_and(|number| number < 1 << 53),
+        Value::Array(items) => items.iter().all(is_exact),
+        Value::Object(fields) => fields.values().all(is_exact),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
+}
+
 #[test]
 fn every_kind_is_affirmed_and_its_result_says_what_was_proven() {
     let issuer = SigningKey::from_seed(&[5; 32]).unwrap();
@@ -121,6 +161,7 @@ fn every_kind_is_affirmed_and_its_result_says_what_was_proven() {
         let reliance = Reliance { domain: &domain, keys: &keys, audience: AUDIENCE, nonce, now: affirmed.judged_at() };
         let read = RelyingResult::read(&cwt, &reliance).unwrap();
         assert_eq!(read.ear(), result.ear(), "{kind}");
+        json_says_the_same(result.ear());
         let parts: Vec<_> = read.ear().submods.keys().map(String::as_str).collect();
         assert_eq!((read.ear().status, parts), (Tier::Affirming, vec![kind.name()]));
 

@@ -24,6 +24,8 @@ mod appraise;
 mod enrolment;
 #[path = "service/health.rs"]
 mod health;
+#[path = "service/jwt.rs"]
+mod jwt;
 #[path = "service/known.rs"]
 mod known;
 #[path = "service/life.rs"]

@@ -1,4 +1,5 @@
-//! The admin listener: is it healthy, and what has it counted. Nothing here changes anything.
+//! The admin listener: is it healthy, what has it counted, and by which key do its results as JWT verify. Nothing here
+//! changes anything.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::desk::Desk;
+use crate::ear_key::JWK_SET_TYPE;
 
 /// What stops this process from releasing anything, if something does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,13 +40,17 @@ impl Health {
     }
 }
 
-/// Serves `/healthz` and `/metrics` until `stopped`.
+/// Serves `/healthz`, `/metrics` and `/jwks.json` until `stopped`.
 pub async fn serve(
     listener: TcpListener,
     desk: Arc<Desk>,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let routes = Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics)).with_state(desk);
+    let routes = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
+        .route("/jwks.json", get(jwks))
+        .with_state(desk);
     axum::serve(listener, routes).with_graceful_shutdown(stopped).await
 }
 
@@ -52,6 +58,13 @@ async fn healthz(State(desk): State<Arc<Desk>>) -> impl IntoResponse {
     let health = desk.health().await;
     let status = if health.problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health))
+}
+
+async fn jwks(State(desk): State<Arc<Desk>>) -> impl IntoResponse {
+    match desk.parts.ear.jwk_set() {
+        Ok(set) => ([(header::CONTENT_TYPE, JWK_SET_TYPE)], set).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 async fn metrics(State(desk): State<Arc<Desk>>) -> impl IntoResponse {

@@ -21,6 +21,7 @@ use crate::ca::CertificateAuthority;
 use crate::challenges::{About, Outstanding};
 use crate::clock::Clock;
 use crate::config::Admission;
+use crate::ear_key::EarKey;
 use crate::endorsements::{EndorsementStore, ProvenNodes};
 use crate::fault::Fault;
 use crate::intake::Request;
@@ -55,6 +56,8 @@ pub struct DeskParts {
     pub log: Log,
     /// Signs records, results and artifacts.
     pub issuer: Arc<SigningKey>,
+    /// Signs results once more, as JWT.
+    pub ear: EarKey,
     /// Opens execution keys.
     pub kek: KeyEncryptionKey,
     /// Makes certificates.

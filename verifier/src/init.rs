@@ -123,6 +123,7 @@ pub async fn init(options: InitOptions, now: UnixSeconds) -> Result<Initialised,
     state.write_key(KeyFile::Issuer, &issuer)?;
     state.write_key(KeyFile::Log, &log_key)?;
     state.write_key(KeyFile::Witness, &witness)?;
+    state.make_ear_key()?;
     let (ca, ca_key) = CertificateAuthority::create(&options.domain, now)?;
     write_new(&state.join("keys/ca.key"), &ca_key, 0o600)?;
     write_new(&state.join("ca.der"), &ca, 0o644)?;

@@ -8,6 +8,7 @@ mod captured;
 mod compared;
 mod endorsed;
 mod held_now;
+mod jwt;
 mod kept;
 mod known;
 mod saved;
@@ -193,6 +194,10 @@ impl Judgements for DeskJudgements {
             }
         }
         Ok(document)
+    }
+
+    async fn result_jwt(&self, index: u64) -> Result<Value, OrderRefusal> {
+        self.desk.result_jwt(index).await
     }
 
     async fn appraise_entry(&self, index: u64) -> Result<Value, OrderRefusal> {

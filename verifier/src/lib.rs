@@ -25,6 +25,7 @@ pub mod decision;
 mod denials;
 pub mod desk;
 mod duties;
+pub mod ear_key;
 pub mod endorsements;
 pub mod enrolment;
 pub mod evidence_cli;

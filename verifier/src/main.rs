@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use verifier::cli::{
     AppraiseArgs, ConfigArgs, EndorsementsArgs, ExplainArgs, InitArgs, KeysArgs, LogArgs, NodeArgs, PolicyArgs,
-    ProofArgs, RefsArgs, RevokeArgs, ServeArgs,
+    ProofArgs, RefsArgs, ResultArgs, RevokeArgs, ServeArgs,
 };
 use verifier::evidence_cli::{self, EvidenceArgs};
 
@@ -48,6 +48,8 @@ enum Command {
     Log(LogArgs),
     /// Why a logged decision was what it was.
     Explain(ExplainArgs),
+    /// The Attestation Result of a logged decision, as JWT.
+    Result(ResultArgs),
     /// Proof bundles: export one, or verify one offline.
     Proof(ProofArgs),
     /// Print shell completions.
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Revoke(args) => args.run(),
         Command::Log(args) => args.run(),
         Command::Explain(args) => args.run(),
+        Command::Result(args) => args.run(),
         Command::Proof(args) => args.run(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "verifier", &mut std::io::stdout());

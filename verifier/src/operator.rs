@@ -38,6 +38,8 @@ pub const ANSWER_CAP_BYTES: usize = 80 << 20;
 pub trait Judgements: Send + Sync + 'static {
     /// Explains a logged decision; `replay` makes it again and compares.
     async fn explain(&self, entry: u64, replay: bool) -> Result<Value, OrderRefusal>;
+    /// The Attestation Result of a logged decision, signed once more as JWT.
+    async fn result_jwt(&self, entry: u64) -> Result<Value, OrderRefusal>;
     /// Judges the evidence of a logged decision by what is trusted now.
     async fn appraise_entry(&self, entry: u64) -> Result<Value, OrderRefusal>;
     /// Judges evidence of a node that answers a nonce of the caller's by what is trusted now.

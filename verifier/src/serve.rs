@@ -54,7 +54,7 @@ pub struct Listeners {
     pub enrolment: SocketAddr,
     /// Enrolled nodes: client certificates mandatory.
     pub nodes: SocketAddr,
-    /// `/healthz` and `/metrics`; served nowhere without it.
+    /// `/healthz`, `/metrics` and `/jwks.json`; served nowhere without it.
     pub admin: Option<SocketAddr>,
     /// Host names and addresses by which nodes reach us, for the server certificate.
     pub names: Vec<String>,
@@ -71,7 +71,7 @@ pub struct Addresses {
     pub enrolment: SocketAddr,
     /// Enrolled nodes.
     pub nodes: SocketAddr,
-    /// Health and metrics, when served.
+    /// Health, metrics and the JWK Set, when served.
     pub admin: Option<SocketAddr>,
 }
 

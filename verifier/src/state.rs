@@ -13,6 +13,7 @@ use aws_lc_rs::rand;
 use evidence::cose::SigningKey;
 use zeroize::Zeroizing;
 
+use crate::ear_key::EarKey;
 use crate::keys::KeyEncryptionKey;
 
 /// Largest file read from the state folder at once.
@@ -31,6 +32,14 @@ pub enum StateError {
     #[error("{path} exists already; `verifier init` overwrites nothing")]
     Exists {
         /// The file or folder.
+        path: PathBuf,
+    },
+    /// The key of EARs as JWT is not there: the folder was made before there was one.
+    #[error(
+        "{path} does not exist: this state folder is of an earlier version; `verifier init --ear-key` adds the key to it"
+    )]
+    EarKeyMissing {
+        /// The file.
         path: PathBuf,
     },
     /// Others may read or write it, or it is someone else's.
@@ -165,6 +174,27 @@ impl StateFolder {
         read_signing_key(&self.join("keys").join(key.name()))
     }
 
+    /// The key of EARs as JWT.
+    pub fn ear_key(&self) -> Result<EarKey, StateError> {
+        let path = self.ear_key_path();
+        let document = match read_secret(&path) {
+            Err(StateError::Missing { path }) => return Err(StateError::EarKeyMissing { path }),
+            read => read?,
+        };
+        EarKey::from_pkcs8(&document).map_err(|error| malformed(&path, error.to_string()))
+    }
+
+    /// Makes the key of EARs as JWT; one that is there is never replaced. Returns its file.
+    pub fn make_ear_key(&self) -> Result<PathBuf, StateError> {
+        let path = self.ear_key_path();
+        write_new(&path, &EarKey::generate().map_err(|_| StateError::Randomness)?, 0o600)?;
+        Ok(path)
+    }
+
+    fn ear_key_path(&self) -> PathBuf {
+        self.join("keys").join("ear.key")
+    }
+
     /// The certificate authority: certificate (DER) and private key (PKCS#8 DER).
     pub fn certificate_authority(&self) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), StateError> {
         let certificate = read_capped(&self.join("ca.der"))?.to_vec();
@@ -296,6 +326,25 @@ mod tests {
             assert!(matches!(read_signing_key(&path), Err(StateError::NotPrivate { .. })), "{mode:o}");
         }
         assert!(matches!(read_secret(&folder.path().join("none")), Err(StateError::Missing { .. })));
+    }
+
+    #[test]
+    fn the_key_of_results_as_jwt_is_made_once_and_where_it_is_missing_the_answer_says_how() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateFolder::create(&folder.path().join("state")).unwrap();
+        state.make("keys").unwrap();
+        let missing = state.ear_key().unwrap_err();
+        assert!(matches!(missing, StateError::EarKeyMissing { .. }));
+        assert!(missing.to_string().contains("verifier init --ear-key"), "{missing}");
+        let path = state.make_ear_key().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let kid = state.ear_key().unwrap().kid().to_owned();
+        assert!(matches!(state.make_ear_key(), Err(StateError::Exists { .. })));
+        assert_eq!(state.ear_key().unwrap().kid(), kid);
+        fs::write(&path, b"no key").unwrap();
+        assert!(matches!(state.ear_key(), Err(StateError::Malformed { .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(state.ear_key(), Err(StateError::NotPrivate { .. })));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
 
 const NONCE: [u8; 32] = [0x5a; 32];
 
-async fn ready() -> (Bed, Node, Stream) {
+pub(crate) async fn ready() -> (Bed, Node, Stream) {
     let mut node = Node::new();
     let bed = Bed::knowing(&node.machine).await;
     bed.put_key("db", b"the secret").await;
@@ -27,7 +27,7 @@ async fn ready() -> (Bed, Node, Stream) {
 }
 
 /// Log index of the newest entry of a kind, as `explain` would find it.
-async fn newest(bed: &Bed, kind: &str) -> u64 {
+pub(crate) async fn newest(bed: &Bed, kind: &str) -> u64 {
     let keys = evidence::cose::KeySet::new([crate::bed::issuer().public()]);
     for index in (0..bed.log().size()).rev() {
         let entry = bed.log().entry(index).await.unwrap().unwrap();

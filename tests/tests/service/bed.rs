@@ -30,6 +30,7 @@ use verifier::{
     clock::Clock,
     config::{Admission, EndorsementsConfig},
     desk::{Desk, DeskParts, LeaseLengths},
+    ear_key::EarKey,
     endorsements::{
         EndorsementStore,
         recognise::{Pile, Recognised, Sorted},
@@ -173,6 +174,7 @@ impl Bed {
             store: opened.store.clone(),
             log: opened.log.clone(),
             issuer: Arc::new(issuer()),
+            ear: EarKey::from_pkcs8(&EarKey::generate().unwrap()).unwrap(),
             kek: KeyEncryptionKey::new(&[9; 32]).unwrap(),
             ca: CertificateAuthority::open(domain(), &ca.0, &ca.1).unwrap(),
             trust: TrustSource::new(move || Ok(source.lock().unwrap().clone())),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -12,6 +12,7 @@ use super::signing::now;
 use super::{CommandError, Format, output};
 use crate::config::{ListenConfig, SnpConfig, TdxConfig};
 use crate::init::{InitError, InitOptions, init};
+use crate::state::StateFolder;
 
 /// Arguments of `verifier init`.
 #[derive(Args, Debug)]
@@ -20,13 +21,16 @@ pub struct InitArgs {
     #[arg(long, env = "VERIFIER_STATE", value_name = "DIR")]
     state: PathBuf,
     /// Name of the domain, as in spiffe://DOMAIN/….
-    #[arg(long, value_name = "DOMAIN")]
-    domain: DomainName,
+    #[arg(long, value_name = "DOMAIN", required_unless_present = "ear_key")]
+    domain: Option<DomainName>,
+    /// Make nothing but the key of results as JWT, in a state folder that an earlier version made without it.
+    #[arg(long, conflicts_with_all = ["domain", "lab", "authority_dir"])]
+    ear_key: bool,
     /// A lab: one authority key, made in the state folder, and software TPMs may be trusted. Never for production.
     #[arg(long, conflicts_with = "authority_dir")]
     lab: bool,
     /// Folder, outside the state folder, to make the policy authority's keys in; take it offline afterwards.
-    #[arg(long, value_name = "DIR", required_unless_present = "lab")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["lab", "ear_key"])]
     authority_dir: Option<PathBuf>,
     /// How many of the authority's keys must sign (one more than that are made).
     #[arg(long, value_name = "COUNT", default_value_t = 2)]
@@ -37,7 +41,7 @@ pub struct InitArgs {
     /// Where nodes attest.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7441")]
     listen_nodes: SocketAddr,
-    /// Where health and metrics are served; nowhere without it.
+    /// Where health, metrics and the keys of results as JWT (/jwks.json) are served; nowhere without it.
     #[arg(long, value_name = "ADDRESS")]
     listen_admin: Option<SocketAddr>,
     /// DNS name or address in the server's certificate; repeatable.
@@ -87,8 +91,9 @@ impl InitArgs {
     async fn answer(&self) -> Result<(), CommandError> {
         // The configuration names the store by this path, whatever folder the service starts in.
         let state = std::path::absolute(&self.state).map_err(CommandError::usage)?;
+        let Some(domain) = self.domain.clone() else { return self.add_ear_key(&state) };
         let options = InitOptions {
-            domain: self.domain.clone(),
+            domain,
             state,
             lab: self.lab,
             store: self.store.clone(),
@@ -113,6 +118,16 @@ impl InitArgs {
             Err(InitError::Usage(what)) => Err(CommandError::Usage(what)),
             Err(error) => Err(CommandError::fault("fault.init", error)),
         }
+    }
+}
+
+impl InitArgs {
+    /// The one thing that is made in a folder that is there already.
+    fn add_ear_key(&self, state: &Path) -> Result<(), CommandError> {
+        let fault = |error| CommandError::fault("fault.init", error);
+        let file = StateFolder::open(state).and_then(|state| state.make_ear_key()).map_err(fault)?;
+        output::document(&serde_json::json!({ "state": state, "ear_key": file }), self.format);
+        Ok(())
     }
 }
 

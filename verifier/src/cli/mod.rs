@@ -21,6 +21,7 @@ mod output;
 mod policy;
 mod proof;
 mod refs;
+mod result;
 mod revoke;
 mod serve;
 mod service;
@@ -29,7 +30,7 @@ mod signing;
 pub use self::{
     appraise::AppraiseArgs, config::ConfigArgs, endorsements::EndorsementsArgs, explain::ExplainArgs, init::InitArgs,
     keys::KeysArgs, log::LogArgs, node::NodeArgs, policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs,
-    revoke::RevokeArgs, serve::ServeArgs,
+    result::ResultArgs, revoke::RevokeArgs, serve::ServeArgs,
 };
 
 /// Exit codes, the same for every verb (0 is done or affirmed).

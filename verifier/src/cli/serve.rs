@@ -199,6 +199,7 @@ async fn desk(
         store: opened.store.clone(),
         log: opened.log.clone(),
         issuer: Arc::new(state.key(KeyFile::Issuer).map_err(|error| refused(&error))?),
+        ear: state.ear_key().map_err(|error| refused(&error))?,
         kek: state.key_encryption_key().map_err(|error| refused(&error))?,
         ca: CertificateAuthority::open(config.domain.clone(), &certificate, &key).map_err(|error| refused(&error))?,
         trust: trust_source(governor.clone(), config.lab),

@@ -36,6 +36,7 @@ pub(super) fn name(command: &Command) -> &'static str {
         Command::LogCheckpoint(_) => "log checkpoint",
         Command::LogProve(_) => "log prove",
         Command::Explain(_) => "explain",
+        Command::ResultJwt(_) => "result",
         Command::ProofExport(_) => "proof export",
         Command::ServerStatus(_) => "status",
         Command::EndorsementsImport(_) => "endorsements import",
@@ -75,6 +76,7 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
         }
         Command::LogProve(prove) => prove_entry(parts, prove).await,
         Command::Explain(explain) => Ok(parts.judgements.explain(explain.entry, explain.replay).await?.into()),
+        Command::ResultJwt(result) => Ok(parts.judgements.result_jwt(result.entry).await?.into()),
         Command::ProofExport(export) => {
             let exported = proof::export(&parts.store, &parts.log, governor.bundle(), &parts.domain, &export.subject);
             let (bundle, records) = exported.await?;
