@@ -4,6 +4,7 @@
 mod code;
 mod text;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -557,6 +558,11 @@ pub(crate) fn some<T: Copy + Ord>(all: impl IntoIterator<Item = T>) -> Vec<T> {
     all.sort_unstable();
     all.truncate(ACCEPTED_CAP);
     all
+}
+
+/// The same of a set that is in order: however many it holds, only these are looked at.
+pub(crate) fn some_of<T: Copy>(all: &BTreeSet<T>) -> Vec<T> {
+    all.iter().copied().take(ACCEPTED_CAP).collect()
 }
 
 pub(crate) fn moment(at: UnixSeconds) -> Moment {

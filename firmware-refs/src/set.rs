@@ -5,7 +5,7 @@ pub mod snp;
 pub mod tdx;
 pub mod tpm;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use evidence::{
     EvidenceKind,
@@ -15,8 +15,10 @@ use evidence::{
     time::UnixSeconds,
 };
 
+pub(crate) use self::tpm::KnownTpms;
 pub use self::tpm::{ImaFiles, TpmReferences};
 use self::{snp::SnpReferences, tdx::TdxReferences};
+use crate::denial::some;
 use crate::document::{Accepted, SET_CAP_BYTES, SetDocument};
 use crate::text::Text;
 
@@ -83,12 +85,25 @@ enum References {
     TpmOnTdx(TpmReferences, Box<TdxReferences>),
 }
 
+/// Which machines a set is for, indexed.
+#[derive(Clone, Debug)]
+pub(crate) enum Machines<T> {
+    /// Every one.
+    Any,
+    /// These.
+    Listed(HashSet<T>),
+}
+
 /// The events that one register's log must and may hold.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RegisterEvents {
     pub(crate) events: Vec<KnownEvent>,
     /// Position in `events` of every accepted digest.
     pub(crate) by_digest: HashMap<Digest, usize>,
+    /// Positions of those that must occur, ascending.
+    pub(crate) required: Vec<usize>,
+    /// The first few of `by_digest`, for denials: there may be a hundred thousand.
+    pub(crate) some: Vec<Digest>,
 }
 
 /// One event that a register's log must or may hold.
@@ -111,6 +126,8 @@ impl RegisterEvents {
     fn add(&mut self, event: KnownEvent) {
         let position = self.events.len();
         self.by_digest.extend(event.accept.iter().map(|digest| (*digest, position)));
+        self.required.extend((!event.optional).then_some(position));
+        self.some = some(self.some.iter().chain(&event.accept).copied());
         self.events.push(event);
     }
 }

@@ -24,6 +24,8 @@ impl Event<'_> {
                 | EventType::EfiRuntimeServicesDriver
         ) {
             image_path(self.data())
+        } else if kind == EventType::EventTag {
+            tagged(self.data())
         } else if kind == EventType::NoAction {
             // A signature of 16 bytes says what it is.
             self.data().split_first_chunk::<16>().and_then(|(signature, _)| text(signature))
@@ -49,6 +51,13 @@ fn firmware_blob(data: &[u8]) -> Option<String> {
     let (base, rest) = data.split_first_chunk::<8>()?;
     let length = rest.first_chunk::<8>()?;
     Some(format!("{:#x}, {} bytes", u64::from_le_bytes(*base), u64::from_le_bytes(*length)))
+}
+
+/// TCG_PCClientTaggedEvent (PFP §10.4.2): an id, a length and data, which of Linux's EFI stub is text.
+fn tagged(data: &[u8]) -> Option<String> {
+    let (_, rest) = data.split_first_chunk::<4>()?;
+    let (length, tagged) = rest.split_first_chunk::<4>()?;
+    (usize::try_from(u32::from_le_bytes(*length)) == Ok(tagged.len())).then(|| text(tagged))?
 }
 
 /// The file path at the end of a UEFI_IMAGE_LOAD_EVENT's device path (PFP §10.2.3; UEFI §10.3.5.4).

@@ -1,5 +1,6 @@
 //! One register's event log against the events that a set knows (E9), for PCRs and RTMRs alike.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use evidence::{digest::Digest, event_log::Event, register::Register};
@@ -23,7 +24,7 @@ impl Logged<'_, '_> {
         let is_unlogged = walked.unknown.is_empty() && !self.proven;
         let unknown = walked.unknown.iter().map(|(event, digest)| logged(event, *digest));
         for diverges in unknown.chain(is_unlogged.then(|| self.unlogged())) {
-            let (register, accepted) = (self.register, some(known.by_digest.keys().copied()));
+            let (register, accepted) = (self.register, known.some.clone());
             tally.fail(ReferenceDenial::EventUnknown { reference: tally.reference(), register, diverges, accepted })?;
         }
         if let Some(event) = walked.missing {
@@ -52,14 +53,17 @@ impl Logged<'_, '_> {
 
     fn walk<'s>(&self, known: &'s RegisterEvents) -> Walked<'s, '_> {
         let mut unknown = Vec::new();
-        let mut seen = vec![false; known.events.len()];
+        // as large as the log, however many events the set knows
+        let mut seen = HashSet::with_capacity(self.events.len());
         for (event, digest) in &self.events {
-            match known.by_digest.get(digest).and_then(|at| seen.get_mut(*at)) {
-                Some(seen) => *seen = true,
+            match known.by_digest.get(digest) {
+                Some(at) => {
+                    seen.insert(*at);
+                }
                 None => unknown.push((*event, *digest)),
             }
         }
-        let missing = known.events.iter().zip(seen).find(|(e, seen)| !e.optional && !seen).map(|(e, _)| e);
+        let missing = known.required.iter().find(|at| !seen.contains(*at)).and_then(|at| known.events.get(*at));
         Walked { unknown, missing }
     }
 

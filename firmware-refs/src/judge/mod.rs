@@ -16,7 +16,7 @@ use evidence::{
     register::Register,
 };
 
-use crate::denial::{ReferenceDenial, ReferenceName, some};
+use crate::denial::{ReferenceDenial, ReferenceName, some_of};
 use crate::fields::BitRule;
 use crate::observed::Observed;
 use crate::set::ReferenceValueSet;
@@ -95,7 +95,7 @@ fn register(register: Register, got: Digest, known: &BTreeSet<Digest>, tally: &m
         reference,
         register,
         got,
-        accepted: some(known.iter().copied()),
+        accepted: some_of(known),
         diverges: None,
     })
 }

@@ -6,9 +6,10 @@ use evidence::{digest::Digest, ledger::CheckId, register::Register, sev_snp::Tcb
 
 use super::{Tally, bits, register};
 use crate::denial::{FirmwareKind, ReferenceDenial, TcbKind, some};
-use crate::document::snp::{Mitigations, SnpPlatforms, TcbFloor};
+use crate::document::snp::{Mitigations, TcbFloor};
 use crate::fields::{Hex, Mask};
 use crate::observed::ObservedSnp;
+use crate::set::Machines;
 use crate::set::snp::{KnownIdBlock, SnpReferences};
 
 pub(super) fn judge(set: &SnpReferences, observed: &ObservedSnp, tally: &mut Tally<'_>) -> ControlFlow<()> {
@@ -166,8 +167,8 @@ impl Judge<'_> {
     /// S12: the chip is listed. The report names its chip even when a VLEK signed it, unless the host masks it.
     fn chip(&self, tally: &mut Tally<'_>) -> ControlFlow<()> {
         match &self.set.platforms {
-            SnpPlatforms::Any => ControlFlow::Continue(()),
-            SnpPlatforms::Listed { chip_id } => {
+            Machines::Any => ControlFlow::Continue(()),
+            Machines::Listed(chip_id) => {
                 let got = self.observed.chip_id;
                 tally.unless(chip_id.contains(&got), |reference| ReferenceDenial::ChipNotListed {
                     reference,

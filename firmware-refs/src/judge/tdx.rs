@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use evidence::{digest::Digest, ledger::CheckId, register::Register, tdx::TcbStatus};
 
 use super::{Tally, bits, events::Logged, register};
-use crate::denial::{ReferenceDenial, some};
-use crate::document::tdx::TdxPlatforms;
+use crate::denial::{ReferenceDenial, some, some_of};
 use crate::fields::Mask;
 use crate::observed::{ObservedCcel, ObservedTdx};
+use crate::set::Machines;
 use crate::set::tdx::TdxReferences;
 use crate::text::Text;
 
@@ -112,7 +112,7 @@ impl Judge<'_, '_> {
             reference: tally.reference(),
             register: Register::Rtmr(index),
             got,
-            accepted: some(known.iter().copied()),
+            accepted: some_of(known),
             diverges: log.and_then(|log| logged(log, index).diverges(self.set.events.get(&index))),
         })
     }
@@ -128,8 +128,8 @@ impl Judge<'_, '_> {
     /// X12: the platform is listed.
     fn platform(&self, tally: &mut Tally<'_>) -> ControlFlow<()> {
         match &self.set.platforms {
-            TdxPlatforms::Any => ControlFlow::Continue(()),
-            TdxPlatforms::Listed { ppid } => {
+            Machines::Any => ControlFlow::Continue(()),
+            Machines::Listed(ppid) => {
                 let got = self.observed.ppid;
                 tally.unless(ppid.contains(&got), |reference| ReferenceDenial::PpidNotListed { reference, got })
             }

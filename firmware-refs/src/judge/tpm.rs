@@ -5,10 +5,9 @@ use std::ops::ControlFlow;
 use evidence::{ima::ImaEntry, ledger::CheckId, register::Register};
 
 use super::{Tally, events::Logged};
-use crate::denial::{Divergence, ReferenceDenial, some};
-use crate::document::Platforms;
+use crate::denial::{Divergence, ReferenceDenial, some, some_of};
 use crate::observed::{ObservedLog, ObservedTpm};
-use crate::set::{EVIDENCE_PCRS, ImaFiles, TpmReferences};
+use crate::set::{EVIDENCE_PCRS, ImaFiles, KnownTpms, TpmReferences};
 use crate::text::Text;
 
 pub(super) fn judge(set: &TpmReferences, observed: &ObservedTpm<'_>, tally: &mut Tally<'_>) -> ControlFlow<()> {
@@ -32,8 +31,8 @@ impl Judge<'_, '_> {
     /// T9: which TPM it is, and whether its firmware is known to be broken.
     fn firmware(&self, tally: &mut Tally<'_>) -> ControlFlow<()> {
         match &self.set.platforms {
-            Platforms::Enrolled => {}
-            Platforms::Listed { ek, ak } => {
+            KnownTpms::Enrolled => {}
+            KnownTpms::Listed { ek, ak } => {
                 if !ek.contains(&self.observed.ek) {
                     tally.fail(ReferenceDenial::EkNotListed { reference: tally.reference(), got: self.observed.ek })?;
                 }
@@ -95,7 +94,7 @@ impl Judge<'_, '_> {
                 reference: tally.reference(),
                 pcr: *pcr,
                 got,
-                accepted: some(known.iter().copied()),
+                accepted: some_of(known),
                 diverges: self.diverges(*pcr),
             })?;
         }

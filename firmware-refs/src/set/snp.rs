@@ -8,7 +8,7 @@ use evidence::{
     tee::CspId,
 };
 
-use super::{Problems, digests};
+use super::{Machines, Problems, digests};
 use crate::document::snp::{IdBlock, ProductReference, SnpDocument, SnpPlatforms, TcbFloor};
 use crate::fields::{BitRule, Hex};
 
@@ -28,7 +28,7 @@ pub struct SnpReferences {
     pub(crate) guest_svn: u32,
     pub(crate) family_id: BTreeSet<Hex<16>>,
     pub(crate) image_id: BTreeSet<Hex<16>>,
-    pub(crate) platforms: SnpPlatforms,
+    pub(crate) platforms: Machines<Hex<64>>,
     pub(crate) id_block: KnownIdBlock,
     pub(crate) policy: [(&'static str, u32, BitRule); 7],
     pub(crate) platform_info: [(&'static str, u32, BitRule); 8],
@@ -60,7 +60,10 @@ impl SnpReferences {
             guest_svn: snp.guest_svn,
             family_id: snp.family_id.iter().copied().collect(),
             image_id: snp.image_id.iter().copied().collect(),
-            platforms: snp.platforms.clone(),
+            platforms: match &snp.platforms {
+                SnpPlatforms::Any => Machines::Any,
+                SnpPlatforms::Listed { chip_id } => Machines::Listed(chip_id.iter().copied().collect()),
+            },
             id_block: match &snp.id_block {
                 IdBlock::None => KnownIdBlock::None,
                 IdBlock::Signed { id_key, author_key } => {

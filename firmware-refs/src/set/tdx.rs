@@ -7,9 +7,9 @@ use evidence::{
     tdx::TcbStatus,
 };
 
-use super::{KnownEvent, Problems, RegisterEvents, digests};
+use super::{KnownEvent, Machines, Problems, RegisterEvents, digests};
 use crate::document::tdx::{TdxDocument, TdxPlatforms};
-use crate::fields::{BitRule, Mask};
+use crate::fields::{BitRule, Hex, Mask};
 use crate::text::Moment;
 
 /// Run-time registers of a trust domain.
@@ -24,7 +24,7 @@ pub struct TdxReferences {
     pub(crate) xfam: Mask,
     pub(crate) tcb_status: BTreeSet<TcbStatus>,
     pub(crate) tcb_evaluation_floor: u32,
-    pub(crate) platforms: TdxPlatforms,
+    pub(crate) platforms: Machines<Hex<16>>,
     pub(crate) attributes: [(&'static str, u32, BitRule); 6],
     pub(crate) advisories: BTreeMap<String, Moment>,
     pub(crate) mrtd: BTreeSet<Digest>,
@@ -48,7 +48,10 @@ impl TdxReferences {
             xfam: tdx.xfam,
             tcb_status: tdx.tcb_status.iter().copied().collect(),
             tcb_evaluation_floor: tdx.tcb_evaluation_floor,
-            platforms: tdx.platforms.clone(),
+            platforms: match &tdx.platforms {
+                TdxPlatforms::Any => Machines::Any,
+                TdxPlatforms::Listed { ppid } => Machines::Listed(ppid.iter().copied().collect()),
+            },
             attributes: tdx.attributes.rules(),
             advisories: tdx.advisory.iter().map(|advisory| (advisory.id.to_string(), advisory.until)).collect(),
             mrtd: digests(&tdx.mrtd),

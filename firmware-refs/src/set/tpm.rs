@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use evidence::digest::{Digest, HashAlg};
+use evidence::digest::{Digest, HashAlg, Sha256Digest};
 
 use super::{EVIDENCE_PCRS, IMA_PCR, KnownEvent, Problems, RegisterEvents};
 use crate::document::{Accepted, FirmwareDeny, ImaReferences, MakerName, Platforms, TpmDocument};
-use crate::text::FirmwareVersion;
+use crate::text::{FirmwareVersion, KeyName};
 
 /// Reference values for TPM evidence, indexed.
 #[derive(Clone, Debug)]
@@ -15,12 +15,33 @@ pub struct TpmReferences {
     pub(crate) pcrs: Vec<u8>,
     pub(crate) require_event_log: bool,
     pub(crate) require_ima_log: bool,
-    pub(crate) platforms: Platforms,
+    pub(crate) platforms: KnownTpms,
     pub(crate) floors: BTreeMap<MakerName, FirmwareVersion>,
     pub(crate) deny: Vec<FirmwareDeny>,
-    pub(crate) values: BTreeMap<u8, HashSet<Digest>>,
+    pub(crate) values: BTreeMap<u8, BTreeSet<Digest>>,
     pub(crate) events: BTreeMap<u8, RegisterEvents>,
     pub(crate) ima: Option<ImaFiles>,
+}
+
+/// Which TPMs, indexed.
+#[derive(Clone, Debug)]
+pub(crate) enum KnownTpms {
+    /// Every enrolled one.
+    Enrolled,
+    /// Those with one of these keys, and where AKs are listed with one of these too.
+    Listed { ek: HashSet<Sha256Digest>, ak: Option<HashSet<KeyName>> },
+}
+
+impl KnownTpms {
+    fn index(platforms: &Platforms) -> Self {
+        match platforms {
+            Platforms::Enrolled => Self::Enrolled,
+            Platforms::Listed { ek, ak } => Self::Listed {
+                ek: ek.iter().copied().collect(),
+                ak: ak.as_ref().map(|ak| ak.iter().cloned().collect()),
+            },
+        }
+    }
 }
 
 /// The files that IMA may measure.
@@ -38,13 +59,13 @@ impl TpmReferences {
             let known = KnownEvent::new(&event.kind, &event.description, &event.accept, event.optional);
             events.entry(event.pcr).or_default().add(known);
         }
-        let digests = |accept: &[Accepted]| accept.iter().map(|a| a.digest).collect::<HashSet<_>>();
+        let digests = |accept: &[Accepted]| accept.iter().map(|a| a.digest).collect::<BTreeSet<_>>();
         Self {
             bank: tpm.bank,
             pcrs: tpm.pcrs.clone(),
             require_event_log: tpm.require_event_log,
             require_ima_log: tpm.require_ima_log,
-            platforms: tpm.platforms.clone(),
+            platforms: KnownTpms::index(&tpm.platforms),
             floors: tpm.firmware.iter().map(|f| (f.manufacturer, f.floor)).collect(),
             deny: tpm.deny.clone(),
             values: tpm.pcr.iter().map(|p| (p.index, digests(&p.accept))).collect(),

@@ -21,6 +21,18 @@ fn descriptions_are_short_and_printable_whatever_stands_in_the_log() {
 }
 
 #[test]
+fn a_tagged_event_is_described_by_its_text_and_a_wrong_length_by_its_bytes() {
+    let text = b"LOADED_IMAGE::LoadOptions\0";
+    for (length, described) in [(text.len(), "LOADED_IMAGE::LoadOptions"), (3, "ed223b8f03000000")] {
+        let length = u32::try_from(length).unwrap().to_le_bytes();
+        let data = [&0x8f3b_22ed_u32.to_le_bytes()[..], &length, text].concat();
+        let bytes = Builder { banks: vec![HashAlg::Sha256], events: vec![(9, EventType::EventTag, data)] }.bytes();
+        let description = EventLog::parse(&bytes).unwrap().events()[1].description();
+        assert!(description.starts_with(described), "{description:?}");
+    }
+}
+
+#[test]
 fn types_are_numbered_and_named_as_the_profile_lists_them() {
     for number in (0..0x20).chain(0x8000_0000..0x8000_00f0) {
         let kind = EventType::from_number(number);
