@@ -202,17 +202,17 @@ pub enum ReferenceDenial {
         /// The set.
         reference: Arc<ReferenceName>,
     },
-    /// A file was measured that the set does not name.
+    /// A file or buffer was measured that the set does not name.
     #[error("file {path} is unknown to {reference}")]
     FileUnknown {
         /// The set.
         reference: Arc<ReferenceName>,
-        /// Its path as IMA recorded it.
+        /// Its path, or the buffer's name, as IMA recorded it.
         path: Text,
         /// Its digest, as the log gives it.
         got: Text,
     },
-    /// A file was measured with contents that the set does not know.
+    /// A file or buffer was measured with contents that the set does not know.
     #[error("file {path} is {got}, unknown to {reference}")]
     FileChanged {
         /// The set.

@@ -262,6 +262,20 @@ pub struct ImaReferences {
     pub exclude: Vec<String>,
     /// Allowed files.
     pub file: Vec<ImaFile>,
+    /// Allowed buffers: what is measured of no file, such as keys loaded onto keyrings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buffer: Vec<ImaBuffer>,
+}
+
+/// One kind of buffer (template `ima-buf`) and its accepted contents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImaBuffer {
+    /// Name under which IMA records it: the keyring (`.ima`) for keys, else what the kernel calls it
+    /// (`kexec-cmdline`). Never a path.
+    pub name: String,
+    /// Accepted digests of its content: of the certificate in DER for keys of keyrings.
+    pub accept: Vec<Accepted>,
 }
 
 /// One file and its accepted contents.

@@ -220,6 +220,15 @@ fn cases() -> Vec<(ReferenceDenialKind, Vec<ReferenceDenial>)> {
             }),
         ),
         (Kind::FileChanged, changed(|m| m.boot.files[1].1 = b"another workload".to_vec())),
+        // a key that nobody listed is loaded onto a keyring, and one of another content than those that are
+        (Kind::FileUnknown, changed(|m| m.boot.buffers = vec![(".ima".into(), b"key".to_vec())])),
+        (Kind::FileChanged, {
+            let mut machine = Machine::default();
+            machine.boot.buffers = vec![(".ima".into(), b"key".to_vec())];
+            let document = captured(&machine);
+            machine.boot.buffers[0].1 = b"another key".to_vec();
+            judge(&machine, document)
+        }),
         (
             Kind::EkNotListed,
             against(|d| {

@@ -8,7 +8,8 @@ use evidence::{
 use firmware_refs::{
     compute::{
         proposal::{
-            ComputedRegister, ComputedValue, Earlier, MeasuredFile, Origin, PredictedEvent, Proposal, ProposalError,
+            ComputedRegister, ComputedValue, Earlier, MeasuredBuffer, MeasuredFile, Origin, PredictedEvent, Proposal,
+            ProposalError,
         },
         snp::{IdAuth, IdBlock},
     },
@@ -68,6 +69,7 @@ fn proposal(id: &str, values: Vec<ComputedValue>) -> Proposal {
         }],
         values,
         files: Vec::new(),
+        buffers: Vec::new(),
         exclude: Vec::new(),
         id_block: None,
     }
@@ -185,6 +187,7 @@ fn files_are_judged_by_their_contents_and_pcr10_no_longer_by_its_value() {
     let with = |earlier| Proposal {
         earlier,
         files: files.clone(),
+        buffers: vec![MeasuredBuffer { name: ".ima".into(), digest: digest(HashAlg::Sha256, "key") }],
         exclude: vec!["/var/".into()],
         ..proposal("rack", Vec::new())
     };
@@ -196,6 +199,8 @@ fn files_are_judged_by_their_contents_and_pcr10_no_longer_by_its_value() {
     let names =
         |counts: [usize; 2]| vec![("/usr/bin/id".to_owned(), counts[0]), ("/usr/bin/true".to_owned(), counts[1])];
     let replaced = with(Earlier::Replaced).on(base(TPM)).unwrap();
+    let buffers = replaced.document().tpm.as_ref().unwrap().ima.clone().unwrap().buffer;
+    assert_eq!((buffers[0].name.as_str(), buffers[0].accept.len()), (".ima", 1));
     assert_eq!(of(&replaced), (names([1, 1]), vec!["/var/".to_owned()]));
     let kept = with(Earlier::Kept).on(base(TPM)).unwrap();
     assert_eq!(of(&kept), (names([1, 2]), ["/run/", "/etc/mtab", "/var/"].map(str::to_owned).to_vec()));

@@ -50,6 +50,8 @@ pub struct Boot {
     pub events: Vec<BootEvent>,
     /// Files that IMA measured, after boot_aggregate: path and content.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Buffers that IMA measured after them: name and content.
+    pub buffers: Vec<(String, Vec<u8>)>,
     /// Banks of the log.
     pub banks: Vec<HashAlg>,
 }
@@ -94,7 +96,7 @@ impl Default for Boot {
             ("/usr/bin/init".to_owned(), b"init".to_vec()),
             ("/usr/bin/workload".to_owned(), b"workload".to_vec()),
         ];
-        Self { events, files, banks: vec![HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384] }
+        Self { events, files, buffers: Vec::new(), banks: vec![HashAlg::Sha1, HashAlg::Sha256, HashAlg::Sha384] }
     }
 }
 
@@ -136,27 +138,30 @@ impl Boot {
         events.fold(Digest::zero(bank), |value, event| value.extend(bank.hash(&[&event.measured]).as_bytes()))
     }
 
-    /// IMA entries: template data of ima-ng, and the path.
-    fn ima_entries(&self) -> Vec<(Vec<u8>, Digest, String)> {
+    /// IMA entries: template data, and the rest of their line from the template on. Files are of ima-ng, buffers of
+    /// ima-buf.
+    fn ima_entries(&self) -> Vec<(Vec<u8>, String)> {
         let registers: Vec<_> = (0..10).map(|pcr| self.register(pcr, HashAlg::Sha256)).collect();
         let registers: Vec<&[u8]> = registers.iter().map(Digest::as_bytes).collect();
         let aggregate = (HashAlg::Sha256.hash(&registers), "boot_aggregate".to_owned());
         let files = self.files.iter().map(|(path, content)| (HashAlg::Sha256.hash(&[content]), path.clone()));
-        let entry = |(digest, path): (Digest, String)| {
+        let field = |bytes: &[u8]| [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat();
+        let data = |digest: &Digest, name: &str| {
             let hash = [b"sha256:\0", digest.as_bytes()].concat();
-            let name = [path.as_bytes(), b"\0"].concat();
-            let data =
-                [&(hash.len() as u32).to_le_bytes()[..], &hash, &(name.len() as u32).to_le_bytes(), &name].concat();
-            (data, digest, path)
+            [field(&hash), field(&[name.as_bytes(), b"\0"].concat())].concat()
         };
-        std::iter::once(aggregate).chain(files).map(entry).collect()
+        let file = |(digest, path): (Digest, String)| (data(&digest, &path), format!("ima-ng {digest} {path}"));
+        let buffer = |(name, content): &(String, Vec<u8>)| {
+            let digest = HashAlg::Sha256.hash(&[content]);
+            let line = format!("ima-buf {digest} {name} {}", hex::encode(content));
+            ([data(&digest, name), field(content)].concat(), line)
+        };
+        std::iter::once(aggregate).chain(files).map(file).chain(self.buffers.iter().map(buffer)).collect()
     }
 
     /// The IMA measurement list, ascii, template ima-ng.
     pub fn ima_log(&self) -> Vec<u8> {
-        let line = |(data, digest, path): (Vec<u8>, Digest, String)| {
-            format!("10 {} ima-ng {digest} {path}\n", HashAlg::Sha1.hash(&[&data]).hex())
-        };
+        let line = |(data, rest): (Vec<u8>, String)| format!("10 {} {rest}\n", HashAlg::Sha1.hash(&[&data]).hex());
         self.ima_entries().into_iter().map(line).collect::<String>().into_bytes()
     }
 
@@ -166,7 +171,7 @@ impl Boot {
             10 => self
                 .ima_entries()
                 .iter()
-                .fold(Digest::zero(bank), |value, (data, _, _)| value.extend(bank.hash(&[data]).as_bytes())),
+                .fold(Digest::zero(bank), |value, (data, _)| value.extend(bank.hash(&[data]).as_bytes())),
             _ => self.register(pcr, bank),
         };
         PcrValues::new(bank, pcrs.iter().map(|pcr| (*pcr, value(*pcr))).collect()).unwrap()

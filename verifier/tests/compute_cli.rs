@@ -148,7 +148,10 @@ fn files_of_a_tree_become_a_set() {
     assert_eq!(paths(&computed(folder.path(), &judged)), loaded);
     assert_eq!(paths(&computed(folder.path(), &["ima", "--root", "root", "--all"])).len(), 5);
     file(folder.path(), "base.toml", include_bytes!("../../firmware-refs/example.toml"));
-    let with_set = [&judged[..], &["--set", "rack", "--base", "base.toml", "--out", "rack.toml"]].concat();
+    let key = rcgen::generate_simple_self_signed(vec!["a builder of modules".to_owned()]).unwrap().cert;
+    file(folder.path(), "key.pem", key.pem().as_bytes());
+    let keyed = [&judged[..], &["--key", ".ima=key.pem"]].concat();
+    let with_set = [&keyed[..], &["--set", "rack", "--base", "base.toml", "--out", "rack.toml"]].concat();
     computed(folder.path(), &with_set);
     let text = std::fs::read_to_string(folder.path().join("rack.toml")).unwrap();
     let set = ReferenceValueSet::from_toml(&text).unwrap();
@@ -156,6 +159,11 @@ fn files_of_a_tree_become_a_set() {
     assert_eq!((set.version(), ima.file.len(), &ima.exclude[..]), (4, 3, &["/var/".to_owned()][..]));
     let expected = evidence::digest::HashAlg::Sha256.hash(&[b"#!/bin/sh\n"]);
     assert_eq!(ima.file[0].accept[0].digest, expected);
+    let of_key = evidence::digest::HashAlg::Sha256.hash(&[key.der().as_ref()]);
+    assert_eq!((ima.buffer[0].name.as_str(), ima.buffer[0].accept[0].digest), (".ima", of_key));
+    file(folder.path(), "no.pem", b"no key");
+    assert!(refused(folder.path(), &["ima", "--root", "root", "--key", ".ima=no.pem"]).contains("no.pem"));
+    assert!(refused(folder.path(), &["ima", "--root", "root", "--key", "key.pem"]).contains("KEYRING=FILE"));
     assert!(refused(folder.path(), &["ima", "--root", "root", "--exclude", "/"]).contains("whole machine"));
     assert!(refused(folder.path(), &["ima", "--root", "missing"]).contains("cannot read missing"));
 }

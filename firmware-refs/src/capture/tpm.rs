@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use evidence::{
     digest::Digest,
     event_log::{DataBinding, Event},
+    ima::Template,
 };
 
 use super::Draft;
-use crate::document::{EventReference, FirmwareFloor, ImaFile, ImaReferences, PcrReference, Platforms, TpmDocument};
+use crate::document::{
+    EventReference, FirmwareFloor, ImaBuffer, ImaFile, ImaReferences, PcrReference, Platforms, TpmDocument,
+};
 use crate::observed::ObservedTpm;
 use crate::set::{EVIDENCE_PCRS, IMA_PCR};
 use crate::text::Text;
@@ -70,19 +73,21 @@ impl Draft {
 
     fn files(&mut self, observed: &ObservedTpm<'_>) -> Option<ImaReferences> {
         let entries = observed.files?;
-        let mut files: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
+        let [mut files, mut buffers]: [BTreeMap<String, BTreeSet<Digest>>; 2] = Default::default();
         for entry in entries.iter().filter(|entry| !entry.is_boot_aggregate()) {
-            let path = std::str::from_utf8(entry.path()).ok().filter(|path| path.starts_with('/'));
-            if let (Some(path), Some(digest)) = (path, entry.known_file_digest()) {
-                files.entry(path.to_owned()).or_default().insert(digest);
+            let is_buffer = entry.template() == Template::ImaBuf;
+            let name = std::str::from_utf8(entry.path()).ok().filter(|name| name.starts_with('/') != is_buffer);
+            if let (Some(name), Some(digest)) = (name, entry.known_file_digest()) {
+                let all = if is_buffer { &mut buffers } else { &mut files };
+                all.entry(name.to_owned()).or_default().insert(digest);
             }
         }
-        let mut file = Vec::new();
-        for (path, digests) in files {
-            let accept = digests.into_iter().flat_map(|digest| self.accepted(digest, None)).collect();
-            file.push(ImaFile { path, accept });
-        }
-        (!file.is_empty()).then_some(ImaReferences { exclude: Vec::new(), file })
+        let mut accept = |digests: BTreeSet<Digest>| -> Vec<_> {
+            digests.into_iter().flat_map(|digest| self.accepted(digest, None)).collect()
+        };
+        let file: Vec<_> = files.into_iter().map(|(path, digests)| ImaFile { path, accept: accept(digests) }).collect();
+        let buffer = buffers.into_iter().map(|(name, digests)| ImaBuffer { name, accept: accept(digests) }).collect();
+        (!file.is_empty()).then_some(ImaReferences { exclude: Vec::new(), file, buffer })
     }
 }
 

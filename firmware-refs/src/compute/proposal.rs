@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use evidence::{digest::Digest, names::ItemName, register::Register, time::UnixSeconds};
 
 use crate::document::{
-    Accepted, EventReference, ImaFile, ImaReferences, PcrReference, SetDocument, TpmDocument,
+    Accepted, EventReference, ImaBuffer, ImaFile, ImaReferences, PcrReference, SetDocument, TpmDocument,
     derivation::{Artifact, Derivation},
     snp::IdBlock,
     tdx::{RtmrEventReference, RtmrReference, TdxDocument},
@@ -36,6 +36,8 @@ pub struct Proposal {
     pub values: Vec<ComputedValue>,
     /// Files that IMA measures into PCR 10; empty where the base's are not touched.
     pub files: Vec<MeasuredFile>,
+    /// What is measured beside them. Only beside files.
+    pub buffers: Vec<MeasuredBuffer>,
     /// Paths that are not judged: exact, or a folder that ends in `/`. Only beside files.
     pub exclude: Vec<String>,
     /// The ID block that the guest is launched with, and its signers.
@@ -69,6 +71,15 @@ pub struct ComputedValue {
 pub struct MeasuredFile {
     /// Absolute path on the machine.
     pub path: String,
+    /// Hash of its contents.
+    pub digest: Digest,
+}
+
+/// A buffer as IMA measures it: a key loaded onto a keyring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeasuredBuffer {
+    /// Name under which it is recorded: the keyring's.
+    pub name: String,
     /// Hash of its contents.
     pub digest: Digest,
 }
@@ -177,7 +188,7 @@ impl Proposal {
         let new = new(Origin::Derived);
         if !self.files.is_empty() {
             let other = ProposalError::OtherMachine { register: Register::Pcr(IMA_PCR) };
-            new.files(set.tpm.as_mut().ok_or(other)?, &self.files, &self.exclude);
+            new.files(set.tpm.as_mut().ok_or(other)?, &self);
         }
         if let Some((block, auth)) = &self.id_block {
             let register = Register::IdKeyDigest;
@@ -260,7 +271,7 @@ impl New {
     }
 
     /// PCR 10 is judged by its files from now on: its whole value depends on the order in which they are used.
-    fn files(&self, tpm: &mut TpmDocument, files: &[MeasuredFile], exclude: &[String]) {
+    fn files(&self, tpm: &mut TpmDocument, proposal: &Proposal) {
         if !tpm.pcrs.contains(&IMA_PCR) {
             tpm.pcrs.push(IMA_PCR);
             tpm.pcrs.sort_unstable();
@@ -268,18 +279,35 @@ impl New {
         tpm.require_ima_log = true;
         tpm.pcr.retain(|pcr| pcr.index != IMA_PCR);
         let earlier = tpm.ima.take().filter(|_| self.earlier == Earlier::Kept);
-        let mut ima = earlier.unwrap_or(ImaReferences { exclude: Vec::new(), file: Vec::new() });
-        let new: Vec<_> = exclude.iter().filter(|path| !ima.exclude.contains(path)).cloned().collect();
+        let mut ima = earlier.unwrap_or(ImaReferences { exclude: Vec::new(), file: Vec::new(), buffer: Vec::new() });
+        let new: Vec<_> = proposal.exclude.iter().filter(|path| !ima.exclude.contains(path)).cloned().collect();
         ima.exclude.extend(new);
-        let mut known: BTreeMap<String, Vec<Accepted>> =
-            ima.file.into_iter().map(|file| (file.path, file.accept)).collect();
-        for file in files {
-            let accept = known.entry(file.path.clone()).or_default();
-            accept.retain(|accepted| accepted.digest != file.digest);
-            accept.push(self.accepted(file.digest));
-        }
-        ima.file = known.into_iter().map(|(path, accept)| ImaFile { path, accept }).collect();
+        let files = self.beside(
+            ima.file.into_iter().map(|file| (file.path, file.accept)),
+            proposal.files.iter().map(|file| (&file.path, file.digest)),
+        );
+        let buffers = self.beside(
+            ima.buffer.into_iter().map(|buffer| (buffer.name, buffer.accept)),
+            proposal.buffers.iter().map(|buffer| (&buffer.name, buffer.digest)),
+        );
+        ima.file = files.into_iter().map(|(path, accept)| ImaFile { path, accept }).collect();
+        ima.buffer = buffers.into_iter().map(|(name, accept)| ImaBuffer { name, accept }).collect();
         tpm.ima = Some(ima);
+    }
+
+    /// What is known under each name, and the new digests, each once.
+    fn beside<'n>(
+        &self,
+        known: impl Iterator<Item = (String, Vec<Accepted>)>,
+        new: impl Iterator<Item = (&'n String, Digest)>,
+    ) -> BTreeMap<String, Vec<Accepted>> {
+        let mut all: BTreeMap<String, Vec<Accepted>> = known.collect();
+        for (name, digest) in new {
+            let accept = all.entry(name.clone()).or_default();
+            accept.retain(|accepted| accepted.digest != digest);
+            accept.push(self.accepted(digest));
+        }
+        all
     }
 
     fn rtmr(&self, tdx: &mut TdxDocument, index: u8, value: &ComputedValue) -> Result<(), ProposalError> {

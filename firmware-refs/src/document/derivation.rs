@@ -63,7 +63,8 @@ impl SetDocument {
             let registers = tpm.pcr.iter().flat_map(|pcr| &pcr.accept);
             let events = tpm.event.iter().flat_map(|event| &event.accept);
             let files = tpm.ima.iter().flat_map(|ima| &ima.file).flat_map(|file| &file.accept);
-            registers.chain(events).chain(files)
+            let buffers = tpm.ima.iter().flat_map(|ima| &ima.buffer).flat_map(|buffer| &buffer.accept);
+            registers.chain(events).chain(files).chain(buffers)
         });
         let snp = self.snp.iter().flat_map(|snp| {
             let keys: [&[Accepted]; 2] = match &snp.id_block {

@@ -1,8 +1,8 @@
 //! Keylime runtime policies (`keylime/ima/ima.py`, schema version 1): the files that IMA may measure, as JSON, bare or
 //! in a DSSE envelope (github.com/secure-systems-lab/dsse, protocol and envelope of v1.0.0).
 //!
-//! Files and their digests, and those exclusions that are a path or a directory, go into `tpm.ima`. The rest makes
-//! Keylime accept more than a set would: leaving it out denies, and is listed.
+//! Files and their digests, keys of keyrings and other buffers, and those exclusions that are a path or a directory, go
+//! into `tpm.ima`. The rest makes Keylime accept more than a set would: leaving it out denies, and is listed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +21,7 @@ use super::{
     IMPORT_CAP_BYTES, ImportDenial, Imported, Losses, Origin, Voucher, cap,
     signers::{AllowedSigner, Hardware, verified},
 };
-use crate::document::{ImaFile, ImaReferences, SetDocument};
+use crate::document::{Accepted, ImaBuffer, ImaFile, ImaReferences, SetDocument};
 use crate::set::IMA_PCR;
 use crate::text::Text;
 
@@ -221,19 +221,15 @@ fn draft(policy: Policy, mut base: SetDocument, origin: &Origin, now: UnixSecond
         tpm.pcrs.sort_unstable();
     }
     tpm.require_ima_log = true;
-    tpm.ima = Some(ImaReferences { exclude, file });
+    let buffers = policy.keyrings.0.into_iter().chain(policy.ima_buf.0);
+    let buffer = buffers.filter_map(|(name, digests)| buffer(name, &digests, &source, &mut losses)).collect();
+    tpm.ima = Some(ImaReferences { exclude, file, buffer });
     origin.draft(base, losses)
 }
 
 impl Policy {
     /// What makes Keylime accept more than the set will.
     fn beside(&self, losses: &mut Losses) {
-        for (name, _) in &self.keyrings.0 {
-            losses.add(&format!("keyrings {name}"), "keys of keyrings are not compared: their measurements are denied");
-        }
-        for (name, _) in &self.ima_buf.0 {
-            losses.add(&format!("ima-buf {name}"), "buffers are not compared: their measurements are denied");
-        }
         let keys = &self.verification_keys;
         let none = keys.is_null() || [Some(0)].contains(&keys.as_array().map(Vec::len)) || keys.as_str() == Some("");
         if !none {
@@ -252,7 +248,7 @@ impl Policy {
     }
 }
 
-/// A file with those of its digests that count. Keylime's digests are bare hexadecimal: their length is the algorithm.
+/// A file with those of its digests that count.
 fn file(path: String, digests: &[String], source: &Text, losses: &mut Losses) -> Option<ImaFile> {
     if !path.starts_with('/') {
         let what = if path == "boot_aggregate" {
@@ -263,6 +259,32 @@ fn file(path: String, digests: &[String], source: &Text, losses: &mut Losses) ->
         losses.add(&format!("digests {path}"), what);
         return None;
     }
+    let at = format!("digests {path}");
+    let accept = counted(&at, digests, source, losses);
+    if accept.is_empty() {
+        losses.add(&at, "no digest that counts: the file is denied");
+        return None;
+    }
+    Some(ImaFile { path, accept })
+}
+
+/// Keys of a keyring, or another buffer.
+fn buffer(name: String, digests: &[String], source: &Text, losses: &mut Losses) -> Option<ImaBuffer> {
+    let at = format!("buffer {name}");
+    if name.is_empty() || name.starts_with('/') {
+        losses.add(&at, "no name of a keyring or buffer: denied");
+        return None;
+    }
+    let accept = counted(&at, digests, source, losses);
+    if accept.is_empty() {
+        losses.add(&at, "no digest that counts: its measurements are denied");
+        return None;
+    }
+    Some(ImaBuffer { name, accept })
+}
+
+/// Those of bare hexadecimal digests that count: the length is the algorithm.
+fn counted(at: &str, digests: &[String], source: &Text, losses: &mut Losses) -> Vec<Accepted> {
     let mut accept = BTreeMap::new();
     for text in digests {
         let alg = HashAlg::ALL.into_iter().find(|alg| alg.len().saturating_mul(2) == text.len());
@@ -274,14 +296,10 @@ fn file(path: String, digests: &[String], source: &Text, losses: &mut Losses) ->
             Some(_) => {
                 losses.add("digests of SHA-1", "not accepted: the files are denied unless a stronger one stands")
             }
-            None => losses.add(&format!("digests {path}"), "not a digest that is known: not used"),
+            None => losses.add(at, "not a digest that is known: not used"),
         }
     }
-    if accept.is_empty() {
-        losses.add(&format!("digests {path}"), "no digest that counts: the file is denied");
-        return None;
-    }
-    Some(ImaFile { path, accept: super::accepted(accept) })
+    super::accepted(accept)
 }
 
 /// Exclusions are Python regular expressions, matched at the start of a path. Those that say one path (`/a$`) or one

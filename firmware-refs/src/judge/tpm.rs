@@ -2,7 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use evidence::{ima::ImaEntry, ledger::CheckId, register::Register};
+use evidence::{
+    ima::{ImaEntry, Template},
+    ledger::CheckId,
+    register::Register,
+};
 
 use super::{Tally, events::Logged};
 use crate::denial::{Divergence, ReferenceDenial, some, some_of};
@@ -137,14 +141,15 @@ impl Judge<'_, '_> {
     }
 }
 
-/// A file that IMA measured is named by the set and has contents that it knows.
+/// A file or buffer that IMA measured is named by the set and has contents that it knows.
 fn file_known(known: &ImaFiles, entry: &ImaEntry<'_>, tally: &mut Tally<'_>) -> ControlFlow<()> {
     // boot_aggregate is no file: E8 compared it with the boot registers.
     let path = std::str::from_utf8(entry.path()).unwrap_or_default();
-    if entry.is_boot_aggregate() || known.excludes(path) {
+    let is_buffer = entry.template() == Template::ImaBuf;
+    if entry.is_boot_aggregate() || (!is_buffer && known.excludes(path)) {
         return ControlFlow::Continue(());
     }
-    let accepted = known.accepted.get(path);
+    let accepted = if is_buffer { known.buffers.get(path) } else { known.accepted.get(path) };
     let digest = entry.known_file_digest();
     if let (Some(digest), Some(digests)) = (digest, accepted)
         && digests.contains(&digest)

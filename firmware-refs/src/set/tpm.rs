@@ -50,6 +50,7 @@ pub struct ImaFiles {
     pub(crate) excluded_files: HashSet<String>,
     pub(crate) excluded_directories: Vec<String>,
     pub(crate) accepted: HashMap<String, HashSet<Digest>>,
+    pub(crate) buffers: HashMap<String, HashSet<Digest>>,
 }
 
 impl TpmReferences {
@@ -90,16 +91,25 @@ impl TpmReferences {
 impl ImaFiles {
     fn index(ima: &ImaReferences) -> Self {
         let (directories, files): (Vec<_>, Vec<_>) = ima.exclude.iter().cloned().partition(|path| path.ends_with('/'));
-        let mut accepted: HashMap<String, HashSet<Digest>> = HashMap::new();
-        for file in &ima.file {
-            accepted.entry(file.path.clone()).or_default().extend(file.accept.iter().map(|a| a.digest));
+        Self {
+            excluded_files: files.into_iter().collect(),
+            excluded_directories: directories,
+            accepted: by_name(ima.file.iter().map(|file| (&file.path, &file.accept))),
+            buffers: by_name(ima.buffer.iter().map(|buffer| (&buffer.name, &buffer.accept))),
         }
-        Self { excluded_files: files.into_iter().collect(), excluded_directories: directories, accepted }
     }
 
     pub(crate) fn excludes(&self, path: &str) -> bool {
         self.excluded_files.contains(path) || self.excluded_directories.iter().any(|d| path.starts_with(d.as_str()))
     }
+}
+
+fn by_name<'a>(all: impl Iterator<Item = (&'a String, &'a Vec<Accepted>)>) -> HashMap<String, HashSet<Digest>> {
+    let mut out: HashMap<String, HashSet<Digest>> = HashMap::new();
+    for (name, accept) in all {
+        out.entry(name.clone()).or_default().extend(accept.iter().map(|a| a.digest));
+    }
+    out
 }
 
 impl Problems {
@@ -187,6 +197,12 @@ impl Problems {
             let at = format!("tpm.ima.file[{:?}]", file.path);
             self.unless(file.path.starts_with('/'), at.as_str(), "an absolute path");
             self.accept(&at, &file.accept, None);
+        }
+        for buffer in &ima.buffer {
+            let at = format!("tpm.ima.buffer[{:?}]", buffer.name);
+            let fine = !buffer.name.is_empty() && !buffer.name.starts_with('/');
+            self.unless(fine, at.as_str(), "a name as IMA records it, and no path");
+            self.accept(&at, &buffer.accept, None);
         }
     }
 }

@@ -11,7 +11,7 @@ fn policy() -> String {
         r#"{{"meta": {{"version": 1, "generator": 3, "timestamp": "2023-11-01 10:00:00"}}, "release": 0,
         "digests": {{"/usr/bin/true": ["{sha256}", "{sha1}"], "/usr/bin/old": ["{sha1}"], "boot_aggregate": ["{sha256}"]}},
         "excludes": ["^/run/.*", "/tmp/", "/etc/mtab$", "/var/lib/a\\.b$", "/usr/(local|share)/.*", "/opt"],
-        "keyrings": {{".ima": ["{sha256}"]}}, "ima-buf": {{}}, "verification-keys": "",
+        "keyrings": {{".ima": ["{sha256}"]}}, "ima-buf": {{"kexec-cmdline": ["{sha256}"], "/path": ["{sha256}"]}}, "verification-keys": "",
         "ima": {{"ignored_keyrings": ["*"], "log_hash_alg": "sha1", "dm_policy": null}}}}"#
     )
 }
@@ -44,15 +44,17 @@ fn files_and_plain_exclusions_are_taken_and_the_rest_is_told() {
     assert_eq!(ima.exclude, ["/run/", "/tmp/", "/etc/mtab", "/var/lib/a.b"]);
     let files: Vec<_> = ima.file.iter().map(|file| (file.path.as_str(), file.accept.len())).collect();
     assert_eq!(files, [("/usr/bin/true", 1)]);
+    let buffers: Vec<_> = ima.buffer.iter().map(|buffer| (buffer.name.as_str(), buffer.accept.len())).collect();
+    assert_eq!(buffers, [(".ima", 1), ("kexec-cmdline", 1)]);
     let told: Vec<_> = imported.losses.iter().map(|Loss { at, .. }| at.to_string()).collect();
     let wanted = [
+        "buffer /path",
         "digests /usr/bin/old",
         "digests boot_aggregate",
         "digests of SHA-1",
         "excludes /opt",
         "excludes /usr/(local|share)/.*",
         "ima.ignored_keyrings *",
-        "keyrings .ima",
     ];
     assert_eq!(told, wanted);
 }

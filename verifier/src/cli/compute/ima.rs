@@ -8,10 +8,15 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use evidence::digest::{Digest, HashAlg, Sha256Digest};
-use firmware_refs::compute::proposal::MeasuredFile;
+use firmware_refs::compute::proposal::{MeasuredBuffer, MeasuredFile};
 use indicatif::ProgressBar;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
+use super::super::signing::read_file;
 use super::CommandError;
 use super::artifact::Artifacts;
 use super::proposal::{Calculated, SetArgs};
@@ -37,6 +42,9 @@ pub(in crate::cli) struct ImaArgs {
     /// Take every file, not only what is executed or loaded: programs, libraries, kernel modules, firmware.
     #[arg(long)]
     all: bool,
+    /// Key that may be loaded onto a keyring while IMA measures keys (`func=KEY_CHECK`): its certificate, DER or PEM.
+    #[arg(long = "key", value_name = "KEYRING=FILE", value_parser = keyring_and_file)]
+    keys: Vec<(String, PathBuf)>,
     /// Hash that IMA is told to use (`ima_hash=`).
     #[arg(long, value_enum, default_value_t)]
     hash: Hash,
@@ -87,24 +95,57 @@ impl ImaArgs {
         let listed: String = files.iter().map(|file| format!("{}  {}\n", file.digest.hex(), file.path)).collect();
         let mut artifacts = Artifacts::default();
         artifacts.record("file tree", &self.root, bytes, Sha256Digest::of(listed.as_bytes()));
+        let buffers = self.keys(alg, &mut artifacts)?;
         let mut parameters = vec![format!("hash {name}"), format!("all {}", self.all)];
         parameters.extend(self.exclude.iter().map(|path| format!("exclude {path}")));
+        parameters.extend(buffers.iter().map(|key| format!("key of {} {}", key.name, key.digest)));
         let rows: Value =
             files.iter().map(|file| json!({"path": file.path, "digest": file.digest.to_string()})).collect();
         let mut document = json!({
             "measured": files.len(),
             "bytes": bytes,
             "file": rows,
+            "key": buffers.iter().map(|key| json!({"keyring": key.name, "digest": key.digest.to_string()})).collect::<Value>(),
             "parameters": parameters,
             "artifacts": artifacts.document(),
         });
         let exclude = self.exclude.clone();
         let registers = Calculated::of_registers("ima", parameters, artifacts, Vec::new());
-        let calculated = Calculated { files, exclude, ..registers };
+        let calculated = Calculated { files, buffers, exclude, ..registers };
         if let (Some(set), Some(fields)) = (self.set.write(calculated)?, document.as_object_mut()) {
             fields.insert("set".into(), set);
         }
         Ok(document)
+    }
+}
+
+impl ImaArgs {
+    /// The kernel measures a key as it is given to the keyring: a certificate in DER
+    /// (security/integrity/ima/ima_asymmetric_keys.c).
+    fn keys(&self, alg: HashAlg, artifacts: &mut Artifacts) -> Result<Vec<MeasuredBuffer>, CommandError> {
+        let mut measured = Vec::with_capacity(self.keys.len());
+        for (keyring, file) in &self.keys {
+            let failed = |why: &dyn std::fmt::Display| CommandError::Usage(format!("--key {}: {why}", file.display()));
+            let bytes = read_file(file)?;
+            let der = match bytes.first() {
+                Some(0x30) => bytes,
+                _ => CertificateDer::from_pem_slice(&bytes).map_err(|error| failed(&error))?.to_vec(),
+            };
+            Certificate::from_der(&der).map_err(|error| failed(&error))?;
+            let size = u64::try_from(der.len()).unwrap_or(u64::MAX);
+            artifacts.record("certificate", file, size, Sha256Digest::of(&der));
+            measured.push(MeasuredBuffer { name: keyring.clone(), digest: alg.hash(&[&der]) });
+        }
+        Ok(measured)
+    }
+}
+
+fn keyring_and_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((keyring, file)) if !keyring.is_empty() && !keyring.starts_with('/') && !file.is_empty() => {
+            Ok((keyring.to_owned(), file.into()))
+        }
+        _ => Err("KEYRING=FILE, such as .ima=key.der".to_owned()),
     }
 }
 

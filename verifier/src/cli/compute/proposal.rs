@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use evidence::names::ItemName;
-use firmware_refs::compute::proposal::{ComputedValue, Earlier, MeasuredFile, Proposal};
+use firmware_refs::compute::proposal::{ComputedValue, Earlier, MeasuredBuffer, MeasuredFile, Proposal};
 use firmware_refs::compute::snp::{IdAuth, IdBlock};
 use firmware_refs::document::SetDocument;
 use firmware_refs::set::ReferenceValueSet;
@@ -44,18 +44,20 @@ pub(super) struct Calculated {
     pub(super) values: Vec<ComputedValue>,
     pub(super) id_block: Option<(IdBlock, IdAuth)>,
     pub(super) files: Vec<MeasuredFile>,
+    pub(super) buffers: Vec<MeasuredBuffer>,
     pub(super) exclude: Vec<String>,
 }
 
 impl Calculated {
     /// Values of registers, and nothing else.
-    pub(super) const fn of_registers(
+    pub(super) fn of_registers(
         verb: &'static str,
         parameters: Vec<String>,
         artifacts: Artifacts,
         values: Vec<ComputedValue>,
     ) -> Self {
-        Self { verb, parameters, artifacts, values, id_block: None, files: Vec::new(), exclude: Vec::new() }
+        let (files, buffers, exclude) = (Vec::new(), Vec::new(), Vec::new());
+        Self { verb, parameters, artifacts, values, id_block: None, files, buffers, exclude }
     }
 }
 
@@ -78,6 +80,7 @@ impl SetArgs {
             values: calculated.values,
             id_block: calculated.id_block,
             files: calculated.files,
+            buffers: calculated.buffers,
             exclude: calculated.exclude,
         };
         let set = proposal.on(document).map_err(|error| CommandError::Usage(format!("{}: {error}", base.display())))?;
