@@ -169,6 +169,39 @@ fn files_of_a_tree_become_a_set() {
 }
 
 #[test]
+fn files_of_debian_packages_become_a_set() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let package = |version: &str, program: &[u8]| {
+        let root = folder.path().join(version);
+        for path in ["DEBIAN", "bin", "usr/share/doc/tool"] {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+        }
+        let control =
+            format!("Package: tool\nVersion: {version}\nArchitecture: all\nMaintainer: A <a@b>\nDescription: a\n");
+        file(&root, "DEBIAN/control", control.as_bytes());
+        let program = file(&root, "bin/tool", program);
+        std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        file(&root, "usr/share/doc/tool/copyright", b"text");
+        let name = format!("tool_{version}.deb");
+        let built = Command::new("dpkg-deb").arg("--build").arg(&root).arg(folder.path().join(&name)).output();
+        built.map(|output| assert!(output.status.success(), "{output:?}")).map(|()| name)
+    };
+    let (old, new) = match (package("1", b"old"), package("2", b"new")) {
+        (Ok(old), Ok(new)) => (old, new),
+        (Err(error), _) | (_, Err(error)) => return println!("skipped: dpkg-deb: {error}"),
+    };
+    let document = computed(folder.path(), &["ima", "--deb", &old, "--deb", &new]);
+    let rows = document["file"].as_array().unwrap().iter();
+    let rows: Vec<_> = rows.map(|row| [&row["path"], &row["digest"]].map(|text| text.as_str().unwrap())).collect();
+    let mut digests = [b"old", b"new"].map(|text| evidence::digest::HashAlg::Sha256.hash(&[text]).to_string());
+    digests.sort();
+    assert_eq!(rows, digests.each_ref().map(|digest| ["/usr/bin/tool", digest]));
+    file(folder.path(), "none.deb", b"no package");
+    assert!(refused(folder.path(), &["ima", "--deb", "none.deb"]).contains("none.deb"));
+}
+
+#[test]
 fn completions_know_the_verbs() {
     let output = Command::new(env!("CARGO_BIN_EXE_verifier")).args(["completions", "bash"]).output().unwrap();
     let script = String::from_utf8(output.stdout).unwrap();

@@ -1,9 +1,10 @@
-//! `verifier refs compute ima`: what IMA measures of the files of a machine, from a tree that holds them.
+//! `verifier refs compute ima`: what IMA measures of the files of a machine, from a tree or from packages that hold them.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{IsTerminal as _, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -20,6 +21,7 @@ use super::super::signing::read_file;
 use super::CommandError;
 use super::artifact::Artifacts;
 use super::proposal::{Calculated, SetArgs};
+use crate::random;
 
 /// Most files: a set of more does not fit its own cap.
 const FILES_CAP: usize = 20_000;
@@ -33,8 +35,12 @@ const ELF: [u8; 4] = *b"\x7fELF";
 pub(in crate::cli) struct ImaArgs {
     /// Folder that holds the files as the machine has them: an unpacked image, or `/` of a machine that was installed
     /// and never connected.
-    #[arg(long, value_name = "DIR")]
-    root: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "packages")]
+    root: Option<PathBuf>,
+    /// Debian package that the machine has; repeat for each. Paths are told as a machine with a merged /usr has them
+    /// (Debian 12 and later). Of two versions of a package both contents of a file are accepted.
+    #[arg(long = "deb", value_name = "FILE")]
+    packages: Vec<PathBuf>,
     /// Path on the machine that is not judged: exact, or a folder that ends in `/`. It is neither read nor accepted by
     /// its contents; whoever can write there runs what they like.
     #[arg(long, value_name = "PATH")]
@@ -70,6 +76,8 @@ struct Tree<'a> {
     alg: HashAlg,
     files: Vec<MeasuredFile>,
     bytes: u64,
+    /// Whether what is walked now is of a package, to be found below /usr where its folders lead there.
+    is_package: bool,
     progress: ProgressBar,
 }
 
@@ -83,18 +91,7 @@ impl ImaArgs {
             Hash::Sha384 => (HashAlg::Sha384, "sha384"),
             Hash::Sha512 => (HashAlg::Sha512, "sha512"),
         };
-        let mut tree = Tree { args: self, alg, files: Vec::new(), bytes: 0, progress: spinner() };
-        tree.walk(&self.root, "", 0)?;
-        tree.progress.finish_and_clear();
-        let Tree { mut files, bytes, .. } = tree;
-        if files.is_empty() {
-            return Err(CommandError::Usage(format!("{}: no file that IMA would measure", self.root.display())));
-        }
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        // what `sha256sum` prints of these files, hashed: anybody can make it again
-        let listed: String = files.iter().map(|file| format!("{}  {}\n", file.digest.hex(), file.path)).collect();
-        let mut artifacts = Artifacts::default();
-        artifacts.record("file tree", &self.root, bytes, Sha256Digest::of(listed.as_bytes()));
+        let (files, bytes, mut artifacts) = self.measured(alg)?;
         let buffers = self.keys(alg, &mut artifacts)?;
         let mut parameters = vec![format!("hash {name}"), format!("all {}", self.all)];
         parameters.extend(self.exclude.iter().map(|path| format!("exclude {path}")));
@@ -120,6 +117,37 @@ impl ImaArgs {
 }
 
 impl ImaArgs {
+    /// Every file of the tree and of the packages, by path; how many bytes they have; and what they were read from.
+    fn measured(&self, alg: HashAlg) -> Result<(Vec<MeasuredFile>, u64, Artifacts), CommandError> {
+        let (files, progress, is_package) = (Vec::new(), spinner(), false);
+        let mut tree = Tree { args: self, alg, files, bytes: 0, is_package, progress };
+        let mut artifacts = Artifacts::default();
+        if let Some(root) = &self.root {
+            tree.walk(root, "", 0)?;
+            tree.files.sort_by(|a, b| a.path.cmp(&b.path));
+            // what `sha256sum` prints of these files, hashed: anybody can make it again
+            let line = |file: &MeasuredFile| format!("{}  {}\n", file.digest.hex(), file.path);
+            let listed: String = tree.files.iter().map(line).collect();
+            artifacts.record("file tree", root, tree.bytes, Sha256Digest::of(listed.as_bytes()));
+        }
+        tree.is_package = true;
+        for package in &self.packages {
+            artifacts.hash("Debian package", package, &[])?;
+            let unpacked = Unpacked::of(package)?;
+            tree.walk(&unpacked.folder, "", 0)?;
+        }
+        tree.progress.finish_and_clear();
+        let Tree { mut files, bytes, .. } = tree;
+        if files.is_empty() {
+            let read = self.root.iter().chain(&self.packages).map(|path| path.display().to_string());
+            let read = read.collect::<Vec<_>>().join(", ");
+            return Err(CommandError::Usage(format!("{read}: no file that IMA would measure")));
+        }
+        files.sort_by(|a, b| (&a.path, a.digest).cmp(&(&b.path, b.digest)));
+        files.dedup();
+        Ok((files, bytes, artifacts))
+    }
+
     /// The kernel measures a key as it is given to the keyring: a certificate in DER
     /// (security/integrity/ima/ima_asymmetric_keys.c).
     fn keys(&self, alg: HashAlg, artifacts: &mut Artifacts) -> Result<Vec<MeasuredBuffer>, CommandError> {
@@ -137,6 +165,39 @@ impl ImaArgs {
             measured.push(MeasuredBuffer { name: keyring.clone(), digest: alg.hash(&[&der]) });
         }
         Ok(measured)
+    }
+}
+
+/// A package, unpacked into a folder that goes with it.
+struct Unpacked {
+    folder: PathBuf,
+}
+
+impl Unpacked {
+    fn of(package: &Path) -> Result<Self, CommandError> {
+        let failed = |why: String| CommandError::Usage(format!("--deb {}: {why}", package.display()));
+        let name: [u8; 8] =
+            random::bytes().map_err(|error| CommandError::fault("fault.randomness_unavailable", error))?;
+        let folder = std::env::temp_dir().join(format!("verifier-{}", hex::encode(name)));
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| failed(format!("{}: {error}", folder.display())))?;
+        let unpacked = Self { folder };
+        let ended = Command::new("dpkg-deb").arg("--extract").arg(package).arg(&unpacked.folder).output();
+        let ended = ended.map_err(|error| failed(format!("dpkg-deb, which unpacks it, cannot be run: {error}")))?;
+        if !ended.status.success() {
+            return Err(failed(String::from_utf8_lossy(&ended.stderr).trim().to_owned()));
+        }
+        Ok(unpacked)
+    }
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %error, "not removed");
+        }
     }
 }
 
@@ -161,7 +222,7 @@ impl Tree<'_> {
             let entry = entry.map_err(failed)?;
             let unspeakable = || CommandError::Usage(format!("{}: a name that is not UTF-8", entry.path().display()));
             let name = entry.file_name().into_string().map_err(|_| unspeakable())?;
-            let path = format!("{path}/{name}");
+            let path = self.found_at(format!("{path}/{name}"));
             let kind = entry.file_type().map_err(failed)?;
             if kind.is_dir() {
                 if !self.is_excluded(&format!("{path}/")) {
@@ -172,6 +233,12 @@ impl Tree<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Where a machine has a path of a package: with a merged /usr these folders are links into it.
+    fn found_at(&self, path: String) -> String {
+        let is_linked = matches!(path.as_str(), "/bin" | "/sbin" | "/lib" | "/lib32" | "/lib64" | "/libx32");
+        if self.is_package && is_linked { format!("/usr{path}") } else { path }
     }
 
     fn is_excluded(&self, path: &str) -> bool {
