@@ -6,6 +6,7 @@ pub mod tdx;
 pub mod tpm;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use evidence::{
     EvidenceKind,
@@ -99,7 +100,7 @@ pub(crate) enum Machines<T> {
 pub(crate) struct RegisterEvents {
     pub(crate) events: Vec<KnownEvent>,
     /// Position in `events` of every accepted digest.
-    pub(crate) by_digest: HashMap<Digest, usize>,
+    pub(crate) by_digest: HashMap<Digest, usize, BuildHasherDefault<OwnHash>>,
     /// Positions of those that must occur, ascending.
     pub(crate) required: Vec<usize>,
     /// The first few of `by_digest`, for denials: there may be a hundred thousand.
@@ -119,6 +120,22 @@ impl KnownEvent {
     fn new(kind: &Text, description: &Text, accept: &[Accepted], optional: bool) -> Self {
         let accept = accept.iter().map(|accepted| accepted.digest).collect();
         Self { kind: kind.clone(), description: description.clone(), accept, optional }
+    }
+}
+
+/// A digest in a table is hashed already: its first bytes will do. Whoever chooses what is looked up does not choose what
+/// the table holds, which the policy authority signed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OwnHash(u64);
+
+impl Hasher for OwnHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let first = bytes.iter().take(8).fold(0, |all: u64, byte| all.rotate_left(8) ^ u64::from(*byte));
+        self.0 = self.0.rotate_left(8) ^ first;
     }
 }
 

@@ -1,6 +1,5 @@
 //! One register's event log against the events that a set knows (E9), for PCRs and RTMRs alike.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use evidence::{digest::Digest, event_log::Event, register::Register};
@@ -53,17 +52,17 @@ impl Logged<'_, '_> {
 
     fn walk<'s>(&self, known: &'s RegisterEvents) -> Walked<'s, '_> {
         let mut unknown = Vec::new();
-        // as large as the log, however many events the set knows
-        let mut seen = HashSet::with_capacity(self.events.len());
+        // as long as the log, however many events the set knows
+        let mut seen = Vec::with_capacity(self.events.len());
         for (event, digest) in &self.events {
             match known.by_digest.get(digest) {
-                Some(at) => {
-                    seen.insert(*at);
-                }
+                Some(at) => seen.push(*at),
                 None => unknown.push((*event, *digest)),
             }
         }
-        let missing = known.required.iter().find(|at| !seen.contains(*at)).and_then(|at| known.events.get(*at));
+        seen.sort_unstable();
+        let is_missing = |at: &&usize| seen.binary_search(at).is_err();
+        let missing = known.required.iter().find(is_missing).and_then(|at| known.events.get(*at));
         Walked { unknown, missing }
     }
 
