@@ -42,6 +42,7 @@ scenarios! {
     refused_work_leaves_nothing_behind,
     sixty_four_writers_lose_nothing,
     a_reopened_log_goes_on,
+    an_audit_whose_checkpoint_was_overtaken_reads_the_full_tile,
     another_instance_is_refused_until_the_lease_is_let_go,
     a_newer_schema_and_a_missing_one_are_refused,
     a_changed_row_stops_the_start,

@@ -149,6 +149,24 @@ pub(crate) async fn a_newer_schema_and_a_missing_one_are_refused(bed: &Bed) {
     assert_eq!(bed.try_open("instance-1").await.unwrap_err(), StoreError::Uninitialised);
 }
 
+pub(crate) async fn an_audit_whose_checkpoint_was_overtaken_reads_the_full_tile(bed: &Bed) {
+    fill(bed, 250).await;
+    let checkpoint = bed.tiles().join("checkpoint");
+    let read_first = std::fs::read(&checkpoint).unwrap();
+    fill(bed, 20).await;
+    // As an auditor sees it who read the checkpoint just before the partial tile went.
+    std::fs::write(&checkpoint, read_first).unwrap();
+    let report = bed.audit().await;
+    assert!(report.is_clean() && report.checkpoint_size == 250, "{report:?}");
+    let full = bed.tiles().join("tile/entries/000");
+    let mut bytes = std::fs::read(&full).unwrap();
+    bytes[9] ^= 1;
+    std::fs::write(&full, bytes).unwrap();
+    assert_eq!(bed.audit().await.findings, ["tile/entries/000.p/250 differs from the entries"]);
+    std::fs::remove_file(&full).unwrap();
+    assert_eq!(bed.audit().await.findings, ["tile/entries/000.p/250 is missing"]);
+}
+
 pub(crate) async fn a_changed_row_stops_the_start(bed: &Bed) {
     fill(bed, 300).await;
     bed.tamper("UPDATE log_entries SET digest = (SELECT digest FROM log_entries WHERE idx = 7) WHERE idx = 8").await;
