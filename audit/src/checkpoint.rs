@@ -44,6 +44,14 @@ impl Checkpoint {
         Ok(note.to_text())
     }
 
+    /// Reads the checkpoint out of a note of whatever log, without verifying any signature.
+    ///
+    /// # Errors
+    /// [`AuditDenial`] when the bytes are not a note, or its text no checkpoint.
+    pub fn claimed(note: &[u8]) -> Result<Self, AuditDenial> {
+        Self::parse(Note::parse(note)?.text())
+    }
+
     fn parse(text: &str) -> Result<Self, AuditDenial> {
         let refuse = |what| AuditDenial::CheckpointMalformed { what };
         let mut lines = text.split('\n');
@@ -151,10 +159,7 @@ impl VerifiedCheckpoint {
                     signed = true;
                 }
                 NoteKeyKind::Cosignature => {
-                    let at = cosignature(&note, signature, key)?;
-                    if at > now.plus(COSIGNATURE_SKEW_S) {
-                        return Err(AuditDenial::FromTheFuture { what: "cosignature", at, now });
-                    }
+                    let at = cosignature(&note, signature, key, now)?;
                     if cosigned.iter().any(|other| other.witness == key.name()) {
                         return Err(AuditDenial::NoteSignature { name: signature.name.clone() });
                     }
@@ -205,18 +210,44 @@ pub const COSIGNATURE_SKEW_S: u64 = 120;
 /// [`AuditDenial`] when the bytes are not a checkpoint.
 pub fn cosign(note: &[u8], witness: &str, key: &SigningKey, at: UnixSeconds) -> Result<String, AuditDenial> {
     let mut note = Note::parse(note)?;
-    Checkpoint::parse(note.text())?;
-    let note_key = NoteKey::new(witness, NoteKeyKind::Cosignature, key.public())?;
-    let signature = key.sign_raw(&cosigned_message(&note, at));
-    note.add(&note_key, [&at.0.to_be_bytes()[..], &signature].concat());
+    note.add_signature(cosignature_of(&note, witness, key, at)?);
     Ok(note.to_text())
 }
 
-fn cosignature(note: &Note, signature: &NoteSignature, key: &NoteKey) -> Result<UnixSeconds, AuditDenial> {
+/// A witness's cosignature/v1 on a note, which must be a checkpoint.
+pub(crate) fn cosignature_of(
+    note: &Note,
+    witness: &str,
+    key: &SigningKey,
+    at: UnixSeconds,
+) -> Result<NoteSignature, AuditDenial> {
+    Checkpoint::parse(note.text())?;
+    let note_key = NoteKey::new(witness, NoteKeyKind::Cosignature, key.public())?;
+    let signature = key.sign_raw(&cosigned_message(note, at));
+    Ok(NoteSignature {
+        name: witness.to_owned(),
+        id: note_key.id(),
+        bytes: [&at.0.to_be_bytes()[..], &signature].concat(),
+    })
+}
+
+/// When the witness made this cosignature, which verifies and is not from the future.
+pub(crate) fn cosignature(
+    note: &Note,
+    signature: &NoteSignature,
+    key: &NoteKey,
+    now: UnixSeconds,
+) -> Result<UnixSeconds, AuditDenial> {
     let refuse = || AuditDenial::NoteSignature { name: signature.name.clone() };
     let (at, made) = signature.bytes.split_first_chunk::<8>().ok_or_else(refuse)?;
     let at = UnixSeconds(u64::from_be_bytes(*at));
-    if key.key().verifies(&cosigned_message(note, at), made) { Ok(at) } else { Err(refuse()) }
+    if !key.key().verifies(&cosigned_message(note, at), made) {
+        return Err(refuse());
+    }
+    if at > now.plus(COSIGNATURE_SKEW_S) {
+        return Err(AuditDenial::FromTheFuture { what: "cosignature", at, now });
+    }
+    Ok(at)
 }
 
 /// tlog-cosignature, "Ed25519 signed message".

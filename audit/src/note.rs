@@ -129,6 +129,13 @@ impl NoteSignature {
     pub fn is_of(&self, key: &NoteKey) -> bool {
         self.id == key.id && self.name == key.name
     }
+
+    /// Its line in a note, final newline included.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        let bytes = [&self.id.to_be_bytes()[..], &self.bytes].concat();
+        format!("\u{2014} {} {}\n", self.name, STANDARD.encode(bytes))
+    }
 }
 
 /// A note as read; nothing in it is verified.
@@ -187,17 +194,19 @@ impl Note {
 
     /// Adds a signature line.
     pub fn add(&mut self, key: &NoteKey, bytes: Vec<u8>) {
-        self.signatures.push(NoteSignature { name: key.name.clone(), id: key.id, bytes });
+        self.add_signature(NoteSignature { name: key.name.clone(), id: key.id, bytes });
+    }
+
+    /// Adds a signature line made elsewhere.
+    pub fn add_signature(&mut self, signature: NoteSignature) {
+        self.signatures.push(signature);
     }
 
     /// The note as it is published.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut out = format!("{}\n", self.text);
-        for signature in &self.signatures {
-            let bytes = [&signature.id.to_be_bytes()[..], &signature.bytes].concat();
-            out.push_str(&format!("\u{2014} {} {}\n", signature.name, STANDARD.encode(bytes)));
-        }
+        self.signatures.iter().for_each(|signature| out.push_str(&signature.to_line()));
         out
     }
 }

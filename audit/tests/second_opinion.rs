@@ -150,6 +150,44 @@ fn checkpoints_and_keys_are_read_and_verified() {
     }
 }
 
+/// A witness as tlog-cosignature describes it, over their notes and their Ed25519.
+struct Witness(signed_note::StandardVerifier, u32);
+
+impl signed_note::Verifier for Witness {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn key_id(&self) -> u32 {
+        self.1
+    }
+
+    fn verify(&self, text: &[u8], signature: &[u8]) -> bool {
+        let Some((time, signature)) = signature.split_first_chunk::<8>() else { return false };
+        let head = format!("cosignature/v1\ntime {}\n", u64::from_be_bytes(*time));
+        self.0.verify(&[head.as_bytes(), text].concat(), signature)
+    }
+}
+
+#[test]
+fn cosignatures_are_verified_by_their_notes_and_keys() {
+    let (range, _) = grown(300);
+    let checkpoint = Checkpoint { origin: "a.example/log".into(), size: 300, root: range.root() };
+    let signed = checkpoint.sign(&key(1)).unwrap();
+    let (name, at) = ("w.example/witness", UnixSeconds(1_700_000_000));
+    let line = audit::witness::answer(&signed, name, &key(2), at).unwrap();
+    let read = signed_note::Note::from_bytes(format!("{signed}{line}").as_bytes()).unwrap();
+    let plain = NoteKey::new(name, NoteKeyKind::Ed25519, key(2).public()).unwrap();
+    let id = signed_note::key_id(name, &[&[0x04_u8][..], key(2).public().raw()].concat());
+    assert_eq!(id, NoteKey::new(name, NoteKeyKind::Cosignature, key(2).public()).unwrap().id());
+    let witness = |id| Witness(signed_note::StandardVerifier::new(&plain.vkey()).unwrap(), id);
+    let (verified, rest) = read.verify(&signed_note::VerifierList::new(vec![Box::new(witness(id))])).unwrap();
+    assert_eq!((verified.len(), rest.len()), (1, 1), "the cosignature, and the log's own signature by a key not asked");
+    let other = format!("{}{line}", Checkpoint { size: 299, ..checkpoint }.sign(&key(1)).unwrap());
+    let read = signed_note::Note::from_bytes(other.as_bytes()).unwrap();
+    assert!(read.verify(&signed_note::VerifierList::new(vec![Box::new(witness(id))])).is_err());
+}
+
 /// Notes made elsewhere: the examples of tlog-checkpoint and tlog-cosignature, whose keys are not published, are read
 /// as they stand; a note signed by their code is verified by ours.
 #[test]

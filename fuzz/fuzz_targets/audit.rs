@@ -1,12 +1,16 @@
 //! Everything that a stranger's log, proof or checkpoint is read by.
 #![no_main]
 
-use audit::{bundle::ProofBundle, note::Note, proof_file, receipt::Receipt, tile};
+use audit::{bundle::ProofBundle, note::Note, proof_file, receipt::Receipt, tile, witness::AddCheckpoint};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(note) = Note::parse(bytes) {
         assert_eq!(note.to_text().as_bytes(), bytes, "a note has one spelling");
+    }
+    if let Ok(request) = AddCheckpoint::parse(bytes) {
+        assert_eq!(request.encode().as_bytes(), bytes, "a request has one spelling");
+        let _ = request.claimed();
     }
     if let Ok(receipt) = Receipt::decode(bytes) {
         assert_eq!(receipt.encode().unwrap(), bytes, "a receipt has one encoding");
