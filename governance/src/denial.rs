@@ -128,6 +128,36 @@ pub enum GovernanceDenial {
     /// A statement whose sequence was already used.
     #[error("statement sequence {got}, at least {min} needed")]
     StatementReplayed { got: u64, min: u64 },
+    /// No operator of this domain trusts that partner.
+    #[error("domain {domain} is no partner of this one")]
+    PartnerUnknown { domain: DomainName },
+    /// The trust in a partner was taken back.
+    #[error("trust in domain {domain} was taken back at {since}")]
+    PartnerUntrusted { domain: DomainName, since: UnixSeconds },
+    /// A partner's newest governance state was not seen for longer than it may serve.
+    #[error("domain {domain} was last seen at {seen_at}, its state serves for {max_staleness_s} s, judged at {now}")]
+    PartnerStale { domain: DomainName, seen_at: UnixSeconds, max_staleness_s: u64, now: UnixSeconds },
+    /// A partner signed two histories; nothing of it counts until it is trusted anew.
+    #[error("domain {domain} signed two histories, seen at {since}")]
+    PartnerForked { domain: DomainName, since: UnixSeconds },
+    /// A partner went back in time; nothing of it counts until it is trusted anew.
+    #[error("domain {domain} went back to an older history, seen at {since}")]
+    PartnerRolledBack { domain: DomainName, since: UnixSeconds },
+    /// A partner's log has another past than the one that was seen.
+    #[error("log of {domain}, size {size}: root {got} does not continue {held}")]
+    LogForked { domain: DomainName, size: u64, got: Sha256Digest, held: Sha256Digest },
+    /// A partner's log is shorter than it was.
+    #[error("log of {domain} has {got} entries, seen were {held}")]
+    LogRolledBack { domain: DomainName, got: u64, held: u64 },
+    /// A governance state that was not shown to be in its domain's log.
+    #[error("governance state of {domain}, epoch {epoch}, is not proven to be in its log")]
+    StateUnlogged { domain: DomainName, epoch: u64 },
+    /// A governance state names another bundle or list than the one that its domain serves.
+    #[error("{what} of {domain} is {got}, its governance state names {named}")]
+    TrustInconsistent { domain: DomainName, what: &'static str, got: Sha256Digest, named: Sha256Digest },
+    /// A partner asserts more than it was granted.
+    #[error("{what} of {domain}: {got}, granted is {allowed}")]
+    BeyondGrant { domain: DomainName, what: &'static str, got: String, allowed: String },
 }
 
 impl GovernanceDenial {
@@ -180,6 +210,16 @@ impl GovernanceDenialKind {
             Self::BundleRolledBack => "governance.bundle_rolled_back",
             Self::BundleForked => "governance.bundle_forked",
             Self::StatementReplayed => "governance.statement_replayed",
+            Self::PartnerUnknown => "governance.partner_unknown",
+            Self::PartnerUntrusted => "governance.partner_untrusted",
+            Self::PartnerStale => "governance.partner_stale",
+            Self::PartnerForked => "governance.partner_forked",
+            Self::PartnerRolledBack => "governance.partner_rolled_back",
+            Self::LogForked => "governance.log_forked",
+            Self::LogRolledBack => "governance.log_rolled_back",
+            Self::StateUnlogged => "governance.state_unlogged",
+            Self::TrustInconsistent => "governance.trust_inconsistent",
+            Self::BeyondGrant => "governance.beyond_grant",
         }
     }
 
@@ -220,11 +260,27 @@ impl GovernanceDenialKind {
             Self::NodePending => "admit the node, if you expect it (verifier node admit)",
             Self::NodeIdentity => "an identity is never replaced: enrol under another name, and look at who asked",
             Self::StateStale => "let the domain publish a new governance state, and check the clocks",
-            Self::StateForked | Self::StateRolledBack | Self::BundleRolledBack | Self::BundleForked => {
+            Self::StateForked
+            | Self::StateRolledBack
+            | Self::BundleRolledBack
+            | Self::BundleForked
+            | Self::LogForked
+            | Self::LogRolledBack => {
                 "two histories were signed, or an old one was restored: look at the domain's log before all else"
             }
             Self::StateGap => "fetch the states between",
             Self::StatementReplayed => "sign the statement with a higher sequence",
+            Self::PartnerUnknown | Self::PartnerUntrusted => {
+                "trust the domain, if you mean to (verifier domain trust), with a bundle that its operators confirmed"
+            }
+            Self::PartnerStale => "find out why the partner cannot be reached (verifier governance status)",
+            Self::PartnerForked | Self::PartnerRolledBack => {
+                "find out from the partner's operators what happened; then trust it anew (verifier domain trust)"
+            }
+            Self::StateUnlogged | Self::TrustInconsistent => {
+                "the partner serves things that do not fit together: tell its operators, if it stays so"
+            }
+            Self::BeyondGrant => "grant more to the partner, if you mean to (verifier domain trust)",
         }
     }
 

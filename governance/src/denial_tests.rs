@@ -89,7 +89,8 @@ fn revoked(thing: Revoked) -> GovernanceDenial {
 type Case = (&'static str, fn() -> GovernanceDenial);
 
 fn cases() -> Vec<Case> {
-    [intent_cases(), artifact_cases(), artifact_form_cases(), state_cases(), authority_cases()].concat()
+    let partners = crate::partner::tests::cases();
+    [intent_cases(), artifact_cases(), artifact_form_cases(), state_cases(), authority_cases(), partners].concat()
 }
 
 fn intent_with(change: fn(&mut Intent)) -> GovernanceDenial {
@@ -321,13 +322,14 @@ fn authority_cases() -> Vec<Case> {
     ]
 }
 
-/// Judged where a node's standing and its head are stored; their cases stand in the verifier's tests.
-const OF_THE_VERIFIER: [GovernanceDenialKind; 5] = [
+/// Judged where nodes, their heads and partners are stored; their cases stand in the verifier's tests.
+const OF_THE_VERIFIER: [GovernanceDenialKind; 6] = [
     GovernanceDenialKind::LineageDiscontinuous,
     GovernanceDenialKind::NodeQuarantined,
     GovernanceDenialKind::NodeUnknown,
     GovernanceDenialKind::NodePending,
     GovernanceDenialKind::NodeIdentity,
+    GovernanceDenialKind::PartnerUnknown,
 ];
 
 #[test]

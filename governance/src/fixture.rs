@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use evidence::{
     cose::{KeySet, SigningKey},
     digest::{HashAlg, Sha256Digest},
+    kind::EvidenceKind,
     names::{DomainName, ItemName, NodeId},
     register::Register,
     threshold::Authority,
@@ -16,6 +17,7 @@ use crate::{
         ARTIFACT_VERSION, ArtifactId, ArtifactTerms, Attribution, Confirmation, EnvironmentalConditions,
         GovernanceMetadata, LeaseTerms, PolicyValidation, ReceiptReference, RuntimeBindings,
     },
+    federation_grant::FederationGrant,
     governance_state::{GovernanceState, STATE_VERSION},
     halt::{HALT_VERSION, HaltReason, HaltRecord},
     intent::{Domains, INTENT_VERSION, Intent, Workload},
@@ -192,5 +194,17 @@ pub(crate) fn halt() -> HaltRecord {
         keys_wiped_at: NOW,
         halted_at: NOW,
         lineage_head: digest("head"),
+    }
+}
+
+pub(crate) fn grant() -> FederationGrant {
+    FederationGrant {
+        path_prefix: text("/node/"),
+        kinds: [EvidenceKind::Tpm].into(),
+        lease_ms: 30_000,
+        rate_per_minute: 60,
+        witness: true,
+        results: false,
+        max_staleness_s: 300,
     }
 }

@@ -89,7 +89,8 @@ impl GovernanceState {
         Ok(verified)
     }
 
-    fn encode(&self) -> Result<Vec<u8>, GovernanceDenial> {
+    /// Its payload.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, GovernanceDenial> {
         self.bounded()?;
         codec::write(KIND, self)
     }
@@ -115,6 +116,14 @@ pub struct VerifiedState {
 }
 
 impl VerifiedState {
+    /// A state that was verified before it was remembered, or that a verified one names by its digest; whoever recalls it
+    /// has checked that these are the bytes.
+    pub(crate) fn recalled(payload: &[u8]) -> Result<Self, GovernanceDenial> {
+        let state: GovernanceState = codec::read(KIND, payload)?;
+        state.bounded()?;
+        Ok(Self { digest: Sha256Digest::of(payload), state })
+    }
+
     /// What it says.
     #[must_use]
     pub const fn state(&self) -> &GovernanceState {
@@ -170,6 +179,25 @@ impl VerifiedState {
                 Err(GovernanceDenial::StateForked { domain, epoch: got, got: named, held: held.digest })
             }
         }
+    }
+
+    /// As [`Self::continues`], over the payloads of the states between, ascending. They are walked from this state down,
+    /// each named by the digest in the one after it, so that they need neither a signature nor to be in force still.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial`] for the first link that does not hold.
+    pub fn continues_over(&self, between: &[Vec<u8>], held: &Self) -> Result<(), GovernanceDenial> {
+        let mut after = self.clone();
+        for payload in between.iter().rev() {
+            let before = Self::recalled(payload)?;
+            // Nobody signed what was given here for itself: if it is not what was named, the named one is still wanting.
+            after.continues(&before).map_err(|_| {
+                let (domain, got) = (after.state.domain.clone(), after.state.epoch);
+                GovernanceDenial::StateGap { domain, got, held: held.state.epoch }
+            })?;
+            after = before;
+        }
+        after.continues(held)
     }
 
     /// Refuses an artifact or request bound to another state than this one.

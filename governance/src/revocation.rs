@@ -168,6 +168,11 @@ impl RevocationList {
         self.entries.is_empty()
     }
 
+    /// What is on it, and why, sorted.
+    pub fn entries(&self) -> impl Iterator<Item = (&Revoked, &Text)> {
+        self.entries.iter()
+    }
+
     /// SHA-256 over the sorted list, for the governance state.
     ///
     /// # Errors

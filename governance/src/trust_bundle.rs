@@ -90,9 +90,13 @@ impl TrustBundle {
     /// # Errors
     /// [`GovernanceDenial`] when a field breaks its rule.
     pub fn sign(&self, authority_key: &SigningKey) -> Result<Vec<u8>, GovernanceDenial> {
+        codec::sign(KIND, Purpose::TrustBundle, &self.domain, &self.encode()?, authority_key)
+    }
+
+    /// Its payload.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, GovernanceDenial> {
         self.bounded()?;
-        let payload = codec::write(KIND, self)?;
-        codec::sign(KIND, Purpose::TrustBundle, &self.domain, &payload, authority_key)
+        codec::write(KIND, self)
     }
 
     /// Reads a bundle signed by enough of the *pinned* authority's keys, of the pinned domain, in force at `now`, whose
@@ -176,6 +180,11 @@ pub struct VerifiedBundle {
 }
 
 impl VerifiedBundle {
+    /// A bundle that was verified before it was remembered; whoever recalls it has checked that these are the bytes.
+    pub(crate) fn recalled(payload: &[u8]) -> Result<Self, GovernanceDenial> {
+        Ok(Self { bundle: TrustBundle::decode(payload)?, digest: Sha256Digest::of(payload) })
+    }
+
     /// What it says.
     #[must_use]
     pub const fn bundle(&self) -> &TrustBundle {

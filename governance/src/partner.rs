@@ -1,0 +1,492 @@
+//! What we hold of one partner domain, as a pure state machine: `on(event, now) -> (partner, actions)`.
+//!
+//! A partner is begun by an operator with a pinned first bundle; there is no trust on first use, and a bundle of one
+//! domain says nothing of another. From then on its bundle's sequence, its state's epoch and its log's size only grow.
+//! Two different things of one number are a fork, a lower number is a rollback: both stay until an operator trusts anew,
+//! as does trust that was taken back. A partner that was not seen for too long is stale, and fresh again once it is.
+//! Whatever depends on a partner asks [`Partner::fresh`] first and gets nothing else to work with.
+
+use evidence::{digest::Sha256Digest, names::DomainName, time::UnixSeconds};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    denial::GovernanceDenial,
+    federation_grant::FederationGrant,
+    governance_state::VerifiedState,
+    revocation::RevocationList,
+    trust_bundle::{Role, VerifiedBundle},
+};
+
+mod memory;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use memory::{MEMORY_CAP_BYTES, PartnerMemory, REVOCATIONS_CAP};
+
+/// Most epochs between the held state and a newer one that are walked; a partner further ahead must be trusted anew.
+pub const GAP_CAP_EPOCHS: u64 = 16_384;
+
+/// A head of the partner's log, as its own signed checkpoint states it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogHead {
+    /// Number of entries.
+    pub size: u64,
+    /// Root hash over them.
+    pub root: Sha256Digest,
+}
+
+/// What was concluded for good: only an operator who trusts anew undoes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing speaks against it.
+    Trusted,
+    /// Two things were signed under one number.
+    Forked,
+    /// Something older than what was seen came as the newest.
+    RolledBack,
+    /// An operator took the trust back.
+    Untrusted,
+}
+
+/// How a partner stands at some instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// What it says counts.
+    Fresh,
+    /// It was not seen for too long, or what is held of it has expired or does not fit together.
+    Stale,
+    /// It signed two histories.
+    Forked,
+    /// It went back in time.
+    RolledBack,
+    /// An operator took the trust back.
+    Untrusted,
+}
+
+impl Standing {
+    /// Its name in tables, records and alarms.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Stale => "stale",
+            Self::Forked => "forked",
+            Self::RolledBack => "rolled_back",
+            Self::Untrusted => "untrusted",
+        }
+    }
+}
+
+/// What was seen of a partner. Every signature and every Merkle proof in it was verified before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartnerEvent {
+    /// The bundle that the partner serves, signed by the authority of the held one.
+    Bundle(Box<VerifiedBundle>),
+    /// A checkpoint of the partner's log.
+    Head {
+        /// What it says.
+        head: LogHead,
+        /// Whether the log was proven to go on from the held head. Of no interest for the first.
+        extends: bool,
+    },
+    /// The state that the partner serves as its newest.
+    State {
+        /// It, signed by an issuer of the held bundle and in force.
+        newest: Box<VerifiedState>,
+        /// Payloads of the states after the held one and before it, ascending. They need no signature: each is named by
+        /// the digest in the state after it.
+        between: Vec<Vec<u8>>,
+    },
+    /// What must come with the offered state.
+    Proven {
+        /// Digest of the state.
+        state: Sha256Digest,
+        /// The head under which its record was proven to be in the partner's log.
+        head: LogHead,
+        /// The list of revocations that it names.
+        revocations: RevocationList,
+    },
+    /// Time passed.
+    Tick,
+    /// An operator takes the trust back.
+    Distrusted,
+}
+
+/// What follows, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartnerAction {
+    /// What was seen is refused.
+    Refused(GovernanceDenial),
+    /// The states of these epochs must come along with the newest one.
+    Fetch {
+        /// First epoch.
+        from: u64,
+        /// Last epoch.
+        to: u64,
+    },
+    /// The memory changed: log and store it before anything relies on it.
+    Remember,
+    /// The log head changed: store it before anything relies on it.
+    Mark(LogHead),
+    /// The standing changed.
+    Stands {
+        /// Before.
+        from: Standing,
+        /// From now on.
+        to: Standing,
+    },
+}
+
+/// A state with what came along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    state: VerifiedState,
+    revocations: RevocationList,
+}
+
+/// One partner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partner {
+    grant: FederationGrant,
+    bundle: VerifiedBundle,
+    held: Option<Held>,
+    /// The newest state that was signed, while its proofs are still wanting.
+    offered: Option<VerifiedState>,
+    head: Option<LogHead>,
+    seen_at: Option<UnixSeconds>,
+    verdict: Verdict,
+    since: UnixSeconds,
+    /// The standing last told.
+    told: Standing,
+    newest_s: UnixSeconds,
+}
+
+impl Partner {
+    /// A partner as an operator begins it, with the bundle whose digest the operator pinned.
+    #[must_use]
+    pub const fn pinned(bundle: VerifiedBundle, grant: FederationGrant, now: UnixSeconds) -> Self {
+        Self {
+            grant,
+            bundle,
+            held: None,
+            offered: None,
+            head: None,
+            seen_at: None,
+            verdict: Verdict::Trusted,
+            since: now,
+            told: Standing::Stale,
+            newest_s: now,
+        }
+    }
+
+    /// Which domain.
+    #[must_use]
+    pub const fn domain(&self) -> &DomainName {
+        &self.bundle.bundle().domain
+    }
+
+    /// What it may assert.
+    #[must_use]
+    pub const fn grant(&self) -> &FederationGrant {
+        &self.grant
+    }
+
+    /// The newest bundle. It is for reaching the partner and for reading what it says next; whatever relies on the
+    /// partner asks [`Self::fresh`].
+    #[must_use]
+    pub const fn bundle(&self) -> &VerifiedBundle {
+        &self.bundle
+    }
+
+    /// The newest state that came with all its proofs, however old.
+    #[must_use]
+    pub fn state(&self) -> Option<&VerifiedState> {
+        self.held.as_ref().map(|held| &held.state)
+    }
+
+    /// The newest head of its log.
+    #[must_use]
+    pub const fn head(&self) -> Option<LogHead> {
+        self.head
+    }
+
+    /// When its newest state was last seen to be the newest; a restart forgets it.
+    #[must_use]
+    pub const fn seen_at(&self) -> Option<UnixSeconds> {
+        self.seen_at
+    }
+
+    /// Since when the verdict is what it is.
+    #[must_use]
+    pub const fn since(&self) -> UnixSeconds {
+        self.since
+    }
+
+    /// How it stands at `now`.
+    #[must_use]
+    pub fn standing(&self, now: UnixSeconds) -> Standing {
+        match self.verdict {
+            Verdict::Forked => Standing::Forked,
+            Verdict::RolledBack => Standing::RolledBack,
+            Verdict::Untrusted => Standing::Untrusted,
+            Verdict::Trusted if self.fresh(now).is_ok() => Standing::Fresh,
+            Verdict::Trusted => Standing::Stale,
+        }
+    }
+
+    /// What may be relied on at `now`.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial`] saying why nothing may: each reason has its own code.
+    pub fn fresh(&self, now: UnixSeconds) -> Result<Fresh<'_>, GovernanceDenial> {
+        let (domain, since) = (self.domain().clone(), self.since);
+        match self.verdict {
+            Verdict::Trusted => {}
+            Verdict::Forked => return Err(GovernanceDenial::PartnerForked { domain, since }),
+            Verdict::RolledBack => return Err(GovernanceDenial::PartnerRolledBack { domain, since }),
+            Verdict::Untrusted => return Err(GovernanceDenial::PartnerUntrusted { domain, since }),
+        }
+        let now = self.newest_s.max(now);
+        let max_staleness_s = self.grant.max_staleness_s;
+        let unseen = |seen_at| GovernanceDenial::PartnerStale { domain: domain.clone(), seen_at, max_staleness_s, now };
+        let (Some(seen_at), Some(held)) = (self.seen_at, self.held.as_ref()) else {
+            return Err(unseen(UnixSeconds(0)));
+        };
+        if now >= seen_at.plus(max_staleness_s) {
+            return Err(unseen(seen_at));
+        }
+        held.state.fresh(now)?;
+        let expires_at = self.bundle.bundle().expires_at;
+        if now >= expires_at {
+            return Err(GovernanceDenial::Expired { what: "trust bundle", expires_at, now });
+        }
+        self.consistent(&held.state)?;
+        Ok(Fresh { partner: self, held, now })
+    }
+
+    /// The one transition function. A time that goes back is read as no time passed.
+    #[must_use]
+    pub fn on(mut self, event: PartnerEvent, now: UnixSeconds) -> (Self, Vec<PartnerAction>) {
+        self.newest_s = self.newest_s.max(now);
+        let now = self.newest_s;
+        let mut actions = Vec::new();
+        if event == PartnerEvent::Distrusted {
+            self.conclude(Verdict::Untrusted, &mut actions);
+        } else if self.verdict == Verdict::Trusted
+            && let Err(denial) = self.see(event, now, &mut actions)
+        {
+            self.refuse(denial, &mut actions);
+        }
+        let stands = self.standing(now);
+        if stands != self.told {
+            actions.push(PartnerAction::Stands { from: self.told, to: stands });
+            self.told = stands;
+        }
+        (self, actions)
+    }
+
+    fn see(
+        &mut self,
+        event: PartnerEvent,
+        now: UnixSeconds,
+        actions: &mut Vec<PartnerAction>,
+    ) -> Result<(), GovernanceDenial> {
+        match event {
+            PartnerEvent::Bundle(bundle) => {
+                bundle.supersedes(&self.bundle)?;
+                if bundle.digest() != self.bundle.digest() {
+                    self.bundle = *bundle;
+                    actions.push(PartnerAction::Remember);
+                }
+                Ok(())
+            }
+            PartnerEvent::Head { head, extends } => self.see_head(head, extends, actions),
+            PartnerEvent::State { newest, between } => self.see_state(*newest, &between, now, actions),
+            PartnerEvent::Proven { state, head, revocations } => self.prove(state, head, revocations, now, actions),
+            PartnerEvent::Tick | PartnerEvent::Distrusted => Ok(()),
+        }
+    }
+
+    fn see_head(
+        &mut self,
+        head: LogHead,
+        extends: bool,
+        actions: &mut Vec<PartnerAction>,
+    ) -> Result<(), GovernanceDenial> {
+        if let Some(held) = self.head {
+            let domain = self.domain().clone();
+            if head.size < held.size {
+                return Err(GovernanceDenial::LogRolledBack { domain, got: head.size, held: held.size });
+            }
+            let same = head.size == held.size;
+            if (same && head.root != held.root) || (!same && !extends) {
+                let (got, held) = (head.root, held.root);
+                return Err(GovernanceDenial::LogForked { domain, size: head.size, got, held });
+            }
+            if same {
+                return Ok(());
+            }
+        }
+        self.head = Some(head);
+        actions.push(PartnerAction::Mark(head));
+        Ok(())
+    }
+
+    fn see_state(
+        &mut self,
+        newest: VerifiedState,
+        between: &[Vec<u8>],
+        now: UnixSeconds,
+        actions: &mut Vec<PartnerAction>,
+    ) -> Result<(), GovernanceDenial> {
+        self.of_this_domain(&newest)?;
+        let known = self.offered.as_ref().or(self.state());
+        let epoch = newest.state().epoch;
+        if let Some(known) = known {
+            let from = known.state().epoch.saturating_add(1);
+            if epoch > from && between.is_empty() {
+                let (domain, held) = (self.domain().clone(), known.state().epoch);
+                if epoch.saturating_sub(from) <= GAP_CAP_EPOCHS {
+                    actions.push(PartnerAction::Fetch { from, to: epoch.saturating_sub(1) });
+                }
+                return Err(GovernanceDenial::StateGap { domain, got: epoch, held });
+            }
+            newest.continues_over(between, known)?;
+        }
+        if self.state().is_some_and(|held| held.digest() == newest.digest()) {
+            // Nothing newer: what is held was just seen to be the newest.
+            self.seen_at = Some(now);
+            return Ok(());
+        }
+        if self.offered.as_ref().is_none_or(|offered| offered.digest() != newest.digest()) {
+            self.offered = Some(newest);
+            actions.push(PartnerAction::Remember);
+        }
+        Ok(())
+    }
+
+    fn prove(
+        &mut self,
+        state: Sha256Digest,
+        head: LogHead,
+        revocations: RevocationList,
+        now: UnixSeconds,
+        actions: &mut Vec<PartnerAction>,
+    ) -> Result<(), GovernanceDenial> {
+        let Some(offered) = self.offered.clone() else {
+            // Proofs of what is held already add nothing.
+            return Ok(());
+        };
+        offered.is_the_state(state)?;
+        offered.fresh(now)?;
+        if self.head != Some(head) {
+            let (domain, epoch) = (self.domain().clone(), offered.state().epoch);
+            return Err(GovernanceDenial::StateUnlogged { domain, epoch });
+        }
+        self.consistent(&offered)?;
+        let (named, got) = (offered.state().revocations, revocations.digest()?);
+        if got != named {
+            return self.inconsistent("list of revocations", got, named);
+        }
+        self.held = Some(Held { state: offered, revocations });
+        self.offered = None;
+        self.seen_at = Some(now);
+        actions.push(PartnerAction::Remember);
+        Ok(())
+    }
+
+    fn of_this_domain(&self, state: &VerifiedState) -> Result<(), GovernanceDenial> {
+        let (got, expected) = (&state.state().domain, self.domain());
+        if got == expected {
+            return Ok(());
+        }
+        Err(GovernanceDenial::Domain { what: "governance state", got: got.clone(), expected: expected.clone() })
+    }
+
+    /// A state counts only beside the bundle that it names.
+    fn consistent(&self, state: &VerifiedState) -> Result<(), GovernanceDenial> {
+        let (held, named) = (self.bundle.digest(), state.state().bundle);
+        if held == named { Ok(()) } else { self.inconsistent("trust bundle", held, named) }
+    }
+
+    fn inconsistent(&self, what: &'static str, got: Sha256Digest, named: Sha256Digest) -> Result<(), GovernanceDenial> {
+        Err(GovernanceDenial::TrustInconsistent { domain: self.domain().clone(), what, got, named })
+    }
+
+    fn refuse(&mut self, denial: GovernanceDenial, actions: &mut Vec<PartnerAction>) {
+        let verdict = verdict_of(&denial);
+        actions.push(PartnerAction::Refused(denial));
+        if verdict != Verdict::Trusted {
+            self.conclude(verdict, actions);
+        }
+    }
+
+    fn conclude(&mut self, verdict: Verdict, actions: &mut Vec<PartnerAction>) {
+        if self.verdict != verdict {
+            (self.verdict, self.since) = (verdict, self.newest_s);
+            actions.push(PartnerAction::Remember);
+        }
+    }
+}
+
+/// What a refusal says of the partner for good. Whatever is not proof of a second or older history says nothing.
+const fn verdict_of(denial: &GovernanceDenial) -> Verdict {
+    use GovernanceDenial as Denial;
+    if matches!(denial, Denial::StateForked { .. } | Denial::BundleForked { .. } | Denial::LogForked { .. }) {
+        return Verdict::Forked;
+    }
+    if matches!(denial, Denial::StateRolledBack { .. } | Denial::BundleRolledBack { .. } | Denial::LogRolledBack { .. })
+    {
+        return Verdict::RolledBack;
+    }
+    Verdict::Trusted
+}
+
+/// A partner that was fresh when it was asked: what may be relied on, and no more.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh<'p> {
+    partner: &'p Partner,
+    held: &'p Held,
+    now: UnixSeconds,
+}
+
+impl<'p> Fresh<'p> {
+    /// Which domain.
+    #[must_use]
+    pub const fn domain(&self) -> &'p DomainName {
+        self.partner.domain()
+    }
+
+    /// What it may assert.
+    #[must_use]
+    pub const fn grant(&self) -> &'p FederationGrant {
+        self.partner.grant()
+    }
+
+    /// Its keys of one role whose signatures count now. A witness's keys count only as far as it is granted.
+    #[must_use]
+    pub fn keys(&self, role: Role) -> evidence::cose::KeySet {
+        self.partner.bundle.keys(role, self.now)
+    }
+
+    /// Its bundle.
+    #[must_use]
+    pub const fn bundle(&self) -> &'p VerifiedBundle {
+        self.partner.bundle()
+    }
+
+    /// Its governance state.
+    #[must_use]
+    pub const fn state(&self) -> &'p VerifiedState {
+        &self.held.state
+    }
+
+    /// Everything that it has revoked.
+    #[must_use]
+    pub const fn revocations(&self) -> &'p RevocationList {
+        &self.held.revocations
+    }
+}
