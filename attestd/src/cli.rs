@@ -133,7 +133,7 @@ pub enum Verb {
 #[derive(Clone, Debug, Args)]
 pub struct ExecArgs {
     /// Intent in TOML; replaces the other options.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["keys", "labels", "capabilities", "environment", "argv"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keys", "labels", "capabilities", "environment", "domains", "need", "argv"])]
     pub intent: Option<PathBuf>,
     /// Execution key that the workload needs; its descriptor is in `ATTESTD_KEY_FD_<NAME>`.
     #[arg(long = "key", value_name = "NAME")]
@@ -147,6 +147,12 @@ pub struct ExecArgs {
     /// Environment variable for the workload; the daemon passes only allow-listed names.
     #[arg(long = "env", value_name = "NAME=VALUE")]
     pub environment: Vec<String>,
+    /// Domain that must authorize; repeatable; every configured one unless given.
+    #[arg(long = "domain", value_name = "NAME")]
+    pub domains: Vec<String>,
+    /// How many of the domains must authorize; all unless given.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub need: Option<u32>,
     /// Working directory of the workload.
     #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,

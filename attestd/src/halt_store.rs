@@ -30,8 +30,11 @@ pub struct StoredHalt {
     pub halted_at: UnixSeconds,
     /// Newest governance epoch of each domain that the node knew then.
     pub epochs: BTreeMap<DomainName, u64>,
-    /// Digest of the halt record and the record as signed, once the workloads are dead and the keys wiped.
+    /// Digest of the home domain's halt record and the record as signed, once the workloads are dead and the keys wiped.
     pub record: Option<SignedRecord>,
+    /// The same for the other domains, each with a record of its own.
+    #[serde(default)]
+    pub others: BTreeMap<DomainName, SignedRecord>,
     /// Domains that have it in their log.
     pub acknowledged: BTreeSet<DomainName>,
 }
@@ -44,6 +47,14 @@ pub struct SignedRecord {
     pub digest: Sha256Digest,
     /// COSE_Sign1 by the node's record key.
     pub cose: ByteBuf,
+}
+
+impl StoredHalt {
+    /// The record for a domain, once there is one.
+    #[must_use]
+    pub fn told(&self, domain: &DomainName) -> Option<&SignedRecord> {
+        self.others.get(domain).or(self.record.as_ref())
+    }
 }
 
 /// Readmissions used: a statement counts once.
@@ -91,26 +102,42 @@ impl HaltStore {
     ) -> Result<StoredHalt, StateError> {
         let halt = self
             .halt
-            .get_or_insert(StoredHalt { reason, halted_at, epochs, record: None, acknowledged: BTreeSet::new() })
+            .get_or_insert(StoredHalt {
+                reason,
+                halted_at,
+                epochs,
+                record: None,
+                others: BTreeMap::new(),
+                acknowledged: BTreeSet::new(),
+            })
             .clone();
         self.state.write_cbor(HALT, &halt)?;
         Ok(halt)
     }
 
-    /// Signs and stores the record of the halt in force.
+    /// Signs and stores the records of the halt in force: the home domain's, which a readmission answers, and one for
+    /// each other domain.
     ///
     /// # Errors
     /// [`HaltStoreError`]; the halt itself stays in force.
-    pub fn complete(&mut self, record: &HaltRecord, record_key: &SigningKey) -> Result<SignedRecord, HaltStoreError> {
+    pub fn complete(
+        &mut self,
+        home: &HaltRecord,
+        others: &[HaltRecord],
+        record_key: &SigningKey,
+    ) -> Result<StoredHalt, HaltStoreError> {
         let Some(halt) = &mut self.halt else { return Err(HaltStoreError::NotHalted) };
-        if let Some(signed) = &halt.record {
-            return Ok(signed.clone());
+        if halt.record.is_none() {
+            let sign = |record: &HaltRecord| -> Result<SignedRecord, GovernanceDenial> {
+                Ok(SignedRecord { digest: record.digest()?, cose: ByteBuf::from(record.sign(record_key)?) })
+            };
+            let others = others.iter().map(|record| Ok((record.domain.clone(), sign(record)?)));
+            let others = others.collect::<Result<_, GovernanceDenial>>()?;
+            let completed = StoredHalt { record: Some(sign(home)?), others, ..halt.clone() };
+            self.state.write_cbor(HALT, &completed)?;
+            *halt = completed;
         }
-        let signed = SignedRecord { digest: record.digest()?, cose: ByteBuf::from(record.sign(record_key)?) };
-        let completed = StoredHalt { record: Some(signed.clone()), ..halt.clone() };
-        self.state.write_cbor(HALT, &completed)?;
-        *halt = completed;
-        Ok(signed)
+        Ok(halt.clone())
     }
 
     /// Remembers that `domain` has the record in its log, so that it is not sent again after a restart.

@@ -38,8 +38,8 @@ impl Node {
         let mut store = self.open();
         let reason = HaltReason::PcrChanged { pcr: 4 };
         store.begin(reason, UnixSeconds(100), [(self.domain.clone(), 7)].into()).unwrap();
-        let signed = store.complete(&self.record(), &self.record_key).unwrap();
-        (store, signed.digest)
+        let halt = store.complete(&self.record(), &[self.others()], &self.record_key).unwrap();
+        (store, halt.record.unwrap().digest)
     }
 
     fn record(&self) -> HaltRecord {
@@ -56,6 +56,11 @@ impl Node {
             halted_at: UnixSeconds(100),
             lineage_head: Sha256Digest::ZERO,
         }
+    }
+
+    /// What another domain is told of the same halt.
+    fn others(&self) -> HaltRecord {
+        HaltRecord { domain: DomainName::new("b.example").unwrap(), ..self.record() }
     }
 
     fn statement(&self, halt: Sha256Digest) -> Statement {
@@ -94,11 +99,27 @@ fn the_record_of_a_halt_is_made_once() {
     let node = Node::new();
     let (mut store, digest) = node.halted();
     let other = HaltRecord { keys_wiped: 9, ..node.record() };
-    assert_eq!(store.complete(&other, &node.record_key).unwrap().digest, digest);
+    assert_eq!(store.complete(&other, &[], &node.record_key).unwrap().record.unwrap().digest, digest);
     drop(store);
     let cose = node.open().current().unwrap().record.clone().unwrap().cose;
     HaltRecord::verify(&cose, &node.domain, &node.id, &evidence::cose::KeySet::new([node.record_key.public()]))
         .unwrap();
+}
+
+#[test]
+fn each_domain_is_told_by_a_record_of_its_own() {
+    let node = Node::new();
+    let (store, digest) = node.halted();
+    let halt = store.current().unwrap();
+    let keys = evidence::cose::KeySet::new([node.record_key.public()]);
+    let other = DomainName::new("b.example").unwrap();
+    for told in [&node.domain, &other] {
+        let cose = &halt.told(told).unwrap().cose;
+        for verifier in [&node.domain, &other] {
+            assert_eq!(HaltRecord::verify(cose, verifier, &node.id, &keys).is_ok(), told == verifier);
+        }
+    }
+    assert_ne!(halt.told(&other).unwrap().digest, digest, "a readmission answers one of them");
 }
 
 #[test]
@@ -112,7 +133,8 @@ fn enough_of_the_authority_readmit_and_the_statement_is_used_up() {
     let mut store = node.open();
     assert_eq!(store.current(), None);
     store.begin(HaltReason::PcrChanged { pcr: 4 }, UnixSeconds(100), [(node.domain.clone(), 7)].into()).unwrap();
-    assert_eq!(store.complete(&node.record(), &node.record_key).unwrap().digest, halt);
+    let completed = store.complete(&node.record(), &[], &node.record_key).unwrap();
+    assert_eq!(completed.record.unwrap().digest, halt);
     let replayed = node.readmit(&mut store, &signatures);
     assert!(matches!(replayed, Err(HaltStoreError::Denied(GovernanceDenial::StatementReplayed { .. }))));
 }

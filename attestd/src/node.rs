@@ -322,7 +322,7 @@ impl Node {
     fn end_record(&self, ending: &Ending, domain: &DomainName) -> Result<u64, Refused> {
         let record = EndRecord {
             version: END_VERSION,
-            domain: self.home.clone(),
+            domain: domain.clone(),
             node: self.id().clone(),
             intent: ending.intent,
             artifacts: ending.artifacts.clone(),

@@ -125,7 +125,7 @@ pub struct Killed {
 pub struct HaltRecord {
     /// [`HALT_VERSION`].
     pub version: u8,
-    /// The node's home domain.
+    /// The domain that is told: each has a record of its own.
     pub domain: DomainName,
     /// Which node.
     pub node: NodeId,
@@ -183,20 +183,20 @@ impl HaltRecord {
         codec::sign(KIND, Purpose::HaltRecord, &self.domain, &self.encode()?, record_key)
     }
 
-    /// Reads a halt record of `node` of `home`, signed by that node's record key.
+    /// Reads a halt record of `node` for `told`, signed by that node's record key.
     ///
     /// # Errors
     /// [`GovernanceDenial`] for the first rule broken.
     pub fn verify(
         bytes: &[u8],
-        home: &DomainName,
+        told: &DomainName,
         node: &NodeId,
         record_keys: &KeySet,
     ) -> Result<Self, GovernanceDenial> {
-        let signed = codec::verify(KIND, Purpose::HaltRecord, home, bytes, record_keys)?;
+        let signed = codec::verify(KIND, Purpose::HaltRecord, told, bytes, record_keys)?;
         let record = Self::decode(signed.payload())?;
-        if record.domain != *home {
-            return Err(GovernanceDenial::Domain { what: KIND.name, got: record.domain, expected: home.clone() });
+        if record.domain != *told {
+            return Err(GovernanceDenial::Domain { what: KIND.name, got: record.domain, expected: told.clone() });
         }
         if record.node != *node {
             return Err(GovernanceDenial::Node { what: KIND.name, got: record.node, expected: node.clone() });

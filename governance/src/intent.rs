@@ -148,25 +148,26 @@ impl Intent {
         Ok(Sha256Digest::of(&self.encode()?))
     }
 
-    /// Signs it with the node's record key, for the domain that the node belongs to.
+    /// Signs it with the node's record key, for one of the domains that are asked: its digest is the same for all of them,
+    /// and no signature counts at another.
     ///
     /// # Errors
     /// As for [`Intent::encode`].
-    pub fn sign(&self, home: &DomainName, record_key: &SigningKey) -> Result<Vec<u8>, GovernanceDenial> {
-        codec::sign(KIND, Purpose::Intent, home, &self.encode()?, record_key)
+    pub fn sign(&self, domain: &DomainName, record_key: &SigningKey) -> Result<Vec<u8>, GovernanceDenial> {
+        codec::sign(KIND, Purpose::Intent, domain, &self.encode()?, record_key)
     }
 
-    /// Reads a signed intent of `node`: signed by that node's record key, and about that node.
+    /// Reads an intent of `node` that was signed for `domain`: by that node's record key, and about that node.
     ///
     /// # Errors
     /// [`GovernanceDenial`] for the first rule broken.
     pub fn verify(
         bytes: &[u8],
-        home: &DomainName,
+        domain: &DomainName,
         node: &NodeId,
         record_keys: &KeySet,
     ) -> Result<VerifiedIntent, GovernanceDenial> {
-        let signed = codec::verify(KIND, Purpose::Intent, home, bytes, record_keys)?;
+        let signed = codec::verify(KIND, Purpose::Intent, domain, bytes, record_keys)?;
         let intent = Self::decode(signed.payload())?;
         if intent.node != *node {
             return Err(GovernanceDenial::Node { what: KIND.name, got: intent.node, expected: node.clone() });

@@ -134,12 +134,20 @@ impl Machine {
 /// The node's configuration of its domain.
 pub(super) fn domain_toml(stage: &Stage, nodes: &str, enrolment: &str) -> String {
     let ca = stage.path(super::stage::VERIFIER_STATE).join("ca.pem");
+    format!("{}\n{HALT_TOML}", one_domain_toml(DOMAIN, nodes, enrolment, &ca))
+}
+
+/// One domain in a node's configuration.
+pub(super) fn one_domain_toml(name: &str, nodes: &str, enrolment: &str, ca: &std::path::Path) -> String {
     format!(
-        "[[domain]]\nname = \"{DOMAIN}\"\nnodes = \"{nodes}\"\nenrolment = \"{enrolment}\"\n\
-         server_name = \"localhost\"\nca = \"{}\"\n\n[halt]\naction = \"kill\"\n",
+        "[[domain]]\nname = \"{name}\"\nnodes = \"{nodes}\"\nenrolment = \"{enrolment}\"\n\
+         server_name = \"localhost\"\nca = \"{}\"\n",
         ca.display()
     )
 }
+
+/// What a halt does to workloads.
+pub(super) const HALT_TOML: &str = "[halt]\naction = \"kill\"\n";
 
 /// Where the node's configuration is.
 pub(super) fn node_config(stage: &Stage) -> PathBuf {

@@ -11,6 +11,7 @@ pub mod event_log;
 #[cfg(test)]
 mod faults;
 mod machine;
+pub mod mesh;
 mod simulator;
 mod software_tpm;
 mod stage;
@@ -26,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::{DemoArgs, DemoPlatform};
 
 pub use stage::DemoFault;
+pub use watched::{Seen, Watched};
 
 /// Runs the demo; `Ok` only if everything was observed. Nothing is left running, whatever the outcome.
 ///

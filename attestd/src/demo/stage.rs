@@ -14,6 +14,8 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+use super::machine::EVENT_LOG;
+
 /// What was expected, and what was seen instead.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing}: {what}{logs}")]
@@ -30,8 +32,8 @@ impl DemoFault {
 
     /// Adds the last lines of every log.
     pub(super) fn with_logs(mut self, stage: &Stage) -> Self {
-        for name in ["verifier.log", "attestd.log", "swtpm_setup.log", "tee-simulator.log"] {
-            let Ok(text) = std::fs::read_to_string(stage.path(name)) else { continue };
+        for name in stage.logs() {
+            let Ok(text) = std::fs::read_to_string(stage.path(&name)) else { continue };
             let lines: Vec<&str> = text.lines().collect();
             let last = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default();
             self.logs.push_str(&format!("\n--- {name}\n{}", last.join("\n")));
@@ -113,21 +115,48 @@ impl Stage {
         std::fs::read(&path).map_err(|error| DemoFault::new(format_args!("reading {}", path.display()), error))
     }
 
+    /// Names of the logs in it.
+    fn logs(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.retain(|name| Path::new(name).extension().is_some_and(|extension| extension == "log"));
+        names.retain(|name| name != EVENT_LOG);
+        names.sort_unstable();
+        names
+    }
+
     pub(super) fn is_kept(&self) -> Option<&Path> {
         self.keep.then_some(self.folder.as_path())
     }
 
-    /// A `verifier` command on this domain's state.
+    /// A `verifier` command on the one domain's state.
     pub(super) fn verifier(&self, arguments: &[&str]) -> Command {
+        self.verifier_of(VERIFIER_STATE, arguments)
+    }
+
+    /// A `verifier` command on a domain's state, which is in this folder.
+    pub(super) fn verifier_of(&self, state: &str, arguments: &[&str]) -> Command {
         let mut command = self.command(&self.programs.verifier);
-        command.args(arguments).arg("--state").arg(self.path(VERIFIER_STATE));
+        command.args(arguments).arg("--state").arg(self.path(state));
         command
     }
 
-    /// An `attestd` command on this node's state.
+    /// A `verifier` command on no state.
+    pub(super) fn verifier_alone(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(&self.programs.verifier);
+        command.args(arguments);
+        command
+    }
+
+    /// An `attestd` command on the one node's state.
     pub(super) fn attestd(&self, arguments: &[&str]) -> Command {
+        self.attestd_of(ATTESTD_STATE, arguments)
+    }
+
+    /// An `attestd` command on a node's state, which is in this folder.
+    pub(super) fn attestd_of(&self, state: &str, arguments: &[&str]) -> Command {
         let mut command = self.command(&self.programs.attestd);
-        command.arg("--state").arg(self.path(ATTESTD_STATE)).args(arguments);
+        command.arg("--state").arg(self.path(state)).args(arguments);
         command
     }
 
@@ -178,7 +207,11 @@ impl Stage {
 
     /// Runs a `verifier` verb to its end; its JSON if it ended with `code`.
     pub(super) async fn ask_verifier(&self, arguments: &[&str], code: i32) -> Result<Value, DemoFault> {
-        let mut command = self.verifier(arguments);
+        self.ask(self.verifier(arguments), arguments, code).await
+    }
+
+    /// Runs a `verifier` command to its end; its JSON if it ended with `code`.
+    pub(super) async fn ask(&self, mut command: Command, arguments: &[&str], code: i32) -> Result<Value, DemoFault> {
         command.args(["--format", "json"]);
         document(&format!("verifier {}", arguments.join(" ")), self.finish(command).await?, code)
     }
@@ -236,7 +269,7 @@ impl Started {
     }
 }
 
-fn document(doing: &str, output: Output, code: i32) -> Result<Value, DemoFault> {
+pub(super) fn document(doing: &str, output: Output, code: i32) -> Result<Value, DemoFault> {
     let text = String::from_utf8_lossy(&output.stdout);
     if output.status.code() != Some(code) {
         let stderr = String::from_utf8_lossy(&output.stderr);

@@ -414,25 +414,25 @@ fn expect(doing: &str, document: &Value, pointer: &str, wanted: &str) -> Told<()
 }
 
 /// The first of these fields that is there.
-fn string(document: &Value, pointers: &[&str]) -> Told<String> {
+pub(super) fn string(document: &Value, pointers: &[&str]) -> Told<String> {
     let found = pointers.iter().find_map(|pointer| document.pointer(pointer));
     let text = found.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     text.ok_or_else(|| DemoFault::new("reading an answer", format_args!("no {} in {document}", pointers.join(" or "))))
 }
 
-fn is_alive(pid: &str) -> bool {
+pub(super) fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
-fn private(stage: &Stage, name: &str) -> Told<()> {
+pub(super) fn private(stage: &Stage, name: &str) -> Told<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let set = std::fs::set_permissions(stage.path(name), std::fs::Permissions::from_mode(0o600));
     set.map_err(|error| DemoFault::new(format_args!("protecting {name}"), error))
 }
 
 /// Ends a service by SIGTERM and waits for it.
-async fn terminate(mut child: Child, name: &str) -> Told<()> {
+pub(super) async fn terminate(mut child: Child, name: &str) -> Told<()> {
     let raw = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
     let pid = raw.ok_or_else(|| DemoFault::new(name, "ended by itself"))?;
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|errno| DemoFault::new(name, errno))?;
@@ -456,4 +456,4 @@ const LEASE_MS: u32 = 2_400;
 const WATCH_SELDOM_MS: u32 = 60_000;
 const WATCH_OFTEN_MS: u32 = 200;
 pub(super) const HALTED_EXIT_CODE: i32 = 5;
-const DENIED_EXIT_CODE: i32 = 3;
+pub(super) const DENIED_EXIT_CODE: i32 = 3;

@@ -8,32 +8,39 @@ use tokio::process::{Child, ChildStdout};
 use tokio::time::timeout;
 
 use super::machine::SOON;
-use super::stage::{DemoFault, Stage};
+use super::stage::{ATTESTD_STATE, DemoFault, Stage};
 
 /// A running `attestd exec --format json`.
-pub(super) struct Watched {
+pub struct Watched {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 /// One event of it.
-pub(super) struct Seen(Value);
+pub struct Seen(Value);
 
 impl Seen {
-    pub(super) fn is(&self, event: &str) -> bool {
+    /// Whether it is this event.
+    #[must_use]
+    pub fn is(&self, event: &str) -> bool {
         self.0.get("event").and_then(Value::as_str) == Some(event)
     }
 
-    pub(super) fn phase(&self) -> Option<u64> {
+    /// The phase, if it is one.
+    #[must_use]
+    pub fn phase(&self) -> Option<u64> {
         if self.is("phase") { self.0.get("number").and_then(Value::as_u64) } else { None }
     }
 
     /// A fact of a phase; `?` where there is none.
-    pub(super) fn fact(&self, name: &str) -> &str {
+    #[must_use]
+    pub fn fact(&self, name: &str) -> &str {
         self.0.pointer(&format!("/facts/{name}")).and_then(Value::as_str).unwrap_or("?")
     }
 
-    pub(super) fn field(&self, name: &str) -> &str {
+    /// A field; empty where there is none.
+    #[must_use]
+    pub fn field(&self, name: &str) -> &str {
         self.0.get(name).and_then(Value::as_str).unwrap_or("")
     }
 
@@ -61,9 +68,14 @@ pub(super) fn short(text: &str) -> String {
 
 impl Watched {
     pub(super) fn start(stage: &Stage, arguments: &[&str]) -> Result<Self, DemoFault> {
+        Self::start_of(stage, ATTESTD_STATE, arguments)
+    }
+
+    /// The same, on a node whose state is this folder.
+    pub(super) fn start_of(stage: &Stage, state: &str, arguments: &[&str]) -> Result<Self, DemoFault> {
         let mut all = vec!["--format", "json", "exec"];
         all.extend(arguments);
-        let mut command = stage.attestd(&all);
+        let mut command = stage.attestd_of(state, &all);
         let doing = |error| DemoFault::new("starting attestd exec", error);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(doing)?;
         stage.attend(child.id());
@@ -72,7 +84,10 @@ impl Watched {
     }
 
     /// The next event.
-    pub(super) async fn next(&mut self) -> Result<Seen, DemoFault> {
+    ///
+    /// # Errors
+    /// [`DemoFault`]: none came.
+    pub async fn next(&mut self) -> Result<Seen, DemoFault> {
         let doing = "reading what attestd exec prints";
         let line = timeout(SOON, self.lines.next_line()).await.map_err(|_| DemoFault::new(doing, "nothing came"))?;
         let line =
@@ -83,7 +98,10 @@ impl Watched {
     }
 
     /// Reads until an event satisfies; the ones before it are given to `passing`.
-    pub(super) async fn until(
+    ///
+    /// # Errors
+    /// [`DemoFault`]: it ended before, or `passing` refused one.
+    pub async fn until(
         &mut self,
         wanted: impl Fn(&Seen) -> bool,
         mut passing: impl FnMut(&Seen) -> Result<(), DemoFault>,
@@ -101,7 +119,10 @@ impl Watched {
     }
 
     /// Its exit code.
-    pub(super) async fn exit_code(mut self) -> Result<i32, DemoFault> {
+    ///
+    /// # Errors
+    /// [`DemoFault`]: it did not end.
+    pub async fn exit_code(mut self) -> Result<i32, DemoFault> {
         let ended =
             timeout(SOON, self.child.wait()).await.map_err(|_| DemoFault::new("attestd exec", "did not end"))?;
         let status = ended.map_err(|error| DemoFault::new("attestd exec", error))?;

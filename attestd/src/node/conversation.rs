@@ -150,10 +150,12 @@ impl<'a> Conversation<'a> {
         let lineage_head = self.node.state.lineage_head(&self.domain.name)?;
         let head = lineage_head.as_bytes().to_vec();
         let (request, subject) = match &ask.held {
-            None => (
-                Message::Authorize(proto::Authorize { intent: ask.intent.cose.clone(), lineage_head: head }),
-                ask.intent.digest,
-            ),
+            None => {
+                let signed = ask.intent.signed.get(&self.domain.name).cloned();
+                let intent =
+                    signed.ok_or_else(|| Refused::fault("fault.bug", "an intent that does not name the domain"))?;
+                (Message::Authorize(proto::Authorize { intent, lineage_head: head }), ask.intent.digest)
+            }
             Some(held) => {
                 let artifacts = vec![held.digest().as_bytes().to_vec()];
                 (Message::Renew(proto::Renew { artifacts, lineage_head: head }), renewal_subject(&[held.digest()]))

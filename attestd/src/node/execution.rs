@@ -51,7 +51,8 @@ pub(crate) struct Stopped {
 pub(crate) struct SignedIntent {
     pub(crate) intent: Intent,
     pub(crate) digest: Sha256Digest,
-    pub(crate) cose: Vec<u8>,
+    /// Signed for each domain that must hear it: what was signed for one never counts at another.
+    pub(crate) signed: BTreeMap<DomainName, Vec<u8>>,
 }
 
 /// One execution.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use evidence::digest::Sha256Digest;
 use evidence::time::UnixSeconds;
 use governance::halt::{HALT_LIST_CAP, HALT_VERSION, HaltReason, HaltRecord, Killed, KilledBy};
 use governance::revocation::{Revocation, RevocationList, Revoked};
@@ -20,6 +21,7 @@ use super::execution::{Order, Stopped};
 use super::refused::Refused;
 use super::{DomainName, Ending, Node, lock};
 use crate::clock::unix_now;
+use crate::halt_store::StoredHalt;
 use crate::outbox::{RecordKind, Unsent};
 
 impl Node {
@@ -66,19 +68,19 @@ impl Node {
     async fn resume_halt(&self) {
         let Some(halt) = self.halts.lock().await.current().cloned() else { return };
         tracing::warn!(code = halt.reason.code(), halted_at = %halt.halted_at, "this node is halted until it is readmitted");
-        match halt.record {
+        match &halt.record {
             None => {
                 let died = self.journal.begun().into_iter().map(|(intent, begun)| Stopped {
                     artifacts: begun.artifacts,
                     killed: Killed { intent, by: KilledBy::AlreadyEnded, processes: 0 },
                     keys_wiped: begun.keys_held,
                 });
-                self.record_halt(halt.reason, halt.halted_at, died.collect()).await;
+                self.record_halt(halt.reason.clone(), halt.halted_at, died.collect()).await;
             }
             Some(_) if self.outbox.holds(RecordKind::Halt) => {}
-            Some(record) => {
+            Some(_) => {
                 for domain in self.domains.keys().filter(|domain| !halt.acknowledged.contains(*domain)) {
-                    self.keep_halt_record(domain, record.cose.clone());
+                    self.keep_halt_record(domain, &halt);
                 }
             }
         }
@@ -114,10 +116,6 @@ impl Node {
     }
 
     async fn record_halt(&self, reason: HaltReason, halted_at: UnixSeconds, stopped: Vec<Stopped>) {
-        let lineage_head = self.state.lineage_head(&self.home).unwrap_or_else(|error| {
-            tracing::error!(%error, "the halt record names no lineage head");
-            evidence::digest::Sha256Digest::ZERO
-        });
         let keys_wiped = stopped.iter().fold(0_u32, |sum, stopped| sum.saturating_add(stopped.keys_wiped));
         let record = HaltRecord {
             version: HALT_VERSION,
@@ -130,12 +128,17 @@ impl Node {
             keys_wiped,
             keys_wiped_at: unix_now(),
             halted_at,
-            lineage_head,
+            lineage_head: self.halt_follows(&self.home),
         };
-        match self.halts.lock().await.complete(&record, &self.record_key) {
-            Ok(signed) => {
+        let others = self.domains.keys().filter(|domain| **domain != self.home).map(|domain| HaltRecord {
+            domain: domain.clone(),
+            lineage_head: self.halt_follows(domain),
+            ..record.clone()
+        });
+        match self.halts.lock().await.complete(&record, &others.collect::<Vec<_>>(), &self.record_key) {
+            Ok(halt) => {
                 for domain in self.domains.keys() {
-                    self.keep_halt_record(domain, signed.cose.clone());
+                    self.keep_halt_record(domain, &halt);
                 }
                 self.forget_begun(record.killed.iter().map(|killed| killed.intent));
             }
@@ -144,7 +147,16 @@ impl Node {
         }
     }
 
-    fn keep_halt_record(&self, domain: &DomainName, cose: serde_bytes::ByteBuf) {
+    /// The newest record of a domain's lineage that a halt can name.
+    fn halt_follows(&self, domain: &DomainName) -> Sha256Digest {
+        self.state.lineage_head(domain).unwrap_or_else(|error| {
+            tracing::error!(%domain, %error, "the halt record names no lineage head");
+            Sha256Digest::ZERO
+        })
+    }
+
+    fn keep_halt_record(&self, domain: &DomainName, halt: &StoredHalt) {
+        let Some(cose) = halt.told(domain).map(|record| record.cose.clone()) else { return };
         match self.outbox.add(Unsent { domain: domain.clone(), kind: RecordKind::Halt, cose }) {
             Ok(number) if *domain == self.home => {
                 self.halt_record.send_replace(Some(number));

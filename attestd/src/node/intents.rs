@@ -62,7 +62,8 @@ impl Node {
         let intent = self.intent(file, &executable, uid)?;
         let workload = Workload { executable, environment, working_directory: directory };
         let digest = intent.digest().map_err(denied)?;
-        let cose = intent.sign(&self.home, &self.record_key).map_err(denied)?;
+        let sign = |domain: &DomainName| Ok((domain.clone(), intent.sign(domain, &self.record_key)?));
+        let signed = intent.domains.named().iter().map(sign).collect::<Result<_, _>>().map_err(denied)?;
         let narration = Narration::new(events);
         narration.intent_generated(self.id().as_str(), digest, intent.workload.executable);
 
@@ -77,7 +78,7 @@ impl Node {
             }
             executions.orders.insert(number, orders_sender);
         }
-        let signed = Arc::new(SignedIntent { intent, digest, cose });
+        let signed = Arc::new(SignedIntent { intent, digest, signed });
         tokio::spawn(Execution::new(Arc::clone(self), number, signed, workload, narration).run(orders));
         Ok(())
     }
@@ -123,7 +124,10 @@ fn as_file(request: ExecRequest) -> Result<IntentFile, Refused> {
         let Scope { keys, capabilities, labels } = request.scope;
         let directory = Some(request.working_directory).filter(|path| !path.is_empty()).map(PathBuf::from);
         let (argv, environment) = (request.argv, request.environment);
-        return Ok(IntentFile { argv, environment, keys, capabilities, labels, directory, ..IntentFile::default() });
+        let domains = Some(request.domains).filter(|domains| !domains.is_empty());
+        let (quorum, parent) = (request.need, None);
+        let file = IntentFile { argv, environment, keys, capabilities, labels, directory, domains, quorum, parent };
+        return Ok(file);
     }
     let text = std::str::from_utf8(&request.intent_toml).map_err(|error| malformed(&error.to_string()))?;
     toml::from_str(text).map_err(|error| malformed(error.message()))

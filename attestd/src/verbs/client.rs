@@ -38,6 +38,8 @@ pub(crate) async fn exec(common: &Common, arguments: ExecArgs) -> anyhow::Result
         requester: String::new(),
         intent_toml,
         working_directory: path_text(directory)?,
+        domains: arguments.domains,
+        need: arguments.need.unwrap_or(0),
     };
     let mut client = connect(&common.state).await?;
     let mut events = match client.exec(request).await {

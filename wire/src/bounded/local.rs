@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evidence::digest::HashAlg;
-use evidence::names::ItemName;
+use evidence::names::{DomainName, ItemName};
 use governance::{
-    intent::{ARGUMENT_CAP_BYTES, ARGV_CAP, ENVIRONMENT_CAP, ENVIRONMENT_NAME_CAP_BYTES},
+    intent::{ARGUMENT_CAP_BYTES, ARGV_CAP, DOMAINS_CAP, ENVIRONMENT_CAP, ENVIRONMENT_NAME_CAP_BYTES},
     scope::Scope,
     text::Text,
 };
@@ -36,6 +36,10 @@ pub struct ExecRequest {
     pub intent_toml: Vec<u8>,
     /// Where to run; empty for the daemon's choice.
     pub working_directory: String,
+    /// Domains that must authorize; empty for every configured one.
+    pub domains: BTreeSet<DomainName>,
+    /// How many of them must; none for all.
+    pub need: Option<u8>,
 }
 
 impl TryFrom<proto::ExecRequest> for ExecRequest {
@@ -62,8 +66,28 @@ impl TryFrom<proto::ExecRequest> for ExecRequest {
             requester,
             intent_toml,
             working_directory: directory,
+            domains: domains(given.domains)?,
+            need: match given.need {
+                0 => None,
+                need => Some(u8::try_from(need).map_err(|_| refuse("need", "more than a number of domains"))?),
+            },
         })
     }
+}
+
+fn domains(given: Vec<String>) -> Result<BTreeSet<DomainName>, FieldDenial> {
+    let denied = refuse("domains", "not distinct names of at most 16 domains");
+    if given.len() > DOMAINS_CAP {
+        return Err(denied);
+    }
+    let mut domains = BTreeSet::new();
+    for name in given {
+        let Ok(name) = DomainName::new(name) else { return Err(denied) };
+        if !domains.insert(name) {
+            return Err(denied);
+        }
+    }
+    Ok(domains)
 }
 
 /// A wish to see Evidence.
@@ -162,6 +186,10 @@ mod tests {
             (environment(&["A B=1"]), "environment"),
             (environment(&["A=\0"]), "environment"),
             (proto::ExecRequest { keys: vec!["../k".into()], ..base() }, "keys"),
+            (proto::ExecRequest { domains: vec!["a.example".into(), "a.example".into()], ..base() }, "domains"),
+            (proto::ExecRequest { domains: vec!["A example".into()], ..base() }, "domains"),
+            (proto::ExecRequest { domains: (0..17).map(|n| format!("d{n}.example")).collect(), ..base() }, "domains"),
+            (proto::ExecRequest { need: 256, ..base() }, "need"),
             (proto::ExecRequest { keys: vec!["k".into(); 33], ..base() }, "keys"),
             (proto::ExecRequest { capabilities: vec!["".into()], ..base() }, "capabilities"),
             (label("a b", "c"), "labels"),

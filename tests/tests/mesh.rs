@@ -1,0 +1,15 @@
+//! Three domains, each with its verifier, and a node that needs them together: separate processes, a proxy between them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions
+)]
+
+#[path = "mesh/bed.rs"]
+mod bed;
+#[path = "mesh/proxy.rs"]
+mod proxy;
+#[path = "mesh/together.rs"]
+mod together;

@@ -1,0 +1,115 @@
+//! Three domains and a node that is enrolled with each, reached through proxies.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use attestd::cli::DemoPlatform;
+use attestd::demo::mesh::{Mesh, Reach};
+use attestd::demo::{DemoFault, Seen, Watched};
+use serde_json::Value;
+
+use crate::proxy::Proxy;
+
+pub(crate) const A: &str = "a.example";
+pub(crate) const B: &str = "b.example";
+pub(crate) const C: &str = "c.example";
+pub(crate) const DOMAINS: [&str; 3] = [A, B, C];
+pub(crate) const NODE: &str = "node-1";
+pub(crate) const HALTED: i32 = 5;
+pub(crate) const DENIED: i32 = 3;
+pub(crate) const FAULT: i32 = 4;
+
+/// Beside the folder that tests are built in.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(path.is_file(), "{} is not built: `cargo build --workspace --bins`", path.display());
+    path
+}
+
+pub(crate) fn programs() -> [PathBuf; 3] {
+    ["attestd", "verifier", "tee-simulator"].map(program)
+}
+
+pub(crate) struct Bed {
+    pub(crate) mesh: Mesh,
+    /// Between the node and each domain, in their order.
+    pub(crate) proxies: Vec<Proxy>,
+}
+
+impl Bed {
+    /// A simulated SNP guest that all three domains trust as it is.
+    pub(crate) async fn founded(lease_ms: u32) -> Self {
+        let mut mesh = Mesh::on(programs(), &[DemoPlatform::SimulatedSnp], lease_ms, false).await.unwrap();
+        let (mut proxies, mut domains) = (Vec::new(), Vec::new());
+        for name in DOMAINS {
+            mesh.found(name).await.unwrap();
+            let reach = mesh.reach(name).unwrap();
+            let proxy = Proxy::to(&reach.nodes).await;
+            domains.push((name, Reach { nodes: proxy.address.clone(), ..reach }));
+            proxies.push(proxy);
+        }
+        mesh.enrol(NODE, 0, &domains).await.unwrap();
+        let mut bed = Self { mesh, proxies };
+        let started = bed.mesh.run(NODE).await;
+        bed.explained(started);
+        let trusted = bed.mesh.trust_what_runs_now(NODE, &DOMAINS).await;
+        bed.explained(trusted);
+        bed
+    }
+
+    /// What came of it; a fault is told with every log.
+    pub(crate) fn explained<T>(&self, outcome: Result<T, DemoFault>) -> T {
+        outcome.unwrap_or_else(|fault| panic!("{}", self.mesh.explained(fault)))
+    }
+
+    pub(crate) fn exec(&self, arguments: &[&str]) -> Watched {
+        self.mesh.exec(NODE, arguments).unwrap()
+    }
+
+    /// Every event until the wanted one, which is the last.
+    pub(crate) async fn told(&self, execution: &mut Watched, wanted: impl Fn(&Seen) -> bool) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        loop {
+            let next = self.explained(execution.next().await);
+            let last = wanted(&next) || next.is("exit");
+            seen.push(next);
+            if last {
+                return seen;
+            }
+        }
+    }
+
+    /// Everything to its end, and the exit code.
+    pub(crate) async fn ended(&self, mut execution: Watched) -> (Vec<Seen>, i32) {
+        let seen = self.told(&mut execution, |seen| seen.is("exit")).await;
+        (seen, self.explained(execution.exit_code().await))
+    }
+
+    pub(crate) async fn status(&self) -> Value {
+        self.mesh.status(NODE).await.unwrap()
+    }
+
+    /// Kinds of the records that a domain's log has about something, oldest first.
+    pub(crate) async fn records(&self, domain: &str, subject: &str) -> Vec<String> {
+        static EXPORTS: AtomicU64 = AtomicU64::new(0);
+        let number = EXPORTS.fetch_add(1, Ordering::Relaxed);
+        let out = self.mesh.path(&format!("{domain}-{number}.cbor")).display().to_string();
+        self.mesh.ask(domain, &["proof", "export", subject, "--out", &out], 0).await.unwrap();
+        let pin = self.mesh.path(domain).join("pin.toml").display().to_string();
+        let report = self.mesh.ask_nobody(&["proof", "verify", &out, "--pin", &pin], 0).await.unwrap();
+        let records = report["records"].as_array().unwrap();
+        records.iter().map(|record| record["kind"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// How often a phase was told, of one domain or of any.
+pub(crate) fn phases(seen: &[Seen], number: u64, domain: Option<&str>) -> usize {
+    let of = |seen: &&Seen| domain.is_none_or(|domain| seen.fact("domain") == domain);
+    seen.iter().filter(|seen| seen.phase() == Some(number)).filter(of).count()
+}
+
+/// Codes of the refusals.
+pub(crate) fn refusals(seen: &[Seen]) -> Vec<&str> {
+    seen.iter().filter(|seen| seen.is("refusal")).map(|seen| seen.field("code")).collect()
+}
