@@ -24,7 +24,7 @@ pub use entries::Entry;
 pub use recovery::{OpenOptions, Opened, open};
 pub use sign::CheckpointSigner;
 
-pub(crate) use publisher::{Group, Publication};
+pub(crate) use publisher::{Due, Group, Publication};
 pub(crate) use tree::Tree;
 
 use sign::SignedHead;

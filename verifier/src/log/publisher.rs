@@ -29,6 +29,26 @@ pub(crate) struct Publication {
 pub(crate) struct Group {
     pub(crate) jobs: Vec<Box<dyn Job>>,
     pub(crate) publication: Publication,
+    /// Dropped when the last of them is answered.
+    pub(crate) due: Due,
+}
+
+/// Counts the groups that wait for their answer, as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Due(watch::Sender<usize>);
+
+impl Due {
+    /// One more.
+    pub(crate) fn in_addition(groups: &watch::Sender<usize>) -> Self {
+        groups.send_modify(|due| *due = due.saturating_add(1));
+        Self(groups.clone())
+    }
+}
+
+impl Drop for Due {
+    fn drop(&mut self) {
+        self.0.send_modify(|due| *due = due.saturating_sub(1));
+    }
 }
 
 impl Group {
@@ -78,8 +98,9 @@ impl Publisher {
         match outcome {
             Ok(signed) => {
                 self.health.send_if_modified(|health| std::mem::replace(health, Health::Serving) != Health::Serving);
-                for job in waiting.into_iter().flat_map(|group| group.jobs) {
-                    job.finish(Ok(&signed));
+                for Group { jobs, due, .. } in waiting {
+                    jobs.into_iter().for_each(|job| job.finish(Ok(&signed)));
+                    drop(due);
                 }
             }
             Err(fault) => {

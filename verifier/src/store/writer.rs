@@ -17,7 +17,7 @@ use super::error::{StoreError, While};
 use super::job::{Ended, Job, NewEntry, Transaction, length};
 use super::lease::{RENEW_AFTER, WriterLease};
 use super::{Health, unix_now};
-use crate::log::{Group, Publication};
+use crate::log::{Due, Group, Publication};
 
 /// The writer's own state; it lives in one task.
 pub(crate) struct Writer {
@@ -28,6 +28,8 @@ pub(crate) struct Writer {
     /// The tree of a commit whose outcome the driver could not tell.
     unknown: Option<CompactRange>,
     groups: mpsc::Sender<Group>,
+    /// How many groups were passed on and are not answered yet.
+    due: watch::Sender<usize>,
     health: watch::Sender<Health>,
 }
 
@@ -41,17 +43,20 @@ impl Writer {
         groups: mpsc::Sender<Group>,
         health: watch::Sender<Health>,
     ) -> Self {
-        Self { database, connection: Some(connection), lease, tree, unknown: None, groups, health }
+        let due = watch::Sender::new(0);
+        Self { database, connection: Some(connection), lease, tree, unknown: None, groups, due, health }
     }
 
     /// Runs until every handle on the store is gone, or the lease is lost.
     pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+        let mut expected = 0;
         loop {
             let waiting = match timeout(RENEW_AFTER, jobs.recv()).await {
                 Err(_) => Vec::new(),
                 Ok(None) => break,
-                Ok(Some(first)) => gather(first, &mut jobs).await,
+                Ok(Some(first)) => gather(first, &mut jobs, self.due.subscribe(), expected).await,
             };
+            expected = waiting.len();
             if let Err(StoreError::LeaseLost) = self.turn(waiting).await {
                 tracing::error!("writer lease lost: this process writes no more");
                 break;
@@ -67,7 +72,7 @@ impl Writer {
     async fn turn(&mut self, mut jobs: Vec<Box<dyn Job>>) -> Result<(), StoreError> {
         match self.commit(&mut jobs).await {
             Ok(publication) => {
-                let group = Group { jobs, publication };
+                let group = Group { jobs, publication, due: Due::in_addition(&self.due) };
                 if let Err(mpsc::error::SendError(group)) = self.groups.send(group).await {
                     group.fail(&StoreError::Stopped);
                 }
@@ -157,10 +162,16 @@ impl Writer {
     }
 }
 
-/// The first piece of work and what waits beside it. Those who were just answered come back one by one: as long as
-/// another one did, the next is let go first.
-async fn gather(first: Box<dyn Job>, jobs: &mut mpsc::Receiver<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+/// The first piece of work and what comes beside it. Those who are being answered come back one by one, and one commit
+/// for all of them is worth the wait for their answers; then, while fewer came than last time, another look or two.
+async fn gather(
+    first: Box<dyn Job>,
+    jobs: &mut mpsc::Receiver<Box<dyn Job>>,
+    mut due: watch::Receiver<usize>,
+    expected: usize,
+) -> Vec<Box<dyn Job>> {
     let mut group = vec![first];
+    let mut looks = LOOKS;
     loop {
         tokio::task::yield_now().await;
         let before = group.len();
@@ -169,7 +180,23 @@ async fn gather(first: Box<dyn Job>, jobs: &mut mpsc::Receiver<Box<dyn Job>>) ->
         {
             group.push(job);
         }
-        if group.len() == before || group.len() == GROUP_CAP {
+        if group.len() == GROUP_CAP {
+            return group;
+        }
+        let grew = group.len() > before;
+        if *due.borrow_and_update() > 0 {
+            tokio::select! {
+                job = jobs.recv() => match job {
+                    Some(job) => group.push(job),
+                    None => return group,
+                },
+                _ = due.changed() => {}
+            }
+        } else if grew {
+            looks = LOOKS;
+        } else if group.len() < expected && looks > 0 {
+            looks = looks.saturating_sub(1);
+        } else {
             return group;
         }
     }
@@ -281,3 +308,5 @@ pub(crate) fn unsigned(figure: i64) -> Result<u64, StoreError> {
 
 /// Most pieces of work in one commit: bounds the memory of a group.
 const GROUP_CAP: usize = 256;
+/// How often the writer looks again for those who were answered last, each time after everything else that is ready ran.
+const LOOKS: u32 = 32;
