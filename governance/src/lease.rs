@@ -136,6 +136,8 @@ pub struct Lease {
     state: LeaseState,
     live: BTreeMap<DomainName, Live>,
     requests: BTreeMap<DomainName, Request>,
+    /// Newest grant of each domain in this execution; it stays when its lease ends, so that no older one follows it.
+    granted: BTreeMap<DomainName, Grant>,
     newest_ms: u64,
 }
 
@@ -143,8 +145,8 @@ impl Lease {
     /// A machine for an execution that these domains must authorize; no lease is longer than `cap_ms`.
     #[must_use]
     pub fn new(domains: Domains, cap_ms: u64) -> Self {
-        let (live, requests) = (BTreeMap::new(), BTreeMap::new());
-        Self { domains, cap_ms, state: LeaseState::Idle, live, requests, newest_ms: 0 }
+        let (live, requests, granted) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { domains, cap_ms, state: LeaseState::Idle, live, requests, granted, newest_ms: 0 }
     }
 
     /// A machine that starts halted, as after a restart with a durable halt.
@@ -249,8 +251,8 @@ impl Lease {
             // An answer to nothing: it starts no clock that we could count from.
             return (self, Vec::new());
         };
-        let stale = self.live.get(&domain).is_some_and(|held| {
-            held.grant.id != grant.id || held.grant.terms.seq >= grant.terms.seq || held.grant.epoch > grant.epoch
+        let stale = self.granted.get(&domain).is_some_and(|newest| {
+            newest.id != grant.id || newest.terms.seq >= grant.terms.seq || newest.epoch > grant.epoch
         });
         let duration_ms = grant.terms.duration_ms.min(self.cap_ms);
         let ends_at_ms = sent_ms.saturating_add(duration_ms);
@@ -260,6 +262,7 @@ impl Lease {
         let renew_after_ms = grant.terms.renew_after_ms.min(duration_ms / 3);
         let renew_at_ms = sent_ms.saturating_add(renew_after_ms);
         self.requests.remove(&domain);
+        self.granted.insert(domain.clone(), grant);
         self.live.insert(domain, Live { grant, renew_at_ms, ends_at_ms });
         let mut actions = Vec::new();
         if self.state == LeaseState::Attesting {
@@ -350,6 +353,7 @@ impl Lease {
     fn clear(&mut self, state: LeaseState) {
         self.live.clear();
         self.requests.clear();
+        self.granted.clear();
         self.state = state;
     }
 

@@ -305,6 +305,24 @@ fn a_seq_that_was_seen_or_another_artifact_renews_nothing() {
 }
 
 #[test]
+fn a_seq_that_was_seen_renews_nothing_once_its_lease_has_ended_beside_another_domains() {
+    let renewed = [
+        (1_200, LeaseEvent::Tick),
+        (1_200, LeaseEvent::Sent(domain("a"))),
+        (1_200, LeaseEvent::Sent(domain("b"))),
+        (1_300, LeaseEvent::Granted(domain("b"), grant(1, 2, 3_000))),
+        (3_050, LeaseEvent::Tick),
+    ];
+    let (lease, _) = run(held(1, &["a", "b"]), &renewed);
+    for bent in [grant(1, 1, 9_000), grant(2, 2, 9_000)] {
+        let (lease, _) = run(lease.clone(), &[(3_250, LeaseEvent::Granted(domain("a"), bent))]);
+        assert_eq!(lease.live().keys().collect::<Vec<_>>(), [&domain("b")]);
+    }
+    let (lease, _) = run(lease, &[(3_250, LeaseEvent::Granted(domain("a"), grant(1, 2, 9_000)))]);
+    assert_eq!(lease.live().len(), 2);
+}
+
+#[test]
 fn a_halt_survives_until_readmission() {
     let reason = HaltReason::Operator { reason: text("maintenance") };
     let lease = Lease::halted(quorum(1, &["a"]), CAP_MS, reason.clone());
