@@ -4,7 +4,7 @@
 //! change once complete, so a log stores nodes and a proof is a short list of them. Nothing here reads storage: a proof
 //! is planned first ([`ProofPlan::nodes`]) and built when the caller has fetched those nodes.
 
-use aws_lc_rs::digest::{Context, SHA256};
+use evidence::digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::denial::AuditDenial;
@@ -60,13 +60,7 @@ pub fn empty_root() -> TreeHash {
 }
 
 fn prefixed(prefix: &[u8], first: &[u8], second: &[u8]) -> TreeHash {
-    let mut context = Context::new(&SHA256);
-    context.update(prefix);
-    context.update(first);
-    context.update(second);
-    let mut out = [0; 32];
-    out.copy_from_slice(context.finish().as_ref());
-    TreeHash(out)
+    TreeHash(Sha256Digest::concat(&[prefix, first, second]).0)
 }
 
 /// Names a complete subtree.

@@ -84,16 +84,41 @@ impl HashAlg {
     /// Hash of the concatenation of `parts`.
     #[must_use]
     pub fn hash(self, parts: &[&[u8]]) -> Digest {
-        let mut context = aws_lc_rs::digest::Context::new(self.algorithm());
-        for part in parts {
-            context.update(part);
-        }
+        let algorithm = self.algorithm();
+        let mut room = [0u8; SHORT_BYTES];
+        let whole = match parts {
+            [whole] => Some(*whole),
+            parts => joined(parts, &mut room),
+        };
+        let hashed = match whole {
+            // in one call there is no context to allocate
+            Some(whole) => aws_lc_rs::digest::digest(algorithm, whole),
+            None => {
+                let mut context = aws_lc_rs::digest::Context::new(algorithm);
+                parts.iter().for_each(|part| context.update(part));
+                context.finish()
+            }
+        };
         let mut bytes = [0u8; 64];
-        for (to, from) in bytes.iter_mut().zip(context.finish().as_ref()) {
+        for (to, from) in bytes.iter_mut().zip(hashed.as_ref()) {
             *to = *from;
         }
         Digest { alg: self, bytes }
     }
+}
+
+/// Parts of at most this length in all are hashed in one call: a register and what extends it, in any algorithm.
+const SHORT_BYTES: usize = 128;
+
+/// The parts one after the other in `room`, if it takes them.
+fn joined<'r>(parts: &[&[u8]], room: &'r mut [u8; SHORT_BYTES]) -> Option<&'r [u8]> {
+    let mut length = 0_usize;
+    for part in parts {
+        let end = length.checked_add(part.len())?;
+        room.get_mut(length..end)?.copy_from_slice(part);
+        length = end;
+    }
+    room.get(..length)
 }
 
 impl std::fmt::Display for HashAlg {
@@ -313,6 +338,26 @@ mod tests {
         }
         for bad in ["", "sha256", "sha256:", "sha256:00", "md5:00", &format!("sha256:{}", "0".repeat(63))] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn how_bytes_are_split_does_not_change_their_hash() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(3 * SHORT_BYTES).collect();
+        for alg in HashAlg::ALL {
+            for length in [0, 1, SHORT_BYTES - 1, SHORT_BYTES, SHORT_BYTES + 1, bytes.len()] {
+                let whole = &bytes[..length];
+                let mut context = aws_lc_rs::digest::Context::new(alg.algorithm());
+                context.update(whole);
+                let expected = context.finish();
+                for at in [0, length / 3, length] {
+                    let (first, second) = whole.split_at(at);
+                    assert_eq!(alg.hash(&[first, second]).as_bytes(), expected.as_ref(), "{alg} {length} {at}");
+                    assert_eq!(alg.hash(&[first, &[], second]).as_bytes(), expected.as_ref(), "{alg} {length} {at}");
+                }
+                assert_eq!(alg.hash(&[whole]).as_bytes(), expected.as_ref(), "{alg} {length}");
+            }
+            assert_eq!(alg.hash(&[]), alg.hash(&[b""]));
         }
     }
 
