@@ -22,8 +22,9 @@ use crate::{
     halt::{HALT_VERSION, HaltReason, HaltRecord},
     intent::{Domains, INTENT_VERSION, Intent, Workload},
     node_key::NodeKey,
+    partner_endpoint::{EndpointProfile, PartnerEndpoint},
     scope::Scope,
-    statement::{Order, STATEMENT_VERSION, Statement},
+    statement::{Order, STATEMENT_VERSION, Statement, TrustedDomain},
     text::Text,
     trust_bundle::{BUNDLE_VERSION, KeyRecord, TrustBundle},
 };
@@ -207,4 +208,13 @@ pub(crate) fn grant() -> FederationGrant {
         results: false,
         max_staleness_s: 300,
     }
+}
+
+pub(crate) fn endpoint() -> PartnerEndpoint {
+    PartnerEndpoint { url: text("https://verifier.a.example:8443"), profile: EndpointProfile::HttpsSpiffe }
+}
+
+/// An order of another domain to trust this one.
+pub(crate) fn trusted(bundle: Sha256Digest) -> TrustedDomain {
+    TrustedDomain { domain: domain(), bundle, endpoint: endpoint(), grant: grant() }
 }

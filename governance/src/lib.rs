@@ -29,6 +29,7 @@ pub mod intent;
 pub mod lease;
 pub mod node_key;
 pub mod partner;
+pub mod partner_endpoint;
 pub mod revocation;
 pub mod scope;
 pub mod statement;

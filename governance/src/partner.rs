@@ -13,6 +13,7 @@ use crate::{
     denial::GovernanceDenial,
     federation_grant::FederationGrant,
     governance_state::VerifiedState,
+    partner_endpoint::PartnerEndpoint,
     revocation::RevocationList,
     trust_bundle::{Role, VerifiedBundle},
 };
@@ -150,6 +151,7 @@ struct Held {
 /// One partner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partner {
+    endpoint: PartnerEndpoint,
     grant: FederationGrant,
     bundle: VerifiedBundle,
     held: Option<Held>,
@@ -167,8 +169,14 @@ pub struct Partner {
 impl Partner {
     /// A partner as an operator begins it, with the bundle whose digest the operator pinned.
     #[must_use]
-    pub const fn pinned(bundle: VerifiedBundle, grant: FederationGrant, now: UnixSeconds) -> Self {
+    pub const fn pinned(
+        bundle: VerifiedBundle,
+        endpoint: PartnerEndpoint,
+        grant: FederationGrant,
+        now: UnixSeconds,
+    ) -> Self {
         Self {
+            endpoint,
             grant,
             bundle,
             held: None,
@@ -188,6 +196,12 @@ impl Partner {
         &self.bundle.bundle().domain
     }
 
+    /// Where it is reached.
+    #[must_use]
+    pub const fn endpoint(&self) -> &PartnerEndpoint {
+        &self.endpoint
+    }
+
     /// What it may assert.
     #[must_use]
     pub const fn grant(&self) -> &FederationGrant {
@@ -205,6 +219,18 @@ impl Partner {
     #[must_use]
     pub fn state(&self) -> Option<&VerifiedState> {
         self.held.as_ref().map(|held| &held.state)
+    }
+
+    /// The newest state that was signed, whether or not its proofs have come.
+    #[must_use]
+    pub fn newest_known(&self) -> Option<&VerifiedState> {
+        self.offered.as_ref().or(self.state())
+    }
+
+    /// What it has revoked, as of the newest state that came with all its proofs.
+    #[must_use]
+    pub fn revocations(&self) -> Option<&RevocationList> {
+        self.held.as_ref().map(|held| &held.revocations)
     }
 
     /// The newest head of its log.
@@ -343,7 +369,7 @@ impl Partner {
         actions: &mut Vec<PartnerAction>,
     ) -> Result<(), GovernanceDenial> {
         self.of_this_domain(&newest)?;
-        let known = self.offered.as_ref().or(self.state());
+        let known = self.newest_known();
         let epoch = newest.state().epoch;
         if let Some(known) = known {
             let from = known.state().epoch.saturating_add(1);

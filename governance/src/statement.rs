@@ -12,8 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     codec::{self, Kind},
     denial::GovernanceDenial,
+    federation_grant::FederationGrant,
+    partner_endpoint::PartnerEndpoint,
     revocation::Revoked,
     text::Text,
+    trust_bundle::{FEDERATION_LIFETIME_CAP_S, TrustBundle, VerifiedBundle},
 };
 
 /// Version of the record.
@@ -70,6 +73,57 @@ pub enum Order {
         /// What.
         Revoked,
     ),
+    /// Trust another domain, or trust it anew: what was held of it is forgotten.
+    TrustDomain(
+        /// Which, and how far.
+        Box<TrustedDomain>,
+    ),
+    /// Take the trust in another domain back.
+    UntrustDomain {
+        /// Which.
+        domain: DomainName,
+    },
+}
+
+/// Another domain, and how far it is trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedDomain {
+    /// Which.
+    pub domain: DomainName,
+    /// Digest of its first bundle, which comes with the order. It names who may sign the next one.
+    pub bundle: Sha256Digest,
+    /// Where it is reached.
+    pub endpoint: PartnerEndpoint,
+    /// What it may assert.
+    pub grant: FederationGrant,
+}
+
+impl TrustedDomain {
+    /// Opens the first bundle: the pinned one, signed by the authority that it names itself.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial::TrustInconsistent`] for another bundle than the pinned one; else the first rule broken.
+    pub fn open<B: AsRef<[u8]>>(&self, bundle: &[B], now: UnixSeconds) -> Result<VerifiedBundle, GovernanceDenial> {
+        let what = "trust bundle";
+        let payload = bundle.first().map(|cose| evidence::cose::claimed_payload(cose.as_ref())).transpose();
+        let payload = payload.map_err(|cause| GovernanceDenial::SignatureInvalid { what, cause })?.unwrap_or_default();
+        let (got, named) = (Sha256Digest::of(&payload), self.bundle);
+        if got != named {
+            return Err(GovernanceDenial::TrustInconsistent { domain: self.domain.clone(), what, got, named });
+        }
+        let authority = TrustBundle::decode(&payload)?.authority;
+        TrustBundle::verify(bundle, &self.domain, &authority, FEDERATION_LIFETIME_CAP_S, now)
+    }
+
+    fn bounded(&self, domain: &DomainName) -> Result<(), GovernanceDenial> {
+        if self.domain == *domain {
+            let (field, rule) = ("order", "a domain is no partner of itself");
+            return Err(GovernanceDenial::FieldInvalid { what: KIND.name, field, rule });
+        }
+        self.endpoint.bounded()?;
+        self.grant.bounded()
+    }
 }
 
 /// The record itself.
@@ -149,6 +203,9 @@ impl Statement {
         if life_s == 0 || life_s > STATEMENT_LIFETIME_CAP_S {
             let cap_s = STATEMENT_LIFETIME_CAP_S;
             return Err(GovernanceDenial::Lifetime { what: KIND.name, got_s: life_s, cap_s });
+        }
+        if let Order::TrustDomain(trusted) = &self.order {
+            trusted.bounded(&self.domain)?;
         }
         Ok(())
     }

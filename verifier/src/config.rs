@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::governor::ReferenceSigners;
 
 mod endorsements;
+mod federation;
 mod overrides;
 mod references;
 mod snp;
@@ -23,6 +24,7 @@ mod tdx;
 mod words;
 
 pub use endorsements::{CacheUrl, EndorsementsConfig};
+pub use federation::{FederationConfig, WebConfig};
 pub use references::ReferencesConfig;
 pub use snp::SnpConfig;
 pub use tdx::TdxConfig;
@@ -112,6 +114,9 @@ pub struct Config {
     /// Vendors' certificates and collateral.
     #[serde(default)]
     pub endorsements: EndorsementsConfig,
+    /// What is published for other domains; nothing without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federation: Option<FederationConfig>,
 }
 
 /// `[listen]`
@@ -256,6 +261,9 @@ impl Config {
         }
         self.snp.anchor_paths(base);
         self.tdx.anchor_paths(base);
+        if let Some(federation) = &mut self.federation {
+            federation.anchor_paths(base);
+        }
     }
 
     fn refuse_contradictions(&self) -> Result<(), ConfigError> {
@@ -295,6 +303,7 @@ impl Config {
         if let Some((key, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(value_error(key, "must not be 0"));
         }
+        self.federation.as_ref().map_or(Ok(()), FederationConfig::refuse_contradictions)?;
         self.endorsements.refuse_contradictions()
     }
 }

@@ -84,6 +84,27 @@ pub(crate) async fn epoch_in(connection: &mut AnyConnection) -> Result<u64, Stor
     epoch.map_or(Ok(0), unsigned)
 }
 
+/// The newest state, inside a commit.
+pub(crate) async fn newest_within(transaction: &mut Transaction<'_>) -> Result<Option<StateInForce>, StoreError> {
+    newest_in(transaction.connection()).await
+}
+
+/// The state of an epoch.
+pub async fn at_epoch(store: &Store, epoch: u64) -> Result<Option<StateInForce>, StoreError> {
+    Ok(range(store, epoch, epoch).await?.pop())
+}
+
+/// The states of these epochs, ascending. The caller bounds how many.
+pub async fn range(store: &Store, first: u64, last: u64) -> Result<Vec<StateInForce>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM governance_states WHERE epoch >= $1 AND epoch <= $2 ORDER BY epoch")
+        .bind(signed(first)?)
+        .bind(signed(last)?)
+        .fetch_all(store.reads())
+        .await
+        .doing("reading governance states")?;
+    rows.iter().map(read).collect()
+}
+
 async fn newest_in(connection: &mut AnyConnection) -> Result<Option<StateInForce>, StoreError> {
     let doing = "reading the governance state";
     let row = sqlx::query("SELECT * FROM governance_states ORDER BY epoch DESC LIMIT 1")

@@ -9,6 +9,8 @@ mod effects;
 mod history;
 mod node_orders;
 mod orders;
+mod own_bundle;
+mod partners;
 mod refusal;
 mod rules;
 mod sets;
@@ -28,17 +30,22 @@ use evidence::time::UnixSeconds;
 use firmware_refs::values::ReferenceValues;
 use governance::governance_state::{GovernanceState, STATE_VERSION, VerifiedState};
 use governance::revocation::RevocationList;
-use governance::trust_bundle::{OWN_LIFETIME_CAP_S, TrustBundle, VerifiedBundle};
+use governance::trust_bundle::{OWN_LIFETIME_CAP_S, TrustBundle};
 use policy::set::PolicySet;
 use tokio::sync::{Mutex, watch};
 
 pub use history::Step;
 pub use node_orders::AdmittedMachine;
+pub use own_bundle::BundleInForce;
 pub use refusal::OrderRefusal;
 pub use show::ListedSet;
 pub use signers::ReferenceSigners;
 
+pub(crate) use partners::Seen;
+
 use crate::anchors::ConfiguredAnchors;
+use crate::federation::table;
+use crate::federation::{HeldPartner, Partners};
 use crate::governance_state::{self, StateInForce};
 use crate::live::{Live, Push};
 use crate::log::Log;
@@ -61,6 +68,8 @@ pub struct Snapshot {
     pub state: VerifiedState,
     /// The same, signed.
     pub state_cose: Vec<u8>,
+    /// The trust bundle that the state names: what partners get.
+    pub bundle: Arc<BundleInForce>,
 }
 
 /// What a governor is made of.
@@ -69,7 +78,7 @@ pub struct GovernorParts {
     pub domain: DomainName,
     /// Who may order changes.
     pub authority: Authority,
-    /// The domain's trust bundle, one COSE_Sign1 per authority key.
+    /// The trust bundle that the domain was founded with, one COSE_Sign1 per authority key: what nodes pin.
     pub bundle: Vec<Vec<u8>>,
     /// Signs governance states, revocations and records.
     pub issuer: Arc<SigningKey>,
@@ -92,11 +101,13 @@ pub struct Governor(Arc<Inner>);
 
 struct Inner {
     parts: GovernorParts,
-    bundle: VerifiedBundle,
     store: Store,
     current: watch::Sender<Arc<Snapshot>>,
     /// Changes happen one after the other; requests never wait for them.
     turn: Mutex<Rules>,
+    partners: watch::Sender<Arc<Partners>>,
+    /// What is concluded of partners is concluded one after the other.
+    partner_turn: Mutex<()>,
 }
 
 impl Governor {
@@ -104,10 +115,14 @@ impl Governor {
     /// signed governance state names what they say.
     pub async fn open(parts: GovernorParts, store: &Store, log: &Log, now: UnixSeconds) -> Result<Self, OrderRefusal> {
         let bundle = TrustBundle::verify(&parts.bundle, &parts.domain, &parts.authority, OWN_LIFETIME_CAP_S, now)?;
-        let rules = Rules::load(&parts, &bundle, store, log).await?;
+        let founding = BundleInForce { signatures: parts.bundle.clone(), verified: bundle };
+        let rules = Rules::load(&parts, founding, store, log).await?;
         let snapshot = rules.snapshot(&parts)?;
         let (current, _) = watch::channel(Arc::new(snapshot));
-        let inner = Inner { parts, bundle, store: store.clone(), current, turn: Mutex::new(rules) };
+        let partners = table::load(store, log, &parts.domain, &issuer_keys(&parts), now).await?;
+        let (partners, _) = watch::channel(Arc::new(partners));
+        let (turn, partner_turn) = (Mutex::new(rules), Mutex::default());
+        let inner = Inner { parts, store: store.clone(), current, turn, partners, partner_turn };
         let governor = Self(Arc::new(inner));
         governor.refresh(now).await?;
         Ok(governor)
@@ -122,8 +137,8 @@ impl Governor {
         now: UnixSeconds,
     ) -> Result<(), OrderRefusal> {
         let bundle = TrustBundle::verify(&parts.bundle, &parts.domain, &parts.authority, OWN_LIFETIME_CAP_S, now)?;
-        let rules = Rules::none();
-        let next = next_state(&parts, &bundle, &rules, now)?;
+        let rules = Rules::none(BundleInForce { signatures: parts.bundle.clone(), verified: bundle });
+        let next = next_state(&parts, &rules, now)?;
         if log.size() > 0 {
             return Err(crate::store::StoreError::AlreadyInitialised.into());
         }
@@ -156,7 +171,7 @@ impl Governor {
         &self.0.parts.authority
     }
 
-    /// The domain's trust bundle, as signed.
+    /// The trust bundle that nodes pin, as signed.
     #[must_use]
     pub fn bundle(&self) -> &[Vec<u8>] {
         &self.0.parts.bundle
@@ -177,6 +192,13 @@ impl Governor {
         Ok(true)
     }
 
+    /// Issues the next governance state now, and says its epoch.
+    pub async fn publish(&self, now: UnixSeconds) -> Result<u64, OrderRefusal> {
+        let mut rules = self.0.turn.lock().await;
+        let proposal = Proposal::of(rules.clone(), "published");
+        Ok(self.enact(&mut rules, proposal, now).await?.value.epoch)
+    }
+
     /// Commits a proposal and brings it into force.
     async fn enact(
         &self,
@@ -187,7 +209,8 @@ impl Governor {
         let inner = &self.0;
         let mut next = proposal.rules.clone();
         let pushes = proposal.pushes.clone();
-        let state = next_state(&inner.parts, &inner.bundle, &next, now)?;
+        let partner = proposal.partner.clone();
+        let state = next_state(&inner.parts, &next, now)?;
         next.pass_time(now);
         let before = rules.state.as_ref().map(|state| state.record);
         let (domain, issuer) = (inner.parts.domain.clone(), inner.parts.issuer.clone());
@@ -196,6 +219,9 @@ impl Governor {
         let snapshot = next.snapshot(&inner.parts)?;
         *rules = next;
         inner.current.send_replace(Arc::new(snapshot));
+        if let Some(partner) = partner {
+            inner.partners.send_modify(|partners| *partners = Arc::new(partners.with(partner)));
+        }
         for push in pushes {
             inner.parts.live.push_all(&push);
         }
@@ -213,6 +239,8 @@ struct Proposal {
     effects: Vec<Effect>,
     /// What connected nodes are told afterwards.
     pushes: Vec<Push>,
+    /// A partner as it is afterwards.
+    partner: Option<HeldPartner>,
     /// Its line in the change table.
     kind: &'static str,
 }
@@ -226,17 +254,12 @@ struct Said {
 
 impl Proposal {
     fn of(rules: Rules, kind: &'static str) -> Self {
-        Self { rules, records: Vec::new(), effects: Vec::new(), pushes: Vec::new(), kind }
+        Self { rules, records: Vec::new(), effects: Vec::new(), pushes: Vec::new(), partner: None, kind }
     }
 }
 
 /// The state that will name `rules`, one epoch after theirs.
-fn next_state(
-    parts: &GovernorParts,
-    bundle: &VerifiedBundle,
-    rules: &Rules,
-    now: UnixSeconds,
-) -> Result<GovernanceState, OrderRefusal> {
+fn next_state(parts: &GovernorParts, rules: &Rules, now: UnixSeconds) -> Result<GovernanceState, OrderRefusal> {
     let references = rules.references_at(now)?;
     let (epoch, previous) = match &rules.state {
         Some(state) => (state.epoch.saturating_add(1), Some(state.digest)),
@@ -251,7 +274,7 @@ fn next_state(
         policy_set: rules.policy_digest(),
         reference_values: references.digest(),
         revocations: rules.revocations.digest()?,
-        bundle: bundle.digest(),
+        bundle: rules.bundle.verified.digest(),
         // The floors are part of the reference value sets.
         tcb_floor: references.digest(),
         previous,

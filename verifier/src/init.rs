@@ -228,6 +228,7 @@ fn config(options: &InitOptions, state: &StateFolder, authority: &AuthorityKeys)
         log: LogConfig { origin: format!("{}/log", options.domain) },
         limits: LimitsConfig::default(),
         endorsements: EndorsementsConfig::default(),
+        federation: None,
     }
 }
 

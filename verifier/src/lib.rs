@@ -31,6 +31,7 @@ pub mod enrolment;
 pub mod evidence_cli;
 pub mod evidence_store;
 pub mod fault;
+pub mod federation;
 pub mod governance_state;
 pub mod governor;
 mod grant;

@@ -32,17 +32,28 @@ pub struct ConnectionCaps {
     pub per_address: usize,
 }
 
-/// Accepts on `listener` until the receiver is dropped. `nodes_of` is set where client certificates are demanded.
+/// Who is let in by a listener.
+#[derive(Clone, Debug)]
+pub enum Door {
+    /// Whoever speaks HTTP/2; it proves itself in what it says.
+    Strangers,
+    /// Nodes of a domain, by client certificate.
+    NodesOf(Arc<DomainName>),
+    /// Whoever speaks HTTP, to read what is public.
+    Anyone,
+}
+
+/// Accepts on `listener` until the receiver is dropped.
 pub fn accepted(
     listener: TcpListener,
     config: Arc<ServerConfig>,
-    nodes_of: Option<DomainName>,
+    door: Door,
     caps: ConnectionCaps,
 ) -> ReceiverStream<io::Result<PeerStream>> {
     let (ready, incoming) = mpsc::channel(READY_CAP);
     let loop_ = AcceptLoop {
         acceptor: TlsAcceptor::from(config),
-        nodes_of: nodes_of.map(Arc::new),
+        door,
         total: Arc::new(Semaphore::new(caps.total)),
         addresses: Addresses { per_address: caps.per_address, places: Arc::default() },
         ready,
@@ -53,7 +64,7 @@ pub fn accepted(
 
 struct AcceptLoop {
     acceptor: TlsAcceptor,
-    nodes_of: Option<Arc<DomainName>>,
+    door: Door,
     total: Arc<Semaphore>,
     addresses: Addresses,
     ready: mpsc::Sender<io::Result<PeerStream>>,
@@ -87,7 +98,7 @@ impl AcceptLoop {
             debug!(%address, "connection shed: address is full");
             return;
         };
-        let (acceptor, nodes_of, ready) = (self.acceptor.clone(), self.nodes_of.clone(), self.ready.clone());
+        let (acceptor, door, ready) = (self.acceptor.clone(), self.door.clone(), self.ready.clone());
         tokio::spawn(async move {
             // Small answers must not wait for more; a failure here only costs latency.
             tcp.set_nodelay(true).unwrap_or_else(|error| debug!(%error, "TCP_NODELAY"));
@@ -96,7 +107,7 @@ impl AcceptLoop {
                 Ok(Err(error)) => return debug!(%address, %error, "handshake refused"),
                 Err(_) => return debug!(%address, "handshake timed out"),
             };
-            match PeerStream::accept(stream, nodes_of.as_deref(), [total, per_address]) {
+            match PeerStream::accept(stream, &door, [total, per_address]) {
                 // A closed receiver means that the service is shutting down.
                 Ok(stream) => ready.send(Ok(stream)).await.unwrap_or_default(),
                 Err(error) => debug!(%address, %error, "connection refused"),

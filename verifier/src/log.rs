@@ -221,6 +221,20 @@ impl Log {
         published.build(&plan)
     }
 
+    /// Receipt of an entry under the newest checkpoint, and proof that the log of `old` entries is a prefix of it; no
+    /// proof for a log that is not shorter, or empty.
+    pub fn prove_since(&self, entry: &Entry, old: u64) -> Result<(Logged, Vec<TreeHash>), StoreError> {
+        let published = self.published.borrow().clone();
+        let proof = published.prove(entry)?;
+        let size = published.tree.size();
+        let growth = match old {
+            old if old == 0 || old >= size => Vec::new(),
+            old => published.build(&ProofPlan::consistency(old, size).map_err(corrupt)?)?,
+        };
+        let receipt = Receipt::new(entry.bytes.clone(), entry.index, proof, published.head.note);
+        Ok((Logged { index: entry.index, receipt }, growth))
+    }
+
     /// The entry at an index.
     pub async fn entry(&self, index: u64) -> Result<Option<Entry>, StoreError> {
         entries::at(self.store.reads(), index).await

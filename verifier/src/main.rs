@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use verifier::cli::{
-    AppraiseArgs, ConfigArgs, EndorsementsArgs, ExplainArgs, InitArgs, KeysArgs, LogArgs, NodeArgs, PolicyArgs,
-    ProofArgs, RefsArgs, ResultArgs, RevokeArgs, ServeArgs,
+    AppraiseArgs, ConfigArgs, DomainArgs, EndorsementsArgs, ExplainArgs, GovernanceArgs, InitArgs, KeysArgs, LogArgs,
+    NodeArgs, PolicyArgs, ProofArgs, RefsArgs, ResultArgs, RevokeArgs, ServeArgs,
 };
 use verifier::evidence_cli::{self, EvidenceArgs};
 
@@ -44,6 +44,10 @@ enum Command {
     Node(NodeArgs),
     /// Revoke something, by the policy authority's signatures.
     Revoke(RevokeArgs),
+    /// This domain's trust bundle, and the domains that it trusts.
+    Domain(DomainArgs),
+    /// This domain's governance state, and how partners stand.
+    Governance(GovernanceArgs),
     /// The transparency log.
     Log(LogArgs),
     /// Why a logged decision was what it was.
@@ -79,6 +83,8 @@ fn main() -> ExitCode {
         Command::Endorsements(args) => args.run(),
         Command::Node(args) => args.run(),
         Command::Revoke(args) => args.run(),
+        Command::Domain(args) => args.run(),
+        Command::Governance(args) => args.run(),
         Command::Log(args) => args.run(),
         Command::Explain(args) => args.run(),
         Command::Result(args) => args.run(),

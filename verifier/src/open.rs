@@ -3,13 +3,18 @@
 
 use std::sync::Arc;
 
-use crate::anchors::{AnchorsFault, ConfiguredAnchors, certificates};
-use crate::config::{Config, ConfigError};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+pub(crate) use crate::anchors::certificates;
+use crate::anchors::{AnchorsFault, ConfiguredAnchors};
+use crate::config::{Config, ConfigError, WebConfig};
 use crate::endorsements::EndorsementStore;
 use crate::governor::GovernorParts;
 use crate::live::Live;
 use crate::log::{CheckpointSigner, OpenOptions, Opened, open};
-use crate::state::{KeyFile, StateError, StateFolder, fresh_secret};
+use crate::state::{KeyFile, StateError, StateFolder, fresh_secret, read_secret};
 use crate::store::{Database, StateLock, Store, StoreError};
 
 /// Why a verifier does not open.
@@ -30,6 +35,9 @@ pub enum OpenError {
     /// The certificates that endorsement caches are known by.
     #[error("endorsements.cache_roots: {0}")]
     CacheRoots(String),
+    /// The certificate that the public listener serves with.
+    #[error("federation.web: {0}")]
+    Web(String),
     /// The store belongs to another domain.
     #[error("the store is of domain {store}, the configuration says {config}")]
     OtherDomain {
@@ -73,6 +81,18 @@ pub fn endorsement_store(config: &Config, store: &Store) -> Result<EndorsementSt
     let roots = config.endorsements.cache_roots.iter().map(|path| certificates(path));
     let roots = roots.collect::<Result<Vec<_>, _>>()?.concat();
     EndorsementStore::new(store.clone(), &config.endorsements, &roots).map_err(OpenError::CacheRoots)
+}
+
+/// The certificate of the web's PKI that the public listener serves with.
+pub(crate) fn web_key(web: &WebConfig) -> Result<Arc<CertifiedKey>, OpenError> {
+    let unusable = |what: String| OpenError::Web(what);
+    let chain = certificates(&web.certificate)?.into_iter().map(CertificateDer::from).collect();
+    let pem = read_secret(&web.key)?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| unusable(error.to_string()))?;
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).map_err(|error| unusable(error.to_string()))?;
+    let certified = CertifiedKey::new(chain, key);
+    certified.keys_match().map_err(|error| unusable(error.to_string()))?;
+    Ok(Arc::new(certified))
 }
 
 /// The log key, with its origin line.

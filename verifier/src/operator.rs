@@ -4,6 +4,7 @@
 mod answers;
 mod commands;
 mod endorsements;
+mod federation;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -22,6 +23,7 @@ use wire::proto::{Backtest, OperatorAnswer, OperatorCommand, Refusal};
 
 use crate::clock::ClockWentBack;
 use crate::endorsements::EndorsementStore;
+use crate::federation::sync::Following;
 use crate::governor::{Governor, OrderRefusal};
 use crate::health::HealthService;
 use crate::keys::KeyEncryptionKey;
@@ -67,6 +69,8 @@ pub struct OperatorParts {
     pub kek: KeyEncryptionKey,
     /// Vendors' certificates and collateral.
     pub endorsements: EndorsementStore,
+    /// Follows partners.
+    pub sync: Following,
     /// Time to judge by.
     pub now: Arc<dyn Fn() -> Result<UnixSeconds, ClockWentBack> + Send + Sync>,
     /// Decisions and captures.

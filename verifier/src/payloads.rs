@@ -63,7 +63,9 @@ impl PayloadReader for GovernancePayloads {
             Order::ActivateReferences { .. }
             | Order::SupersedeReferences { .. }
             | Order::ActivatePolicy { .. }
-            | Order::Revoke(_) => Err("orders something else".to_owned()),
+            | Order::Revoke(_)
+            | Order::TrustDomain(_)
+            | Order::UntrustDomain { .. } => Err("orders something else".to_owned()),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! A token bucket per node: what one node can make us write is bounded.
+//! A token bucket per peer: what one node or address can make us do is bounded.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,15 @@ use evidence::names::NodeId;
 /// Full buckets are forgotten above this many.
 const SWEEP_ABOVE: usize = 4096;
 
-/// Admits a burst, then a steady rate, for each node by itself.
+/// By node.
+pub type PerNode = PerPeer<NodeId>;
+
+/// Admits a burst, then a steady rate, for each peer by itself.
 #[derive(Debug)]
-pub struct PerNode {
+pub struct PerPeer<K> {
     burst: u32,
     refill: Duration,
-    buckets: Mutex<HashMap<NodeId, Bucket>>,
+    buckets: Mutex<HashMap<K, Bucket>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -23,23 +27,23 @@ struct Bucket {
     since: Instant,
 }
 
-impl PerNode {
+impl<K: Clone + Eq + Hash> PerPeer<K> {
     /// `burst` at once, and one more every `refill`.
     pub fn new(burst: u32, refill: Duration) -> Self {
         Self { burst, refill, buckets: Mutex::default() }
     }
 
-    /// Whether this node may once more.
-    pub fn admits(&self, node: &NodeId) -> bool {
-        self.at(node, Instant::now())
+    /// Whether this peer may once more.
+    pub fn admits(&self, peer: &K) -> bool {
+        self.at(peer, Instant::now())
     }
 
-    fn at(&self, node: &NodeId, now: Instant) -> bool {
+    fn at(&self, peer: &K, now: Instant) -> bool {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() > SWEEP_ABOVE {
             buckets.retain(|_, bucket| self.refilled(*bucket, now).used > 0);
         }
-        let bucket = buckets.entry(node.clone()).or_insert(Bucket { used: 0, since: now });
+        let bucket = buckets.entry(peer.clone()).or_insert(Bucket { used: 0, since: now });
         *bucket = self.refilled(*bucket, now);
         let admitted = bucket.used < self.burst;
         if admitted {

@@ -26,8 +26,10 @@ use crate::ca::{CaError, SERVER_CERTIFICATE_LIFETIME};
 use crate::clock::ClockWentBack;
 use crate::desk::Desk;
 use crate::enrolment::{self, EnrolmentService};
+use crate::federation::PublicListener;
+use crate::federation::listener as public;
 use crate::health::HealthService;
-use crate::listen::{ConnectionCaps, accepted};
+use crate::listen::{ConnectionCaps, Door, accepted};
 use crate::random::{self, NoRandomness};
 use crate::service::{self, AttestationService};
 use crate::systemd;
@@ -56,6 +58,8 @@ pub struct Listeners {
     pub nodes: SocketAddr,
     /// `/healthz`, `/metrics` and `/jwks.json`; served nowhere without it.
     pub admin: Option<SocketAddr>,
+    /// What is published for everybody; nothing without it.
+    pub public: Option<PublicListener>,
     /// Host names and addresses by which nodes reach us, for the server certificate.
     pub names: Vec<String>,
     /// Connections at once, on each of the two TLS listeners.
@@ -73,6 +77,8 @@ pub struct Addresses {
     pub nodes: SocketAddr,
     /// Health, metrics and the JWK Set, when served.
     pub admin: Option<SocketAddr>,
+    /// What is published for everybody, when it is.
+    pub public: Option<SocketAddr>,
 }
 
 /// Why the service did not start, or did not stop as it should.
@@ -113,6 +119,7 @@ pub struct Bound {
     enrolment: TcpListener,
     nodes: TcpListener,
     admin: Option<TcpListener>,
+    public: Option<TcpListener>,
     addresses: Addresses,
     options: Listeners,
 }
@@ -126,8 +133,12 @@ impl Bound {
             Some(at) => listen("admin", at).await.map(|(admin, at)| (Some(admin), Some(at)))?,
             None => (None, None),
         };
-        let addresses = Addresses { enrolment: enrolment_at, nodes: nodes_at, admin: admin_at };
-        Ok(Self { enrolment, nodes, admin, addresses, options })
+        let (public, public_at) = match &options.public {
+            Some(public) => listen("everybody", public.at).await.map(|(public, at)| (Some(public), Some(at)))?,
+            None => (None, None),
+        };
+        let addresses = Addresses { enrolment: enrolment_at, nodes: nodes_at, admin: admin_at, public: public_at };
+        Ok(Self { enrolment, nodes, admin, public, addresses, options })
     }
 
     /// What was bound.
@@ -156,10 +167,10 @@ impl Bound {
         let nodes = AttestationServer::new(AttestationService::new(desk.clone(), stopped.clone()))
             .max_decoding_message_size(service::MESSAGE_CAP_BYTES);
         let mut tasks = JoinSet::new();
-        let incoming = accepted(self.enrolment, enrolment_tls, None, caps);
+        let incoming = accepted(self.enrolment, enrolment_tls, Door::Strangers, caps);
         let server = server().add_service(enrolment).serve_with_incoming_shutdown(incoming, true_in(stopped.clone()));
         tasks.spawn(async move { ("enrolment listener", server.await.map_err(|error| error.to_string())) });
-        let incoming = accepted(self.nodes, nodes_tls, Some(desk.domain().clone()), caps);
+        let incoming = accepted(self.nodes, nodes_tls, Door::NodesOf(Arc::new(desk.domain().clone())), caps);
         let health = HealthService::new(desk.clone(), attestation_server::SERVICE_NAME, stopped.clone());
         let server = server_with_streams()
             .add_service(nodes)
@@ -169,6 +180,9 @@ impl Bound {
         if let Some(listener) = self.admin {
             let admin = admin::serve(listener, desk.clone(), true_in(stopped.clone()));
             tasks.spawn(async move { ("admin listener", admin.await.map_err(|error| error.to_string())) });
+        }
+        if let (Some(listener), Some(published)) = (self.public, self.options.public.clone()) {
+            spawn_public(&mut tasks, listener, published, &desk, caps, &stopped)?;
         }
         let names = self.options.names.clone();
         let renewal = renew_certificate(desk.clone(), serving, names, true_in(stopped.clone()));
@@ -203,6 +217,34 @@ impl Bound {
         std::fs::remove_file(&file).unwrap_or_else(|error| warn!(%error, "removing {ADDRESSES_FILE}"));
         outcome
     }
+}
+
+/// Starts the public listener, and the renewal of its certificate where our own CA makes it.
+fn spawn_public(
+    tasks: &mut JoinSet<(&'static str, Result<(), String>)>,
+    listener: TcpListener,
+    published: PublicListener,
+    desk: &Arc<Desk>,
+    caps: ConnectionCaps,
+    stopped: &watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    let serving = match &published.web {
+        Some(key) => ServingCertificate::new(key.clone()),
+        None => {
+            let key = desk.ca().server_key(&published.names, random::bytes()?, desk.clock().now()?)?;
+            let serving = ServingCertificate::new(key);
+            let renewed = serving.clone();
+            let renewal = renew_certificate(desk.clone(), renewed, published.names, true_in(stopped.clone()));
+            tasks.spawn(async move {
+                renewal.await;
+                ("public certificate renewal", Ok(()))
+            });
+            serving
+        }
+    };
+    let served = public::serve(listener, serving, caps, published.routes, true_in(stopped.clone()));
+    tasks.spawn(async move { ("public listener", served.await.map_err(|error| error.to_string())) });
+    Ok(())
 }
 
 /// Resolves on SIGTERM or SIGINT. Installed before anything is announced as ready.

@@ -26,7 +26,10 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use crate::listen::Door;
+
 const ALPN_H2: &[u8] = b"h2";
+const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// Why a connection was not let in. Logged, never told to the peer.
 #[derive(Debug, Error)]
@@ -102,6 +105,13 @@ pub fn nodes_config(
     Ok(Arc::new(hardened(builder.with_cert_resolver(serving))))
 }
 
+/// Anyone: the server proves itself, by HTTP/1.1 or HTTP/2.
+pub fn public_config(serving: Arc<ServingCertificate>) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = hardened(builder()?.with_no_client_auth().with_cert_resolver(serving));
+    config.alpn_protocols.push(ALPN_HTTP1.to_vec());
+    Ok(Arc::new(config))
+}
+
 fn builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>, TlsError> {
     ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -125,10 +135,10 @@ pub struct PeerStream {
 }
 
 impl PeerStream {
-    /// Reads what the finished handshake proved. `nodes_of` is set on the listener that demands client certificates.
+    /// Reads what the finished handshake proved.
     pub(crate) fn accept(
         stream: TlsStream<TcpStream>,
-        nodes_of: Option<&DomainName>,
+        door: &Door,
         places: [OwnedSemaphorePermit; 2],
     ) -> Result<Self, TlsError> {
         let (tcp, session) = stream.get_ref();
@@ -137,15 +147,15 @@ impl PeerStream {
         if !full || session.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
             return Err(TlsError::Handshake);
         }
-        if session.alpn_protocol() != Some(ALPN_H2) {
+        if !matches!(door, Door::Anyone) && session.alpn_protocol() != Some(ALPN_H2) {
             return Err(TlsError::Protocol);
         }
         let channel =
             session.export_keying_material([0; CHANNEL_BYTES], CHANNEL_LABEL, None).map_err(TlsError::Exporter)?;
         let address = tcp.peer_addr().map_err(|_| TlsError::Identity("the peer is gone"))?;
-        let node = match nodes_of {
-            None => None,
-            Some(domain) => {
+        let node = match door {
+            Door::Strangers | Door::Anyone => None,
+            Door::NodesOf(domain) => {
                 let leaf =
                     session.peer_certificates().and_then(<[_]>::first).ok_or(TlsError::Identity("none given"))?;
                 Some(node_of(leaf, domain)?)

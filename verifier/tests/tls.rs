@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_stream::StreamExt;
 use tonic::transport::server::Connected;
 use verifier::ca::CertificateAuthority;
-use verifier::listen::{ConnectionCaps, accepted};
+use verifier::listen::{ConnectionCaps, Door, accepted};
 use verifier::tls::{Peer, ServingCertificate, enrolment_config, nodes_config};
 use wire::protocol::CHANNEL_LABEL;
 
@@ -53,7 +53,8 @@ async fn listener(authority: CertificateAuthority, clients: bool) -> Listener {
         if clients { nodes_config(serving, authority.certificate()) } else { enrolment_config(serving) }.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mut incoming = accepted(listener, config, clients.then(domain), CAPS);
+    let mut incoming =
+        accepted(listener, config, if clients { Door::NodesOf(Arc::new(domain())) } else { Door::Strangers }, CAPS);
     let (report, peers) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut open = Vec::new();

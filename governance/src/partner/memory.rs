@@ -11,6 +11,7 @@ use crate::{
     denial::GovernanceDenial,
     federation_grant::FederationGrant,
     governance_state::VerifiedState,
+    partner_endpoint::PartnerEndpoint,
     revocation::{RevocationList, Revoked},
     text::Text,
     trust_bundle::VerifiedBundle,
@@ -31,6 +32,7 @@ const KIND: Kind = Kind { name: "partner memory", cap_bytes: MEMORY_CAP_BYTES };
 #[serde(deny_unknown_fields)]
 pub struct PartnerMemory {
     version: u8,
+    endpoint: PartnerEndpoint,
     grant: FederationGrant,
     bundle: ByteBuf,
     state: Option<ByteBuf>,
@@ -62,6 +64,7 @@ impl Partner {
         let revocations = self.held.as_ref().map(|held| held.revocations.entries()).into_iter().flatten();
         Ok(PartnerMemory {
             version: MEMORY_VERSION,
+            endpoint: self.endpoint.clone(),
             grant: self.grant.clone(),
             bundle: ByteBuf::from(self.bundle.bundle().encode()?),
             state: self.state().map(payload).transpose()?,
@@ -89,11 +92,13 @@ impl Partner {
         }
         let memory: PartnerMemory = codec::read(KIND, bytes)?;
         codec::version(KIND.name, memory.version, MEMORY_VERSION)?;
+        memory.endpoint.bounded()?;
         memory.grant.bounded()?;
         let recalled = |payload: ByteBuf| VerifiedState::recalled(&payload);
         let state = memory.state.map(recalled).transpose()?;
         let revocations = RevocationList::new(memory.revocations);
         let mut partner = Self {
+            endpoint: memory.endpoint,
             grant: memory.grant,
             bundle: VerifiedBundle::recalled(&memory.bundle)?,
             held: state.map(|state| Held { state, revocations }),

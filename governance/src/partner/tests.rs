@@ -9,6 +9,7 @@ use crate::{
     fixture::*,
     governance_state::{GovernanceState, VerifiedState},
     revocation::{RevocationList, Revoked},
+    statement::{Order, Statement, TrustedDomain},
     trust_bundle::{FEDERATION_LIFETIME_CAP_S, Role, TrustBundle, VerifiedBundle},
 };
 
@@ -52,7 +53,7 @@ fn proves(state: &VerifiedState, size: u64) -> PartnerEvent {
 }
 
 fn pinned() -> Partner {
-    Partner::pinned(verified_bundle(&bundle(8)), grant(), NOW)
+    Partner::pinned(verified_bundle(&bundle(8)), endpoint(), grant(), NOW)
 }
 
 /// What the first refusal among the actions says.
@@ -105,13 +106,14 @@ pub(crate) fn cases() -> Vec<Refusal> {
         ("governance.partner_stale", || fresh().0.fresh(NOW.plus(300)).unwrap_err()),
         ("governance.state_stale", || {
             let grant = FederationGrant { max_staleness_s: 900, ..grant() };
-            let partner = pulled(Partner::pinned(verified_bundle(&bundle(8)), grant, NOW), &first_state(), 10);
+            let partner =
+                pulled(Partner::pinned(verified_bundle(&bundle(8)), endpoint(), grant, NOW), &first_state(), 10);
             partner.fresh(NOW.plus(600)).unwrap_err()
         }),
         ("governance.expired", || {
             let short = TrustBundle { expires_at: NOW.plus(100), ..bundle(8) };
             let state = signed_state(2, Some(digest("1")), |state| state.bundle = verified_bundle(&short).digest());
-            let partner = pulled(Partner::pinned(verified_bundle(&short), grant(), NOW), &state, 10);
+            let partner = pulled(Partner::pinned(verified_bundle(&short), endpoint(), grant(), NOW), &state, 10);
             partner.fresh(NOW.plus(100)).unwrap_err()
         }),
         ("governance.partner_untrusted", || denied_after(|_| PartnerEvent::Distrusted)),
@@ -184,6 +186,24 @@ pub(crate) fn cases() -> Vec<Refusal> {
         ("governance.beyond_grant", || grant().admits_results(&domain()).unwrap_err()),
         ("governance.beyond_grant", || {
             FederationGrant { witness: false, ..grant() }.admits_witness(&domain()).unwrap_err()
+        }),
+        ("governance.trust_inconsistent", || {
+            let signed = [bundle(8).sign(&key(11)).unwrap(), bundle(8).sign(&key(12)).unwrap()];
+            trusted(digest("another bundle")).open(&signed, NOW).unwrap_err()
+        }),
+        ("governance.threshold_not_met", || {
+            let signed = [bundle(8).sign(&key(11)).unwrap()];
+            trusted(verified_bundle(&bundle(8)).digest()).open(&signed, NOW).unwrap_err()
+        }),
+        // A signature is for the domain that made it: that is refused before the name within is read.
+        ("governance.threshold_not_met", || {
+            let signed = [bundle(8).sign(&key(11)).unwrap(), bundle(8).sign(&key(12)).unwrap()];
+            let named = TrustedDomain { domain: other_domain(), ..trusted(verified_bundle(&bundle(8)).digest()) };
+            named.open(&signed, NOW).unwrap_err()
+        }),
+        ("governance.field_invalid", || {
+            let order = Order::TrustDomain(Box::new(trusted(digest("bundle"))));
+            Statement { order, ..statement() }.sign(&key(11)).unwrap_err()
         }),
         ("governance.field_invalid", || FederationGrant { lease_ms: 0, ..grant() }.bounded().unwrap_err()),
         ("governance.field_invalid", || FederationGrant { path_prefix: text("n"), ..grant() }.bounded().unwrap_err()),

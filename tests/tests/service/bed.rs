@@ -190,6 +190,7 @@ impl Bed {
             enrolment: loopback,
             nodes: loopback,
             admin: Some(loopback),
+            public: None,
             names: vec!["localhost".to_owned()],
             caps: ConnectionCaps { total: 64, per_address: 64 },
             state: folder.path().to_owned(),

@@ -10,9 +10,11 @@ mod appraise;
 mod backtest;
 mod compute;
 mod config;
+mod domain;
 mod endorsements;
 mod exchange;
 mod explain;
+mod governance;
 mod init;
 mod keys;
 mod log;
@@ -28,9 +30,9 @@ mod service;
 mod signing;
 
 pub use self::{
-    appraise::AppraiseArgs, config::ConfigArgs, endorsements::EndorsementsArgs, explain::ExplainArgs, init::InitArgs,
-    keys::KeysArgs, log::LogArgs, node::NodeArgs, policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs,
-    result::ResultArgs, revoke::RevokeArgs, serve::ServeArgs,
+    appraise::AppraiseArgs, config::ConfigArgs, domain::DomainArgs, endorsements::EndorsementsArgs,
+    explain::ExplainArgs, governance::GovernanceArgs, init::InitArgs, keys::KeysArgs, log::LogArgs, node::NodeArgs,
+    policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs, result::ResultArgs, revoke::RevokeArgs, serve::ServeArgs,
 };
 
 /// Exit codes, the same for every verb (0 is done or affirmed).

@@ -20,13 +20,16 @@ use crate::config::Config;
 use crate::desk::{Desk, DeskParts, LeaseLengths};
 use crate::endorsements::EndorsementStore;
 use crate::fault::Fault;
+use crate::federation::surface::Surface;
+use crate::federation::sync::Following;
+use crate::federation::{PublicListener, surface};
 use crate::governor::{Governor, Snapshot};
 use crate::health::HealthService;
 use crate::judgements::DeskJudgements;
 use crate::listen::ConnectionCaps;
 use crate::live::Live;
 use crate::log::Opened;
-use crate::open::{OpenVerifier, endorsement_store, open_store, parts};
+use crate::open::{OpenError, OpenVerifier, certificates, endorsement_store, open_store, parts, web_key};
 use crate::operator::{self, OperatorParts};
 use crate::serve::{Bound, Listeners, stop_signal};
 use crate::state::{KeyFile, StateFolder};
@@ -89,9 +92,11 @@ impl ServeArgs {
             Governor::open(parts, &opened.store, &opened.log, wall).await.map_err(|error| refused(&error))?;
         let endorsements = endorsement_store(&config, &opened.store).map_err(|error| refused(&error))?;
         let desk = desk(&state, &config, &opened, &governor, live, endorsements.clone()).await?;
-        let bound = Bound::bind(listeners(&config, &state)).await.map_err(|error| refused(&error))?;
+        let sync = sync(&config, &desk, &governor).map_err(|error| refused(&error))?;
+        let public = public(&config, &state, &desk, &governor, &sync).map_err(|error| refused(&error))?;
+        let bound = Bound::bind(listeners(&config, &state, public)).await.map_err(|error| refused(&error))?;
         let (stopping, stopped) = watch::channel(false);
-        let side = side_tasks(&state, &config, &desk, &governor, endorsements, stopped)?;
+        let side = side_tasks(&state, &config, &desk, &governor, (endorsements, sync), stopped)?;
         let outcome = bound
             .serve(
                 desk,
@@ -118,15 +123,15 @@ impl ServeArgs {
     }
 }
 
-/// The operators' socket, and keeping the governance state fresh.
+/// The operators' socket, following partners, and keeping the governance state fresh.
 fn side_tasks(
     state: &StateFolder,
     config: &Config,
     desk: &Arc<Desk>,
     governor: &Governor,
-    endorsements: EndorsementStore,
+    (endorsements, sync): (EndorsementStore, Following),
     stopped: watch::Receiver<bool>,
-) -> Result<[tokio::task::JoinHandle<()>; 2], CommandError> {
+) -> Result<[tokio::task::JoinHandle<()>; 3], CommandError> {
     let clock = desk.clone();
     let operator = OperatorParts {
         domain: config.domain.clone(),
@@ -135,6 +140,7 @@ fn side_tasks(
         governor: governor.clone(),
         kek: state.key_encryption_key().map_err(|error| CommandError::fault("fault.start", error))?,
         endorsements,
+        sync: sync.clone(),
         now: Arc::new(move || clock.clock().now()),
         judgements: Arc::new(DeskJudgements::new(desk.clone(), governor.clone())),
     };
@@ -146,7 +152,8 @@ fn side_tasks(
             tracing::error!(%error, "operators cannot be served");
         }
     });
-    Ok([operators, tokio::spawn(keep_fresh(governor.clone(), desk.clone(), raised(stopped)))])
+    let following = tokio::spawn(sync.run(raised(stopped.clone())));
+    Ok([operators, following, tokio::spawn(keep_fresh(governor.clone(), desk.clone(), raised(stopped)))])
 }
 
 async fn keep_fresh(governor: Governor, desk: Arc<Desk>, stopped: impl Future<Output = ()>) {
@@ -172,11 +179,37 @@ async fn raised(mut flag: watch::Receiver<bool>) {
     flag.wait_for(|flag| *flag).await.map(drop).unwrap_or_default();
 }
 
-fn listeners(config: &Config, state: &StateFolder) -> Listeners {
+/// Follows the partners, by the desk's clock.
+fn sync(config: &Config, desk: &Arc<Desk>, governor: &Governor) -> Result<Following, OpenError> {
+    let clock = desk.clone();
+    let roots = config.federation.iter().flat_map(|federation| &federation.web_roots).map(|path| certificates(path));
+    let roots = roots.collect::<Result<Vec<_>, _>>()?.concat();
+    Ok(Following::new(config.domain.clone(), governor.clone(), Arc::new(move || clock.clock().now()), roots))
+}
+
+/// What is published for everybody. Other modules' routes are merged here.
+fn public(
+    config: &Config,
+    state: &StateFolder,
+    desk: &Arc<Desk>,
+    governor: &Governor,
+    sync: &Following,
+) -> Result<Option<PublicListener>, OpenError> {
+    let Some(federation) = &config.federation else { return Ok(None) };
+    let (store, log) = (desk.parts.store.clone(), desk.parts.log.clone());
+    let (governor, sync) = (governor.clone(), sync.clone());
+    let routes = surface::routes(Surface { governor, store, log, tiles: state.tiles(), sync });
+    let web = federation.web.as_ref().map(web_key).transpose()?;
+    let (at, names) = (federation.listen, federation.names.clone());
+    Ok(Some(PublicListener { at, names, web, routes: surface::guarded(routes) }))
+}
+
+fn listeners(config: &Config, state: &StateFolder, public: Option<PublicListener>) -> Listeners {
     Listeners {
         enrolment: config.listen.enrolment,
         nodes: config.listen.nodes,
         admin: config.listen.admin,
+        public,
         names: config.listen.names.clone(),
         caps: ConnectionCaps { total: config.limits.connections, per_address: config.limits.connections_per_address },
         state: state.path().to_owned(),

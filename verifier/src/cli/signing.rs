@@ -40,6 +40,12 @@ impl SigningArgs {
 
     /// Signs an order with every key and has the service obey it.
     pub(super) async fn order(&self, service: &mut Service, order: Order) -> Result<Answer, CommandError> {
+        let cose = self.signed(service, order).await?;
+        service.ask(Command::Statements(Statements { cose })).await
+    }
+
+    /// An order as the service's next statement, signed with every key.
+    pub(super) async fn signed(&self, service: &mut Service, order: Order) -> Result<Vec<Vec<u8>>, CommandError> {
         let status = service.ask(Command::ServerStatus(ServerStatus {})).await?.document;
         let issued_at = now()?;
         let statement = Statement {
@@ -51,12 +57,7 @@ impl SigningArgs {
             issued_at,
             expires_at: issued_at.plus(ORDER_LIFETIME_S),
         };
-        let cose = self
-            .keys()?
-            .iter()
-            .map(|key| statement.sign(key).map_err(CommandError::usage))
-            .collect::<Result<Vec<_>, _>>()?;
-        service.ask(Command::Statements(Statements { cose })).await
+        self.keys()?.iter().map(|key| statement.sign(key).map_err(CommandError::usage)).collect()
     }
 }
 

@@ -47,6 +47,7 @@ impl Config {
             self.listen.nodes,
             self.listen.names.join(", ")
         ));
+        words.extend(self.federation.iter().flat_map(|federation| federation.in_words()));
         words.push(match self.listen.admin {
             Some(address) => format!("Health and metrics are served, without authentication, on {address}."),
             None => "Health and metrics are not served.".to_owned(),

@@ -12,6 +12,7 @@ use governance::artifact::ArtifactId;
 use sqlx::Row;
 
 use super::refusal::OrderRefusal;
+use crate::federation::table::{self, PartnerRow};
 use crate::leases::{self, LeaseEnd};
 use crate::nodes::{self, Node, NodeStatus};
 use crate::signatures;
@@ -55,6 +56,8 @@ pub(super) enum Effect {
     AdmitPlatform { platform: PlatformId, node: NodeId, reason: String },
     /// A pending node that may attest.
     Admit { node: NodeId, reason: String },
+    /// A partner as it is from now on.
+    Partner(Box<PartnerRow>),
 }
 
 /// Where an effect takes place.
@@ -89,6 +92,7 @@ pub(super) async fn apply(
         Effect::AdmitPlatform { platform, node, reason } => {
             nodes::admit_platform(transaction, &platform, &node, &reason).await?;
         }
+        Effect::Partner(row) => table::keep(transaction, &row).await?,
         Effect::Admit { node, reason } => {
             let epoch = crate::governance_state::epoch(transaction).await?;
             nodes::set_status(transaction, &node, NodeStatus::Active, &reason, epoch).await?;
@@ -200,6 +204,7 @@ pub(super) async fn history(store: &Store, family: Family) -> Result<Vec<Vec<u8>
     rows.iter().map(|row| row.try_get("entry").doing(doing)).collect()
 }
 
+/// Signed revocations, in the order in which they were made.
 pub(super) async fn revocations(store: &Store) -> Result<Vec<Vec<u8>>, StoreError> {
     let doing = "reading revocations";
     let rows =

@@ -39,11 +39,22 @@ impl Governor {
     /// Obeys one statement: `signatures` are over the same payload, by distinct
     /// keys, at least the threshold of them.
     pub async fn obey(&self, signatures: &[Vec<u8>], now: UnixSeconds) -> Result<Obeyed, OrderRefusal> {
+        self.obey_with(signatures, &[], now).await
+    }
+
+    /// As [`Self::obey`]; `bundle` is the first bundle of the domain that the statement orders to trust.
+    pub async fn obey_with(
+        &self,
+        signatures: &[Vec<u8>],
+        bundle: &[Vec<u8>],
+        now: UnixSeconds,
+    ) -> Result<Obeyed, OrderRefusal> {
         let mut rules = self.0.turn.lock().await;
+        let _partners = self.0.partner_turn.lock().await;
         let parts = &self.0.parts;
         let sequence_min = rules.statement_sequence.saturating_add(1);
         let verified = Statement::verify(signatures, &parts.domain, &parts.authority, sequence_min, now)?;
-        let (effect, mut proposal) = self.propose(&rules, &verified, now)?;
+        let (effect, mut proposal) = self.propose(&rules, &verified, bundle, now)?;
         let statement = verified.digest();
         proposal.rules.statement_sequence = verified.statement().sequence;
         proposal.effects.push(Effect::HighWater { name: STATEMENTS, value: verified.statement().sequence });
@@ -59,7 +70,9 @@ impl Governor {
             | Order::SupersedeReferences { .. }
             | Order::ActivatePolicy { .. }
             | Order::Readmit { .. }
-            | Order::Revoke(_) => None,
+            | Order::Revoke(_)
+            | Order::TrustDomain(_)
+            | Order::UntrustDomain { .. } => None,
         };
         let committed = self.enact(&mut rules, proposal, now).await?;
         if let Some(node) = halted {
@@ -74,6 +87,7 @@ impl Governor {
         &self,
         rules: &Rules,
         verified: &VerifiedStatement,
+        bundle: &[Vec<u8>],
         now: UnixSeconds,
     ) -> Result<(String, Proposal), OrderRefusal> {
         let statement = verified.statement();
@@ -99,6 +113,14 @@ impl Governor {
             Order::Revoke(revoked) => {
                 let proposal = self.revoke(rules, revoked, statement, &ordered)?;
                 Ok((format!("{} {} revoked", revoked.kind(), revoked.subject()), proposal))
+            }
+            Order::TrustDomain(trusted) => {
+                let proposal = self.trust_domain(rules, trusted, bundle, digest, now)?;
+                Ok((format!("domain {} trusted", trusted.domain), proposal))
+            }
+            Order::UntrustDomain { domain } => {
+                let proposal = self.untrust_domain(rules, domain, digest, now)?;
+                Ok((format!("domain {domain} no longer trusted"), proposal))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The rules as one value, and how they are read back from the store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use evidence::cbor::{self, Caps};
 use evidence::cose;
@@ -12,12 +13,11 @@ use firmware_refs::signed::SignedSet;
 use firmware_refs::values::{InForce, ReferenceValues};
 use governance::governance_state::{GovernanceState, VerifiedState};
 use governance::revocation::{Revocation, RevocationList};
-use governance::trust_bundle::VerifiedBundle;
 use policy::set::PolicySet;
 
 use super::effects::{self, Family};
 use super::refusal::OrderRefusal;
-use super::{GovernorParts, Snapshot, issuer_keys};
+use super::{BundleInForce, GovernorParts, Snapshot, issuer_keys};
 use crate::governance_state::{self, StateInForce};
 use crate::log::Log;
 use crate::signatures;
@@ -47,11 +47,13 @@ pub(super) struct Rules {
     chosen_at: UnixSeconds,
     /// The newest governance state.
     pub(super) state: Option<StateInForce>,
+    /// The trust bundle that it names.
+    pub(super) bundle: Arc<BundleInForce>,
 }
 
 impl Rules {
     /// Before the first governance state.
-    pub(super) fn none() -> Self {
+    pub(super) fn none(bundle: BundleInForce) -> Self {
         Self {
             lifecycle: Lifecycle::default(),
             references: BTreeMap::new(),
@@ -65,18 +67,20 @@ impl Rules {
             pinned: BTreeSet::new(),
             chosen_at: UnixSeconds(0),
             state: None,
+            bundle: Arc::new(bundle),
         }
     }
 
     pub(super) async fn load(
         parts: &GovernorParts,
-        bundle: &VerifiedBundle,
+        founding: BundleInForce,
         store: &Store,
         log: &Log,
     ) -> Result<Self, OrderRefusal> {
         let state = governance_state::newest(store).await?.ok_or(StoreError::Uninitialised)?;
         let verified = verified_state(parts, &state.cose)?;
-        let mut rules = Self { chosen_at: verified.state().issued_at, state: Some(state), ..Self::none() };
+        let bundle = BundleInForce::named(founding, verified.state().bundle, parts, store).await?;
+        let mut rules = Self { chosen_at: verified.state().issued_at, state: Some(state), ..Self::none(bundle) };
         rules.load_references(parts, store).await?;
         rules.load_policies(parts, store).await?;
         for cose in effects::revocations(store).await? {
@@ -86,19 +90,19 @@ impl Rules {
         }
         rules.statement_sequence = effects::high_water(store, STATEMENTS).await?;
         rules.pinned = effects::pinned_eks(store).await?;
-        rules.confirm(&verified, bundle, log).await?;
+        rules.confirm(&verified, log).await?;
         Ok(rules)
     }
 
     /// The rows must be what the newest signed state says, and that state must
     /// be the one that was logged: otherwise somebody changed the tables.
-    async fn confirm(&self, verified: &VerifiedState, bundle: &VerifiedBundle, log: &Log) -> Result<(), OrderRefusal> {
+    async fn confirm(&self, verified: &VerifiedState, log: &Log) -> Result<(), OrderRefusal> {
         let named = verified.state();
         let held = [
             ("policy set", self.policy_digest(), named.policy_set),
             ("reference values", self.references_at(self.chosen_at)?.digest(), named.reference_values),
             ("revocations", self.revocations.digest()?, named.revocations),
-            ("trust bundle", bundle.digest(), named.bundle),
+            ("trust bundle", self.bundle.verified.digest(), named.bundle),
         ];
         if let Some((what, ..)) = held.iter().find(|(_, held, named)| held != named) {
             let what = format!("the stored {what} is not the one that governance state {} names", named.epoch);
@@ -174,6 +178,7 @@ impl Rules {
             revocations: self.revocations.clone(),
             state: verified_state(parts, &state.cose)?,
             state_cose: state.cose.clone(),
+            bundle: self.bundle.clone(),
         })
     }
 }

@@ -162,7 +162,7 @@ impl Governor {
     }
 
     /// One signature of the authority, and what it is over.
-    fn one_signature(&self, purpose: Purpose, cose: &[u8]) -> Result<(Vec<u8>, KeyId), OrderRefusal> {
+    pub(super) fn one_signature(&self, purpose: Purpose, cose: &[u8]) -> Result<(Vec<u8>, KeyId), OrderRefusal> {
         let keys = KeySet::new(self.authority().keys());
         let signed = verify1(purpose, &self.0.parts.domain, cose, &keys).map_err(ThresholdDenial::Cose)?;
         Ok((signed.payload().to_vec(), signed.signer()))

@@ -9,8 +9,8 @@ use wire::proto::{KeysPut, LogProve, NodeAdmit, NodeQuarantine};
 use zeroize::Zeroizing;
 
 use super::answers;
-use super::endorsements;
 use super::{Done, OperatorParts, stopped};
+use super::{endorsements, federation};
 use crate::governor::{AdmittedMachine, OrderRefusal};
 use crate::store::Transaction;
 use crate::{keys, nodes, proof};
@@ -44,6 +44,11 @@ pub(super) fn name(command: &Command) -> &'static str {
         Command::EndorsementsExport(_) => "endorsements export",
         Command::AppraiseEntry(_) | Command::AppraiseFile(_) => "appraise",
         Command::Backtest(_) => "backtest",
+        Command::DomainBundle(_) => "domain bundle",
+        Command::BundleImport(_) => "domain bundle renewal",
+        Command::DomainTrust(_) => "domain trust",
+        Command::GovernanceStatus(_) => "governance status",
+        Command::GovernancePublish(_) => "governance publish",
     }
 }
 
@@ -89,6 +94,11 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
         Command::EndorsementsExport(export) => endorsements::page(parts, &export.after, true).await,
         Command::AppraiseEntry(saved) => Ok(parts.judgements.appraise_entry(saved.entry).await?.into()),
         Command::Backtest(asked) => Ok(parts.judgements.backtest(asked).await?.into()),
+        Command::DomainBundle(_) => federation::bundle(governor),
+        Command::BundleImport(import) => document(&governor.import_bundle(&import.cose, now).await?),
+        Command::DomainTrust(trust) => document(&governor.obey_with(&trust.cose, &trust.bundle, now).await?),
+        Command::GovernanceStatus(_) => federation::status(parts, now),
+        Command::GovernancePublish(_) => federation::publish(parts, now).await,
         Command::AppraiseFile(file) => {
             let nonce = file.nonce.try_into().map_err(|_| malformed("a nonce is 32 bytes"))?;
             Ok(parts.judgements.appraise_file(&node_id(&file.node_id)?, nonce, file.cmw).await?.into())

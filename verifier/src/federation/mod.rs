@@ -1,0 +1,23 @@
+//! Other domains: what is published for them, what is held of them, and how it stays current.
+//!
+//! `surface` is the public HTTPS side, `sync` pulls from partners and tells them of what is new here; what either may
+//! conclude is decided by `governance::partner` alone. Partners are trusted and distrusted by orders of the policy
+//! authority (`governor::partners`).
+
+mod client;
+mod hints;
+pub mod jwks;
+pub(crate) mod listener;
+mod messages;
+mod partners;
+mod pull;
+mod spiffe;
+pub mod surface;
+pub mod sync;
+pub(crate) mod table;
+
+pub use client::ExchangeFailure;
+pub use listener::PublicListener;
+pub use partners::{HeldPartner, Partners};
+
+pub(crate) use partners::PARTNERS_CAP;
