@@ -30,7 +30,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected as _;
 use tonic::{Request, Response, Status, Streaming};
 use verifier::ca::CertificateAuthority;
-use verifier::listen::{ConnectionCaps, accepted};
+use verifier::listen::{ConnectionCaps, Door, accepted};
 use verifier::tls::{Peer, ServingCertificate, enrolment_config, nodes_config};
 use wire::proto::enrolment_server::{Enrolment as EnrolmentRpc, EnrolmentServer};
 use wire::proto::{self, enrol_reply, enrol_request};
@@ -227,14 +227,14 @@ async fn serve(defect: Defect, anchors: TrustAnchors) -> Running {
     let enrolled = Arc::default();
     let policy = SigningKey::from_seed(&[1; 32]).unwrap();
     let verifier = Verifier { defect, anchors: anchors.clone(), ca, policy, enrolled: Arc::clone(&enrolled) };
-    let incoming = accepted(enrolling, enrolment_config(Arc::clone(&serving)).unwrap(), None, CAPS);
+    let incoming = accepted(enrolling, enrolment_config(Arc::clone(&serving)).unwrap(), Door::Strangers, CAPS);
     tokio::spawn(
         tonic::transport::Server::builder()
             .add_service(EnrolmentServer::new(Shared(Arc::new(verifier))))
             .serve_with_incoming(incoming),
     );
     let (came, peers) = tokio::sync::mpsc::unbounded_channel();
-    let mut incoming = accepted(nodes, nodes_config(serving, &ca_der).unwrap(), Some(domain), CAPS);
+    let mut incoming = accepted(nodes, nodes_config(serving, &ca_der).unwrap(), Door::NodesOf(Arc::new(domain)), CAPS);
     tokio::spawn(async move {
         while let Some(Ok(stream)) = incoming.next().await {
             let _ = came.send(stream.connect_info());

@@ -64,7 +64,8 @@ impl Domain {
         };
         let document = timeout(WITHIN, listening).await.expect("it starts");
         let address = |name: &str| -> SocketAddr { document[name].as_str().unwrap().parse().unwrap() };
-        let addresses = Addresses { enrolment: address("enrolment"), nodes: address("nodes"), admin: None };
+        let addresses =
+            Addresses { enrolment: address("enrolment"), nodes: address("nodes"), admin: None, public: None };
         Self { folder, addresses, child }
     }
 
