@@ -126,6 +126,11 @@ fn permit(
 ) -> Result<(), GatewayError> {
     let digest = intent.digest()?;
     intent.domains.met_by(artifacts.iter().map(|artifact| &artifact.terms().governance.domain))?;
+    // One machine was judged by all of them.
+    let judged: Vec<_> = artifacts.iter().map(|artifact| artifact.terms().confirmation.key.digest()).collect();
+    if let Some((got, expected)) = judged.iter().zip(judged.iter().skip(1)).find(|(one, next)| one != next) {
+        return Err(GovernanceDenial::NodeKey { got: *got, expected: *expected }.into());
+    }
     for artifact in artifacts {
         let terms = artifact.terms();
         if terms.intent != digest {

@@ -8,10 +8,12 @@ mod domain;
 mod execution;
 mod halting;
 mod intents;
+mod keys;
 mod link;
 mod narration;
 mod refused;
 mod service;
+mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,16 +31,17 @@ use serde_bytes::ByteBuf;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::AbortHandle;
 use wire::bounded::verifier::{HpkeSuite, WrappedKey};
-use wire::protocol::{EXECUTION_KEY_INFO, execution_key_aad};
+use wire::protocol::{EXECUTION_KEY_INFO, execution_key_aad, key_share_aad};
 
 use self::domain::{AcceptDenial, Domain, Seen};
 use self::execution::Order;
+use self::keys::Opened;
 use self::link::Link;
 pub(crate) use self::refused::Refused;
 use crate::clock::unix_now;
 use crate::collect::{Collected, Collector, HeldKey};
 use crate::config::{Config, DomainConfig, HaltAction};
-use crate::gateway::{ExecutionKey, Gateway, Running};
+use crate::gateway::{Gateway, Running};
 use crate::halt_store::HaltStore;
 use crate::journal::Journal;
 use crate::outbox::{Outbox, RecordKind, Unsent};
@@ -275,13 +278,17 @@ impl Node {
         artifact: &VerifiedArtifact,
         key: &HeldKey,
         wrapped: WrappedKey,
-    ) -> Result<ExecutionKey, Refused> {
-        let name = wrapped.name.as_str();
+    ) -> Result<Opened, Refused> {
+        let (id, name) = (&artifact.terms().id.0, wrapped.name.as_str());
+        let aad = match &wrapped.share {
+            None => execution_key_aad(id, name),
+            Some(header) => key_share_aad(id, name, &header.encode()?),
+        };
         let message = SealedMessage {
             encapsulated: wrapped.encapsulated,
             sealed: wrapped.sealed,
             info: EXECUTION_KEY_INFO.to_vec(),
-            aad: execution_key_aad(&artifact.terms().id.0, name),
+            aad,
         };
         let opened = match (key, wrapped.suite) {
             (HeldKey::Tpm(key), HpkeSuite::P256) => {
@@ -294,7 +301,7 @@ impl Node {
                 return Err(Refused::fault("fault.verifier_protocol", "wrapped for another kind of node key"));
             }
         };
-        Ok(ExecutionKey::new(name.to_owned(), opened))
+        Ok(Opened { name: wrapped.name, share: wrapped.share, material: opened })
     }
 
     /// Signs an end record for each domain concerned and waits a little for the first acknowledgement.

@@ -7,6 +7,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use evidence::cbor::{self, Caps};
 use evidence::digest::Sha256Digest;
@@ -78,6 +79,8 @@ pub enum StateError {
 pub struct StateDir {
     path: PathBuf,
     _lock: File,
+    /// Held from reading to writing the lineage heads: the links of several domains move theirs on at once.
+    lineage: Mutex<()>,
 }
 
 impl StateDir {
@@ -117,7 +120,7 @@ impl StateDir {
                 Err(source) => return Err(io_error("making", &sub)(source)),
             }
         }
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, _lock: lock, lineage: Mutex::new(()) })
     }
 
     /// The directory, absolute.
@@ -243,6 +246,7 @@ impl StateDir {
     /// # Errors
     /// As [`StateDir::write_cbor`].
     pub fn set_lineage_head(&self, domain: &DomainName, head: Sha256Digest) -> Result<(), StateError> {
+        let _turn = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
         let mut heads = self.lineage_heads()?;
         if heads.insert(domain.as_str().to_owned(), head) == Some(head) {
             return Ok(());
@@ -339,6 +343,25 @@ mod tests {
         assert_eq!(state.lineage_head(&a).unwrap(), Sha256Digest::of(b"1"));
         std::fs::write(state.join(LINEAGE_HEAD), b"\xff").unwrap();
         assert!(matches!(state.lineage_head(&a), Err(StateError::Malformed { .. })));
+    }
+
+    #[test]
+    fn domains_that_move_their_lineage_on_at_once_lose_none_of_it() {
+        let dir = private_dir();
+        let state = StateDir::open(dir.path()).unwrap();
+        let domains = ["a.example", "b.example", "c.example"].map(|name| DomainName::new(name).unwrap());
+        std::thread::scope(|scope| {
+            for domain in &domains {
+                let state = &state;
+                scope.spawn(move || {
+                    for step in 0_u8..50 {
+                        let head = Sha256Digest::of(&[step]);
+                        state.set_lineage_head(domain, head).unwrap();
+                        assert_eq!(state.lineage_head(domain).unwrap(), head);
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Why an authorization, or the state behind it, was refused: one variant a fact, both sides in it.
 
 use evidence::{
-    cose::CoseDenial, digest::Sha256Digest, names::DomainName, names::NodeId, threshold::ThresholdDenial,
-    time::UnixSeconds,
+    cose::CoseDenial, digest::Sha256Digest, names::DomainName, names::ItemName, names::NodeId,
+    threshold::ThresholdDenial, time::UnixSeconds,
 };
 use strum::{EnumDiscriminants, EnumIter};
 
@@ -158,10 +158,31 @@ pub enum GovernanceDenial {
     /// A partner asserts more than it was granted.
     #[error("{what} of {domain}: {got}, granted is {allowed}")]
     BeyondGrant { domain: DomainName, what: &'static str, got: String, allowed: String },
+    /// One domain permits what a rule of another forbids.
+    #[error("{permitting} permits by {permits}, {forbidding} forbids by {forbids}")]
+    PolicyConflict { permitting: DomainName, permits: String, forbidding: DomainName, forbids: String },
+    /// Fewer shares of a key than join it, or nothing of it.
+    #[error("{got} of the {needed} parts of key {name} that are needed")]
+    KeyIncomplete { name: ItemName, got: usize, needed: usize },
+    /// Shares of different splittings, or a share beside a whole key.
+    #[error("parts of key {name} do not belong together: {got}, expected {expected}")]
+    KeyMixed { name: ItemName, got: String, expected: String },
+    /// Two domains gave the same share, or both a whole key of one name.
+    #[error("key {name} came twice")]
+    KeyRepeated { name: ItemName },
+    /// A share of another key.
+    #[error("share of key {got}, expected one of {name}")]
+    KeyShareForeign { name: ItemName, got: ItemName },
+    /// A share is not the one that its group names.
+    #[error("share {index} of key {name} is not the one that its group names")]
+    KeyShareInvalid { name: ItemName, index: u8 },
+    /// The shares join to something else than the key that was split.
+    #[error("the shares of key {name} do not join to the key that was split")]
+    KeyUnjoined { name: ItemName },
 }
 
 impl GovernanceDenial {
-    /// Stable code, `governance.<fact>`.
+    /// Stable code, `governance.<fact>`; `policy.conflict` where two domains' policies contradict.
     #[must_use]
     pub fn code(&self) -> &'static str {
         GovernanceDenialKind::from(self).code()
@@ -210,6 +231,13 @@ impl GovernanceDenialKind {
             Self::BundleRolledBack => "governance.bundle_rolled_back",
             Self::BundleForked => "governance.bundle_forked",
             Self::StatementReplayed => "governance.statement_replayed",
+            Self::PolicyConflict => "policy.conflict",
+            Self::KeyIncomplete => "governance.key_incomplete",
+            Self::KeyMixed => "governance.key_mixed",
+            Self::KeyRepeated => "governance.key_repeated",
+            Self::KeyShareForeign => "governance.key_share_foreign",
+            Self::KeyShareInvalid => "governance.key_share_invalid",
+            Self::KeyUnjoined => "governance.key_unjoined",
             Self::PartnerUnknown => "governance.partner_unknown",
             Self::PartnerUntrusted => "governance.partner_untrusted",
             Self::PartnerStale => "governance.partner_stale",
@@ -270,6 +298,13 @@ impl GovernanceDenialKind {
             }
             Self::StateGap => "fetch the states between",
             Self::StatementReplayed => "sign the statement with a higher sequence",
+            Self::PolicyConflict => "let the domains agree on the intent, or name other domains",
+            Self::KeyIncomplete => {
+                "let enough of the domains that hold the key, or its shares, be asked, and the key be put there (verifier keys put)"
+            }
+            Self::KeyMixed | Self::KeyRepeated | Self::KeyShareForeign | Self::KeyShareInvalid | Self::KeyUnjoined => {
+                "put the shares of one splitting, one in each domain (verifier keys split)"
+            }
             Self::PartnerUnknown | Self::PartnerUntrusted => {
                 "trust the domain, if you mean to (verifier domain trust), with a bundle that its operators confirmed"
             }

@@ -332,9 +332,21 @@ const OF_THE_VERIFIER: [GovernanceDenialKind; 6] = [
     GovernanceDenialKind::PartnerUnknown,
 ];
 
+/// Found by a node: its tests of verdicts, and those of `key_share`, have the cases.
+const OF_THE_NODE: [GovernanceDenialKind; 7] = [
+    GovernanceDenialKind::PolicyConflict,
+    GovernanceDenialKind::KeyIncomplete,
+    GovernanceDenialKind::KeyMixed,
+    GovernanceDenialKind::KeyRepeated,
+    GovernanceDenialKind::KeyShareForeign,
+    GovernanceDenialKind::KeyShareInvalid,
+    GovernanceDenialKind::KeyUnjoined,
+];
+
 #[test]
 fn every_denial_has_a_case_with_one_defect() {
-    let mut seen: BTreeSet<_> = OF_THE_VERIFIER.into_iter().map(GovernanceDenialKind::code).collect();
+    let mut seen: BTreeSet<_> =
+        OF_THE_VERIFIER.into_iter().chain(OF_THE_NODE).map(GovernanceDenialKind::code).collect();
     for (at, (code, case)) in cases().into_iter().enumerate() {
         let denial = case();
         assert_eq!(denial.code(), code, "case {at}: {denial}");

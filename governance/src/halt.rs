@@ -69,6 +69,17 @@ pub enum HaltReason {
         /// What the operator gave as reason.
         reason: Text,
     },
+    /// One domain permits what a rule of another forbids.
+    PolicyConflict {
+        /// Which permits.
+        permitting: DomainName,
+        /// By which rules; empty if it named none.
+        permits: Vec<Text>,
+        /// Which forbids.
+        forbidding: DomainName,
+        /// By which rules; empty if it named none.
+        forbids: Vec<Text>,
+    },
     /// The daemon found a halt without its record at start: it had died while halting.
     Interrupted,
 }
@@ -88,6 +99,7 @@ impl HaltReason {
             Self::LogForked { .. } => "halt.log_forked",
             Self::ClockWentBack { .. } => "halt.clock_went_back",
             Self::Operator { .. } => "halt.operator",
+            Self::PolicyConflict { .. } => "halt.policy_conflict",
             Self::Interrupted => "halt.interrupted",
         }
     }

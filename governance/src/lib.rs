@@ -26,6 +26,7 @@ pub mod federation_grant;
 pub mod governance_state;
 pub mod halt;
 pub mod intent;
+pub mod key_share;
 pub mod lease;
 pub mod node_key;
 pub mod partner;

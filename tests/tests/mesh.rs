@@ -9,6 +9,10 @@
 
 #[path = "mesh/bed.rs"]
 mod bed;
+#[path = "mesh/conflict.rs"]
+mod conflict;
+#[path = "mesh/keys.rs"]
+mod keys;
 #[path = "mesh/proxy.rs"]
 mod proxy;
 #[path = "mesh/together.rs"]

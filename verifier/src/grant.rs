@@ -206,7 +206,8 @@ impl Grant {
         if keys.is_empty() {
             return Ok(newest);
         }
-        let names: Vec<ItemName> = self.terms.scope.keys.iter().cloned().collect();
+        let released = |name: &&ItemName| keys.iter().any(|key| key.name == name.as_str());
+        let names: Vec<ItemName> = self.terms.scope.keys.iter().filter(released).cloned().collect();
         let body = RecordBody::Release { artifact: ByteArray::new(self.terms.id.0), keys: names };
         let record = chain.next(self.terms.intent, &[], body)?;
         let head = record.digest;

@@ -13,7 +13,7 @@ use governance::artifact::{
     ARTIFACT_VERSION, ArtifactId, ArtifactTerms, Attribution, Confirmation, EnvironmentalConditions,
     GovernanceMetadata, LeaseTerms, PolicyValidation, RuntimeBindings,
 };
-use governance::scope::Scope;
+use governance::intent::Intent;
 use wire::proto::{self, verifier_message::Message as Answer};
 
 use crate::appraise::{NotAffirmed, Outcome, Verdict};
@@ -23,7 +23,7 @@ use crate::evidence_store::{self, BlobKind};
 use crate::fault::Fault;
 use crate::grant::{Grant, Granted, Kind, NotGranted};
 use crate::intake::{Asked, Asks, Renewing, Request};
-use crate::keys;
+use crate::keys::{self, Kept, KeyFault};
 use crate::lineage::Chain;
 use crate::node_records::receipt;
 use crate::nodes;
@@ -92,7 +92,7 @@ impl Desk {
     ) -> Result<Answer, Refused> {
         let now = self.now()?;
         let id = ArtifactId(random::bytes().map_err(Fault::from)?);
-        let keys = self.wrap_keys(&asked.intent.scope, id, &verdict).await?;
+        let keys = self.wrap_keys(&asked.intent, id, &verdict).await?;
         let terms = self.terms(request, asked, id, 1, &verdict, now)?;
         let parent = match asked.intent.parent {
             Some(artifact) => Some(self.artifact_entry(artifact).await?),
@@ -121,17 +121,23 @@ impl Desk {
         Ok(Answer::Authorization(answer))
     }
 
-    /// Wraps every key of the scope to the attested node key; still in memory, released with the answer or never.
+    /// Wraps every key of the scope, or what this domain has of it, to the attested node key; still in memory, released with the answer or never.
     async fn wrap_keys(
         &self,
-        scope: &Scope,
+        intent: &Intent,
         id: ArtifactId,
         verdict: &Verdict,
     ) -> Result<Vec<proto::WrappedKey>, Fault> {
-        let mut wrapped = Vec::with_capacity(scope.keys.len());
-        for name in &scope.keys {
-            let secret = keys::unseal(&self.parts.store, &self.parts.kek, name).await?;
-            wrapped.push(wrap::to_node_key((&verdict.node_key).into(), &id.0, name, &secret)?);
+        let mut wrapped = Vec::with_capacity(intent.scope.keys.len());
+        for name in &intent.scope.keys {
+            let recipient = (&verdict.node_key).into();
+            wrapped.push(match keys::kept(&self.parts.store, &self.parts.kek, name).await {
+                Ok(Kept::Whole(secret)) => wrap::to_node_key(recipient, &id.0, name, &secret)?,
+                Ok(Kept::Share(share)) => wrap::share_to_node_key(recipient, &id.0, &share)?,
+                // Another of the intent's domains may have it.
+                Err(KeyFault::Unknown(_)) if intent.domains.named().len() > 1 => continue,
+                Err(fault) => return Err(fault.into()),
+            });
         }
         Ok(wrapped)
     }

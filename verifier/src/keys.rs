@@ -4,6 +4,7 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, RandomizedNonceKey};
 use aws_lc_rs::rand;
 use evidence::names::ItemName;
+use governance::key_share::KeyShare;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use std::sync::Arc;
@@ -65,20 +66,20 @@ impl KeyEncryptionKey {
             .map_err(|_| KeyFault::Crypto("reading the key-encryption key"))
     }
 
-    fn seal(&self, name: &ItemName, secret: &[u8]) -> Result<Vec<u8>, KeyFault> {
+    fn seal(&self, label: &[u8], name: &ItemName, secret: &[u8]) -> Result<Vec<u8>, KeyFault> {
         let mut sealed = Zeroizing::new(secret.to_vec());
         let nonce = self
             .0
-            .seal_in_place_append_tag(aad(name), &mut *sealed)
+            .seal_in_place_append_tag(aad(label, name), &mut *sealed)
             .map_err(|_| KeyFault::Crypto("sealing an execution key"))?;
         Ok([nonce.as_ref().as_slice(), sealed.as_slice()].concat())
     }
 
-    fn unseal(&self, name: &ItemName, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyFault> {
+    fn unseal(&self, label: &[u8], name: &ItemName, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyFault> {
         let refused = || KeyFault::Sealed(name.clone());
         let (nonce, rest) = sealed.split_first_chunk::<12>().ok_or_else(refused)?;
         let mut opened = Zeroizing::new(rest.to_vec());
-        let length = self.0.open_in_place(nonce.into(), aad(name), &mut opened).map_err(|_| refused())?.len();
+        let length = self.0.open_in_place(nonce.into(), aad(label, name), &mut opened).map_err(|_| refused())?.len();
         opened.truncate(length);
         Ok(opened)
     }
@@ -99,15 +100,39 @@ pub async fn put(
     secret: Option<&[u8]>,
     labels: &[String],
 ) -> Result<u64, KeyFault> {
+    let sealed = match secret {
+        Some(secret) if (1..=SECRET_CAP_BYTES).contains(&secret.len()) => kek.seal(SEAL_LABEL, name, secret)?,
+        Some(_) => return Err(KeyFault::BadSecret),
+        None => kek.seal(SEAL_LABEL, name, random_secret()?.as_slice())?,
+    };
+    store(transaction, name, sealed, labels).await
+}
+
+/// Stores a share of a split key under the key's name, labelled `split=K-of-N` for policies to see.
+pub async fn put_share(
+    transaction: &mut Transaction<'_>,
+    kek: &KeyEncryptionKey,
+    share: &KeyShare,
+    labels: &[String],
+) -> Result<u64, KeyFault> {
+    let group = &share.header().group;
+    let file = share.encode().map_err(|_| KeyFault::BadSecret)?;
+    let sealed = kek.seal(SHARE_LABEL, &group.name, &file)?;
+    let split = format!("split={}-of-{}", group.need, group.of());
+    let labels: Vec<String> = labels.iter().cloned().chain([split]).collect();
+    store(transaction, &group.name, sealed, &labels).await
+}
+
+async fn store(
+    transaction: &mut Transaction<'_>,
+    name: &ItemName,
+    sealed: Vec<u8>,
+    labels: &[String],
+) -> Result<u64, KeyFault> {
     let doing = "storing an execution key";
     if labels.iter().any(|label| label.len() > LABEL_CAP_BYTES || label.chars().any(char::is_control)) {
         return Err(KeyFault::BadLabel);
     }
-    let sealed = match secret {
-        Some(secret) if (1..=SECRET_CAP_BYTES).contains(&secret.len()) => kek.seal(name, secret)?,
-        Some(_) => return Err(KeyFault::BadSecret),
-        None => kek.seal(name, random_secret()?.as_slice())?,
-    };
     let row = sqlx::query("SELECT version FROM execution_keys WHERE name = $1")
         .bind(name.as_str())
         .fetch_optional(transaction.connection())
@@ -154,8 +179,30 @@ pub async fn find(store: &Store, name: &ItemName) -> Result<Option<ExecutionKey>
     row.as_ref().map(read_row).transpose()
 }
 
+/// What is kept of a key, in memory that is wiped when it is dropped.
+pub enum Kept {
+    /// All of it.
+    Whole(Zeroizing<Vec<u8>>),
+    /// One share.
+    Share(KeyShare),
+}
+
+/// A whole key or a share. Under which label it opens, says which: both are sealed for their purpose.
+pub async fn kept(store: &Store, kek: &KeyEncryptionKey, name: &ItemName) -> Result<Kept, KeyFault> {
+    let sealed = sealed(store, name).await?;
+    if let Ok(whole) = kek.unseal(SEAL_LABEL, name, &sealed) {
+        return Ok(Kept::Whole(whole));
+    }
+    let file = kek.unseal(SHARE_LABEL, name, &sealed)?;
+    KeyShare::decode(&file).map(Kept::Share).map_err(|_| KeyFault::Sealed(name.clone()))
+}
+
 /// A secret, in memory that is wiped when it is dropped.
 pub async fn unseal(store: &Store, kek: &KeyEncryptionKey, name: &ItemName) -> Result<Zeroizing<Vec<u8>>, KeyFault> {
+    kek.unseal(SEAL_LABEL, name, &sealed(store, name).await?)
+}
+
+async fn sealed(store: &Store, name: &ItemName) -> Result<Vec<u8>, KeyFault> {
     let doing = "reading an execution key";
     let row = sqlx::query("SELECT sealed FROM execution_keys WHERE name = $1")
         .bind(name.as_str())
@@ -163,8 +210,7 @@ pub async fn unseal(store: &Store, kek: &KeyEncryptionKey, name: &ItemName) -> R
         .await
         .doing(doing)?
         .ok_or_else(|| KeyFault::Unknown(name.clone()))?;
-    let sealed: Vec<u8> = row.try_get("sealed").doing(doing)?;
-    kek.unseal(name, &sealed)
+    Ok(row.try_get("sealed").doing(doing)?)
 }
 
 fn random_secret() -> Result<Zeroizing<[u8; 32]>, KeyFault> {
@@ -173,8 +219,8 @@ fn random_secret() -> Result<Zeroizing<[u8; 32]>, KeyFault> {
     Ok(secret)
 }
 
-fn aad(name: &ItemName) -> Aad<Vec<u8>> {
-    Aad::from([SEAL_LABEL, name.as_str().as_bytes()].concat())
+fn aad(label: &[u8], name: &ItemName) -> Aad<Vec<u8>> {
+    Aad::from([label, name.as_str().as_bytes()].concat())
 }
 
 fn read_row(row: &AnyRow) -> Result<ExecutionKey, StoreError> {
@@ -192,5 +238,7 @@ fn read_row(row: &AnyRow) -> Result<ExecutionKey, StoreError> {
 /// First part of the AAD under the key-encryption key; the name follows, whose
 /// charset cannot contain the slash that ends this.
 const SEAL_LABEL: &[u8] = b"attestd/kek/1/";
+/// The same for shares of split keys.
+const SHARE_LABEL: &[u8] = b"attestd/kek-share/1/";
 const SECRET_CAP_BYTES: usize = 4096;
 const LABEL_CAP_BYTES: usize = 256;

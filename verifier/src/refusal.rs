@@ -1,6 +1,7 @@
 //! What a peer is told when it does not get what it asked for: class and code, never the accepted values.
 
 use evidence::digest::Sha256Digest;
+use governance::text::Text;
 use policy::Denial;
 use thiserror::Error;
 use wire::proto;
@@ -99,6 +100,20 @@ impl Refused {
         }
     }
 
+    /// Ids of the policy rules that denied: names, never what they accept.
+    fn rules(&self) -> Vec<String> {
+        let denial = match self {
+            Self::Denied(denied) => &denied.denial,
+            Self::Unproven(denial) => denial.as_ref(),
+            Self::Fault(_) | Self::Protocol(_) => return Vec::new(),
+        };
+        let rule = match denial {
+            Denial::Policy(denial) => denial.rule(),
+            Denial::Evidence(_) | Denial::Reference(_) | Denial::Governance(_) => None,
+        };
+        rule.filter(|rule| Text::new(rule.id.as_str()).is_ok()).map(|rule| rule.id.clone()).into_iter().collect()
+    }
+
     /// As the peer is told.
     pub fn to_message(&self) -> proto::Refusal {
         let (class, entry, lineage_head, halt) = match self {
@@ -109,6 +124,7 @@ impl Refused {
             Self::Fault(_) => ("fault", String::new(), Vec::new(), false),
             Self::Unproven(_) | Self::Protocol(_) => ("denied", String::new(), Vec::new(), false),
         };
-        proto::Refusal { class: class.to_owned(), code: self.code().to_owned(), entry, lineage_head, halt }
+        let (class, code) = (class.to_owned(), self.code().to_owned());
+        proto::Refusal { class, code, entry, lineage_head, halt, rules: self.rules() }
     }
 }

@@ -1,22 +1,19 @@
 //! Wrapping execution keys to a node key that never leaves its TPM or its TEE's memory.
 
-use std::convert::Infallible;
-
 use evidence::names::ItemName;
 use evidence::node_key::{AttestedNodeKey, XWingPublicKey};
+use governance::key_share::KeyShare;
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::XWing;
-use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable as _, Kem, OpModeS, Serializable as _, single_shot_seal_with_rng};
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_P256_HKDF_SHA256_AES_256;
 use rustls::crypto::hpke::{Hpke, HpkePublicKey};
 use thiserror::Error;
 use wire::proto::{HpkeSuite, WrappedKey};
-use wire::protocol::{EXECUTION_KEY_INFO, execution_key_aad};
-use zeroize::Zeroizing;
+use wire::protocol::{EXECUTION_KEY_INFO, execution_key_aad, key_share_aad};
 
-use crate::random;
+use crate::random::Drawn;
 
 /// Whom an execution key is wrapped for.
 #[derive(Clone, Copy, Debug)]
@@ -51,13 +48,35 @@ pub fn to_node_key(
     name: &ItemName,
     key: &[u8],
 ) -> Result<WrappedKey, WrapError> {
-    let aad = execution_key_aad(artifact_id, name.as_str());
+    wrap(recipient, &execution_key_aad(artifact_id, name.as_str()), name, key, Vec::new())
+}
+
+/// Seals a share of a split key in the same way, its header with it: it opens as this share of this splitting alone.
+pub fn share_to_node_key(
+    recipient: Recipient<'_>,
+    artifact_id: &[u8; 16],
+    share: &KeyShare,
+) -> Result<WrappedKey, WrapError> {
+    let name = &share.header().group.name;
+    let header = share.header().encode();
+    let header = header.map_err(|denial| WrapError { name: name.clone(), why: denial.to_string() })?;
+    let aad = key_share_aad(artifact_id, name.as_str(), &header);
+    wrap(recipient, &aad, name, share.secret(), header)
+}
+
+fn wrap(
+    recipient: Recipient<'_>,
+    aad: &[u8],
+    name: &ItemName,
+    key: &[u8],
+    share: Vec<u8>,
+) -> Result<WrappedKey, WrapError> {
     let (suite, sealed) = match recipient {
-        Recipient::Tpm(point) => (HpkeSuite::P256, to_p256(point, &aad, key)),
-        Recipient::Tee(public) => (HpkeSuite::XWing, to_x_wing(public, &aad, key)),
+        Recipient::Tpm(point) => (HpkeSuite::P256, to_p256(point, aad, key)),
+        Recipient::Tee(public) => (HpkeSuite::XWing, to_x_wing(public, aad, key)),
     };
     let (encapsulated, sealed) = sealed.map_err(|why| WrapError { name: name.clone(), why })?;
-    Ok(WrappedKey { name: name.to_string(), encapsulated, sealed, suite: i32::from(suite) })
+    Ok(WrappedKey { name: name.to_string(), encapsulated, sealed, suite: i32::from(suite), share })
 }
 
 /// HPKE encapsulation and ciphertext.
@@ -72,7 +91,7 @@ fn to_p256(point: &[u8], aad: &[u8], key: &[u8]) -> Result<Sealed, String> {
 fn to_x_wing(public: &XWingPublicKey, aad: &[u8], key: &[u8]) -> Result<Sealed, String> {
     // ML-KEM's own check of a public key (FIPS 203 §7.2) is made here.
     let recipient = <XWing as Kem>::PublicKey::from_bytes(public.public()).map_err(|error| error.to_string())?;
-    let mut drawn = Drawn::new().map_err(|error| error.to_string())?;
+    let mut drawn = Drawn::of(64).map_err(|error| error.to_string())?;
     let sealed = single_shot_seal_with_rng::<AesGcm256, HkdfSha256, XWing>(
         &OpModeS::Base,
         &recipient,
@@ -82,56 +101,11 @@ fn to_x_wing(public: &XWingPublicKey, aad: &[u8], key: &[u8]) -> Result<Sealed, 
         &mut drawn,
     );
     let (encapsulated, sealed) = sealed.map_err(|error| error.to_string())?;
-    match drawn.short {
+    match drawn.is_short() {
         false => Ok((encapsulated.to_bytes().to_vec(), sealed)),
         true => Err("an encapsulation asked for more randomness than X-Wing needs".to_owned()),
     }
 }
-
-/// Randomness for one X-Wing encapsulation (`eseed`, 64 bytes), drawn before: the system may have none, and whoever
-/// encapsulates cannot say so.
-struct Drawn {
-    left: Zeroizing<Vec<u8>>,
-    short: bool,
-}
-
-impl Drawn {
-    fn new() -> Result<Self, random::NoRandomness> {
-        Ok(Self { left: Zeroizing::new(random::bytes::<64>()?.to_vec()), short: false })
-    }
-
-    fn take(&mut self, out: &mut [u8]) {
-        for byte in out {
-            match self.left.pop() {
-                Some(random) => *byte = random,
-                None => self.short = true,
-            }
-        }
-    }
-}
-
-impl TryRng for Drawn {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut bytes = [0; 4];
-        self.take(&mut bytes);
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut bytes = [0; 8];
-        self.take(&mut bytes);
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
-        self.take(out);
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Drawn {}
 
 #[cfg(test)]
 mod tests {
@@ -192,14 +166,5 @@ mod tests {
         assert!(open(&other, &execution_key_aad(&[1; 16], "db")).is_err());
         let unusable = XWingPublicKey::new(&[0xff; 1216]).unwrap();
         assert!(to_node_key(Recipient::Tee(&unusable), &[1; 16], &name(), b"secret").is_err(), "coefficients above q");
-    }
-
-    #[test]
-    fn randomness_is_never_made_up() {
-        let mut drawn = Drawn::new().unwrap();
-        drawn.take(&mut [0; 64]);
-        assert!(!drawn.short);
-        drawn.take(&mut [0; 1]);
-        assert!(drawn.short);
     }
 }

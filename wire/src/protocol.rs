@@ -28,6 +28,12 @@ pub fn execution_key_aad(artifact_id: &[u8; 16], name: &str) -> Vec<u8> {
     [artifact_id.as_slice(), name.as_bytes()].concat()
 }
 
+/// HPKE `aad` when a share of a split key is wrapped: as for a whole key, then a zero byte, which no name has, and the
+/// share's header as it travels.
+pub fn key_share_aad(artifact_id: &[u8; 16], name: &str, header: &[u8]) -> Vec<u8> {
+    [artifact_id.as_slice(), name.as_bytes(), &[0], header].concat()
+}
+
 /// What the Evidence of a renewal is about: the artifacts it keeps alive, as SHA-256 over the label and the digests in
 /// ascending order. A node renews each execution by itself, so that each renewal has its own quote: one digest.
 pub fn renewal_subject(artifacts: &[Sha256Digest]) -> Sha256Digest {

@@ -44,6 +44,13 @@ impl Seen {
         self.0.get(name).and_then(Value::as_str).unwrap_or("")
     }
 
+    /// A field that is a list of texts; empty where there is none.
+    #[must_use]
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        let values = self.0.get(name).and_then(Value::as_array);
+        values.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
     /// Name and facts of a phase on one line.
     pub(super) fn told(&self) -> String {
         let facts = self.0.get("facts").and_then(Value::as_object);

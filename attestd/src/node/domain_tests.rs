@@ -122,7 +122,7 @@ impl Bench {
         };
         let record = self.record(&terms, seq == 1);
         let (name, suite) = (ItemName::new("db").unwrap(), HpkeSuite::P256);
-        let key = WrappedKey { name, suite, encapsulated: vec![1], sealed: vec![1] };
+        let key = WrappedKey { name, suite, encapsulated: vec![1], sealed: vec![1], share: None };
         let keys = if seq == 1 { vec![key] } else { vec![] };
         Said { terms, record, result, keys, log_size: 2, index: 0 }
     }

@@ -19,9 +19,11 @@ use governance::text::Text;
 use tokio::sync::{mpsc, oneshot};
 
 use super::domain::Accepted;
+use super::keys;
 use super::link::{Ask, Reply, ReplyTo};
 use super::narration::Narration;
 use super::refused::Refused;
+use super::verdicts::Verdicts;
 use super::{Ending, Node};
 use crate::clock::boottime_ms;
 use crate::collect::HeldKey;
@@ -75,6 +77,7 @@ pub(crate) struct Execution {
     deadline_ms: u64,
     reply_sender: mpsc::UnboundedSender<(DomainName, Reply)>,
     replies: mpsc::UnboundedReceiver<(DomainName, Reply)>,
+    verdicts: Verdicts,
     narration: Narration,
     finished: Option<Finish>,
 }
@@ -94,6 +97,7 @@ impl Execution {
         narration: Narration,
     ) -> Self {
         let lease = Lease::new(intent.intent.domains.clone(), governance::artifact::LEASE_CAP_MS);
+        let verdicts = Verdicts::of(intent.intent.domains.named());
         let (reply_sender, replies) = mpsc::unbounded_channel();
         Self {
             node,
@@ -110,6 +114,7 @@ impl Execution {
             deadline_ms: 0,
             reply_sender,
             replies,
+            verdicts,
             narration,
             finished: None,
         }
@@ -119,7 +124,7 @@ impl Execution {
     pub(crate) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         self.step(LeaseEvent::Start).await;
         while self.finished.is_none() {
-            let wake_at_ms = self.lease.wake_at_ms();
+            let wake_at_ms = self.lease.wake_at_ms().into_iter().chain(self.verdicts.wake_at_ms()).min();
             let attended = !matches!(self.lease.state(), LeaseState::Halted { .. });
             tokio::select! {
                 biased;
@@ -132,6 +137,7 @@ impl Execution {
                 () = self.narration.abandoned(), if attended => self.end_early().await,
                 () = until_boottime(wake_at_ms) => self.step(LeaseEvent::Tick).await,
             }
+            self.conclude().await;
             self.node.show(self.number, self.shown());
         }
         if self.running.is_some() {
@@ -216,7 +222,7 @@ impl Execution {
                 self.narration.proof_persisted("end", index);
                 self.finished = Some(Finish { exit_code, halt_code: "" });
             }
-            LeaseAction::GiveUp => self.finished = Some(Finish { exit_code: NOT_STARTED_EXIT_CODE, halt_code: "" }),
+            LeaseAction::GiveUp => self.give_up().await,
         }
         None
     }
@@ -246,19 +252,21 @@ impl Execution {
                 let grant = (&accepted.artifact).into();
                 let renewal = self.accepted.contains_key(&domain);
                 self.narration.authorized(&domain, &accepted, renewal);
+                self.verdicts.permitted(&domain, accepted.artifact.terms(), boottime_ms());
                 self.accepted.insert(domain.clone(), *accepted);
                 self.node_keys.insert(domain.clone(), node_key);
-                self.step(LeaseEvent::Granted(domain, grant)).await;
+                self.hear(&domain, LeaseEvent::Granted(domain.clone(), grant)).await;
             }
             Reply::Refused(refused) => {
                 self.narration.refused(&refused);
+                self.verdicts.refused(&domain, &refused);
                 let ran = self.lease.runs();
                 let code = Text::new(refused.code.as_str()).ok().filter(|_| refused.is_denial());
                 let event = match code {
                     Some(code) => LeaseEvent::Refused(domain.clone(), code),
                     None => LeaseEvent::Unanswered(domain.clone()),
                 };
-                self.step(event).await;
+                self.hear(&domain, event).await;
                 if refused.halt && !ran {
                     self.node.quarantined_by(&domain, &refused.code);
                 }
@@ -266,19 +274,60 @@ impl Execution {
         }
     }
 
+    /// Gives the machine what a domain said, unless that waits for what the others say.
+    async fn hear(&mut self, domain: &DomainName, event: LeaseEvent) {
+        let Some(event) = self.verdicts.hear(domain, event) else { return };
+        match self.verdicts.conflict().filter(|_| self.lease.runs()) {
+            None => self.step(event).await,
+            Some(conflict) => {
+                self.narration.refused(&conflict.refusal());
+                self.step(LeaseEvent::Trip(conflict.halt())).await;
+            }
+        }
+    }
+
+    /// Once everybody was heard: what they said, together.
+    async fn conclude(&mut self) {
+        let Some(heard) = self.verdicts.conclude(boottime_ms()) else { return };
+        if let Some(conflict) = self.verdicts.conflict() {
+            self.narration.refused(&conflict.refusal());
+            self.give_up().await;
+            return;
+        }
+        for event in heard {
+            self.step(event).await;
+        }
+    }
+
+    /// Nothing was started. Whoever authorized it hears that it is over, and need not wait for more.
+    async fn give_up(&mut self) {
+        self.accepted.values_mut().for_each(|accepted| accepted.keys.clear());
+        if !self.accepted.is_empty() {
+            let ending = Ending {
+                intent: self.intent.digest,
+                artifacts: self.artifacts(),
+                exit_code: NOT_STARTED_EXIT_CODE,
+                keys_wiped: 0,
+            };
+            let index = self.node.record_end(ending, &self.accepted.keys().cloned().collect()).await;
+            self.narration.proof_persisted("end", index);
+        }
+        self.finished = Some(Finish { exit_code: NOT_STARTED_EXIT_CODE, halt_code: "" });
+    }
+
     /// Phase 5: opens the keys and hands everything to the gateway.
     async fn start(&mut self) -> Result<(), Refused> {
         let workload = self.workload.take().ok_or_else(|| Refused::fault("fault.bug", "started twice"))?;
         let mut artifacts: Vec<VerifiedArtifact> = Vec::new();
-        let mut keys = Vec::new();
-        for domain in self.lease.live().keys() {
-            let held = self.accepted.get_mut(domain).zip(self.node_keys.get(domain));
-            let Some((accepted, node_key)) = held else { continue };
+        let mut opened = Vec::new();
+        for (domain, accepted) in &mut self.accepted {
+            let Some(node_key) = self.node_keys.get(domain) else { continue };
             for wrapped in std::mem::take(&mut accepted.keys) {
-                keys.push(self.node.open_key(&accepted.artifact, node_key, wrapped).await?);
+                opened.push(self.node.open_key(&accepted.artifact, node_key, wrapped).await?);
             }
             artifacts.push(accepted.artifact.clone());
         }
+        let keys = keys::complete(&self.intent.intent.scope.keys, opened)?;
         self.keys_held = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         let begun = Begun {
             artifacts: artifacts.iter().map(VerifiedArtifact::digest).collect(),

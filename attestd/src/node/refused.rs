@@ -1,5 +1,6 @@
 //! Why an execution was not authorized or not started, as its client is told.
 
+use governance::GovernanceDenial;
 use wire::bounded::verifier::{Refusal, RefusalClass};
 use wire::proto;
 
@@ -19,6 +20,8 @@ pub(crate) struct Refused {
     pub(crate) entry: String,
     /// Whether the node must halt.
     pub(crate) halt: bool,
+    /// Policy rules that denied, where rules did.
+    pub(crate) rules: Vec<String>,
     /// For the node's own log.
     what: String,
 }
@@ -41,7 +44,19 @@ impl Refused {
     }
 
     fn new(class: Class, code: &str, what: impl std::fmt::Display) -> Self {
-        Self { class, code: code.to_owned(), entry: String::new(), halt: false, what: what.to_string() }
+        Self {
+            class,
+            code: code.to_owned(),
+            entry: String::new(),
+            halt: false,
+            rules: Vec::new(),
+            what: what.to_string(),
+        }
+    }
+
+    /// The same, by these rules.
+    pub(crate) fn by(self, rules: Vec<String>) -> Self {
+        Self { rules, ..self }
     }
 
     /// A verifier's.
@@ -51,7 +66,8 @@ impl Refused {
             RefusalClass::Fault => Class::Fault,
         };
         let entry = refusal.entry.map(|index| index.to_string()).unwrap_or_default();
-        Self { entry, halt: refusal.halt, ..Self::new(class, &refusal.code, "by the verifier") }
+        let rules = refusal.rules.iter().map(|rule| rule.as_str().to_owned()).collect();
+        Self { entry, halt: refusal.halt, rules, ..Self::new(class, &refusal.code, "by the verifier") }
     }
 
     pub(crate) fn is_denial(&self) -> bool {
@@ -73,6 +89,7 @@ impl Refused {
             entry: self.entry.clone(),
             lineage_head: Vec::new(),
             halt: self.halt,
+            rules: self.rules.clone(),
         }
     }
 }
@@ -80,6 +97,12 @@ impl Refused {
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({}): {}", self.code, self.class(), self.what)
+    }
+}
+
+impl From<GovernanceDenial> for Refused {
+    fn from(denial: GovernanceDenial) -> Self {
+        Self::denied(denial.code(), &denial)
     }
 }
 

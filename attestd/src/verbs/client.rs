@@ -77,6 +77,7 @@ impl Printer {
             Event::Refusal(refusal) => {
                 let document = json!({
                     "event": "refusal", "decision": decision(&refusal), "code": refusal.code, "entry": refusal.entry, "halt": refusal.halt,
+                    "rules": refusal.rules,
                 });
                 self.note(&document, || {
                     format!("refused ({}): {}{}", refusal.class, refusal.code, entry_text(&refusal))
@@ -133,7 +134,9 @@ fn phase_text(phase: &proto::Phase) -> String {
 }
 
 fn entry_text(refusal: &proto::Refusal) -> String {
-    if refusal.entry.is_empty() { String::new() } else { format!(", log entry {}", refusal.entry) }
+    let entry = if refusal.entry.is_empty() { String::new() } else { format!(", log entry {}", refusal.entry) };
+    let rules = if refusal.rules.is_empty() { String::new() } else { format!(" ({})", refusal.rules.join("; ")) };
+    entry + &rules
 }
 
 fn decision(refusal: &proto::Refusal) -> &'static str {

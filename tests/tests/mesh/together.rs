@@ -82,6 +82,14 @@ async fn one_domain_that_refuses_is_enough_where_all_are_needed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_domain_is_waited_for_and_a_silent_or_one_way_one_ends_what_needs_it() {
     let bed = Bed::founded(3_000).await;
+    // One that says nothing holds up those that suffice for a moment only.
+    bed.proxies[2].be(Network::Silent);
+    let mut execution = bed.exec(&sleeping(&["--need", "2"]));
+    let seen = bed.told(&mut execution, |seen| seen.phase() == Some(5)).await;
+    assert_eq!((phases(&seen, 3, Some(A)), phases(&seen, 3, Some(B))), (1, 1), "{:?}", refusals(&seen));
+    bed.proxies[2].be(Network::Whole);
+    bed.told(&mut execution, |seen| seen.phase() == Some(6)).await;
+    drop(execution);
     bed.proxies[1].be(Network::Slow(Duration::from_millis(150)));
     let mut execution = bed.exec(&sleeping(&[]));
     let seen = bed.told(&mut execution, |seen| seen.phase() == Some(5)).await;

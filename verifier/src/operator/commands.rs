@@ -3,6 +3,7 @@
 use evidence::digest::Sha256Digest;
 use evidence::names::{ItemName, NodeId};
 use evidence::tee::{PlatformId, PlatformIdError};
+use governance::key_share::KeyShare;
 use serde_json::json;
 use wire::proto::operator_command::Command;
 use wire::proto::{KeysPut, LogProve, NodeAdmit, NodeQuarantine};
@@ -107,9 +108,12 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
 }
 
 async fn put_key(parts: &OperatorParts, put: KeysPut) -> Result<Done, OrderRefusal> {
-    let KeysPut { name, secret, labels } = put;
+    let KeysPut { name, secret, labels, share } = put;
     let secret = Zeroizing::new(secret);
     let name = item_name(&name)?;
+    if share {
+        return put_share(parts, &name, &secret, labels).await;
+    }
     let (kek, stored) = (parts.kek.clone(), name.clone());
     let committed = parts.store.write(move |transaction: &mut Transaction<'_>| {
         Box::pin(async move {
@@ -119,6 +123,28 @@ async fn put_key(parts: &OperatorParts, put: KeysPut) -> Result<Done, OrderRefus
     });
     let version = committed.await?.value;
     Ok(json!({ "name": name, "version": version }).into())
+}
+
+/// A share is put under the name of the key that was split, and no other.
+async fn put_share(
+    parts: &OperatorParts,
+    name: &ItemName,
+    file: &[u8],
+    labels: Vec<String>,
+) -> Result<Done, OrderRefusal> {
+    let share = KeyShare::decode(file).map_err(|denial| malformed(&denial.to_string()))?;
+    let group = share.header().group.clone();
+    if group.name != *name {
+        return Err(malformed(&format!("a share of key {}, not of {name}", group.name)));
+    }
+    let (id, index) = (group.id().map_err(|denial| malformed(&denial.to_string()))?, share.header().index);
+    let kek = parts.kek.clone();
+    let committed = parts.store.write(move |transaction: &mut Transaction<'_>| {
+        Box::pin(async move { keys::put_share(transaction, &kek, &share, &labels).await })
+    });
+    let version = committed.await?.value;
+    let split = json!({ "group": id, "index": index, "need": group.need, "of": group.of() });
+    Ok(json!({ "name": name, "version": version, "share": split }).into())
 }
 
 async fn admit_node(

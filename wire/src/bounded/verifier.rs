@@ -1,6 +1,7 @@
 //! What a verifier says on a node's stream. The node trusts nothing of it beyond what is signed.
 
 use evidence::{challenge::CHALLENGE_TTL_S, digest::Sha256Digest, names::ItemName};
+use governance::{key_share::ShareHeader, text::Text};
 
 use super::{
     ARTIFACT_CAP_BYTES, CHECKPOINT_CAP_BYTES, FieldDenial, RECEIPT_CAP_BYTES, RESULT_CAP_BYTES, REVOCATION_CAP_BYTES,
@@ -100,6 +101,8 @@ pub struct WrappedKey {
     pub encapsulated: Vec<u8>,
     /// HPKE ciphertext.
     pub sealed: Vec<u8>,
+    /// Which share of a split key it is; none for a whole key.
+    pub share: Option<ShareHeader>,
 }
 
 /// Whether the verifier judged.
@@ -124,6 +127,8 @@ pub struct Refusal {
     pub lineage_head: Option<Sha256Digest>,
     /// Whether the node must halt.
     pub halt: bool,
+    /// Policy rules that denied, by id.
+    pub rules: Vec<Text>,
 }
 
 /// A record is in the log.
@@ -228,6 +233,10 @@ impl TryFrom<proto::WrappedKey> for WrappedKey {
             suite,
             encapsulated: bytes("keys.encapsulated", given.encapsulated, ENCAPSULATED_CAP_BYTES)?,
             sealed: bytes("keys.sealed", given.sealed, SEALED_CAP_BYTES)?,
+            share: match given.share.as_slice() {
+                [] => None,
+                header => Some(ShareHeader::decode(header).map_err(|_| refuse("keys.share", "not a share's header"))?),
+            },
         })
     }
 }
@@ -249,7 +258,15 @@ impl TryFrom<proto::Refusal> for Refusal {
             [] => None,
             head => Some(digest("lineage_head", head)?),
         };
-        Ok(Self { class, code: code(given.code)?, entry, lineage_head, halt: given.halt })
+        if given.rules.len() > governance::artifact::LIST_CAP {
+            return Err(refuse("rules", "too many"));
+        }
+        let rules = given
+            .rules
+            .into_iter()
+            .map(|rule| Text::new(rule).map_err(|_| refuse("rules", "not short printable text")));
+        let (rules, code) = (rules.collect::<Result<_, _>>()?, code(given.code)?);
+        Ok(Self { class, code, entry, lineage_head, halt: given.halt, rules })
     }
 }
 

@@ -32,7 +32,7 @@ fn a_challenge_is_complete_and_bounded() {
 #[test]
 fn an_authorization_is_complete_and_bounded() {
     let suite = i32::from(proto::HpkeSuite::XWing);
-    let key = proto::WrappedKey { name: "db".into(), encapsulated: vec![1], sealed: vec![1], suite };
+    let key = proto::WrappedKey { name: "db".into(), encapsulated: vec![1], sealed: vec![1], suite, share: Vec::new() };
     let base = || proto::Authorization {
         artifact: vec![1],
         result: vec![1],
@@ -70,6 +70,8 @@ fn refusals_pushes_and_the_rest() {
         (proto::Refusal { code: String::new(), ..base() }, "code"),
         (proto::Refusal { entry: "-1".into(), ..base() }, "entry"),
         (proto::Refusal { lineage_head: vec![1], ..base() }, "lineage_head"),
+        (proto::Refusal { rules: vec!["a\nb".into()], ..base() }, "rules"),
+        (proto::Refusal { rules: vec!["a".into(); 65], ..base() }, "rules"),
     ] {
         assert_eq!(Refusal::try_from(bent).unwrap_err().field, field);
     }
