@@ -36,3 +36,5 @@ mod snp;
 mod tdx;
 #[path = "service/tpm_on_tdx.rs"]
 mod tpm_on_tdx;
+#[path = "service/witness.rs"]
+mod witness;

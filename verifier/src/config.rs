@@ -200,7 +200,12 @@ pub struct GovernanceConfig {
 pub struct LogConfig {
     /// Origin line of the checkpoints.
     pub origin: String,
+    /// How many partners' witnesses must have cosigned a checkpoint before anything under it is released.
+    pub witness_quorum: usize,
 }
+
+/// Most witnesses that may be demanded.
+pub const WITNESS_QUORUM_CAP: usize = 16;
 
 /// `[limits]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -273,6 +278,12 @@ impl Config {
         }
         if !self.lab && !self.tpm.simulated_roots.is_empty() {
             return Err(value_error("tpm.simulated_roots", "software TPMs are trusted only in a lab domain"));
+        }
+        if !self.lab && self.log.witness_quorum == 0 {
+            return Err(value_error("log.witness_quorum", "only a lab domain may release what no witness cosigned"));
+        }
+        if self.log.witness_quorum > WITNESS_QUORUM_CAP {
+            return Err(value_error("log.witness_quorum", format!("must be at most {WITNESS_QUORUM_CAP}")));
         }
         self.snp.refuse_contradictions(self.lab)?;
         self.tdx.refuse_contradictions(self.lab)?;

@@ -36,6 +36,7 @@ use crate::refusal::{ProtocolDenial, Refused};
 use crate::signatures;
 use crate::store::{self, Store, StoreError};
 use crate::trust::{Trust, TrustSource};
+use crate::witness::Quorum;
 
 /// How long leases are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct DeskParts {
     pub admission: Admission,
     /// Vendors' certificates and collateral.
     pub endorsements: EndorsementStore,
+    /// How many witnesses must have cosigned before anything is released.
+    pub quorum: Quorum,
     /// Appraisals at once: enough to hide storage, few enough to bound memory.
     pub appraisals: usize,
 }

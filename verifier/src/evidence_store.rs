@@ -44,6 +44,8 @@ pub enum BlobKind {
     Anchors,
     /// The inputs of one decision, by digest.
     Decision,
+    /// A checkpoint of a partner's log, as shown to our witness.
+    Checkpoint,
 }
 
 impl BlobKind {
@@ -66,6 +68,7 @@ impl BlobKind {
             Self::Statement => "statement",
             Self::Anchors => "anchors",
             Self::Decision => "decision",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }

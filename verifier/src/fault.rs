@@ -60,6 +60,12 @@ pub enum Fault {
         /// What had changed.
         what: String,
     },
+    /// Too few witnesses cosigned the log in time; nothing was released.
+    #[error("fewer than {needed} witnesses cosigned the log in time")]
+    WitnessQuorum {
+        /// How many must.
+        needed: usize,
+    },
     /// A challenge was not answered in time; it is gone.
     #[error("the challenge was not answered in time")]
     ChallengeUnanswered,
@@ -102,6 +108,7 @@ impl Fault {
             Self::KeyUnavailable { .. } => "fault.key_unavailable",
             Self::EpochMoved { .. } => "fault.epoch_moved",
             Self::Moved { .. } => "fault.state_moved",
+            Self::WitnessQuorum { .. } => "fault.witness_quorum",
             Self::ChallengeUnanswered => "fault.challenge_unanswered",
             Self::Overloaded { .. } => "fault.overloaded",
             Self::ShuttingDown => "fault.shutting_down",

@@ -40,6 +40,8 @@ pub struct InitOptions {
     pub authority_folder: Option<PathBuf>,
     /// How many of them must sign.
     pub threshold: u8,
+    /// How many partners' witnesses must have cosigned the log before anything is released; 0 for a lab alone.
+    pub witness_quorum: usize,
     /// Where to listen.
     pub listen: ListenConfig,
     /// Manufacturer root certificates.
@@ -112,6 +114,9 @@ pub struct Initialised {
 
 /// Makes a domain's state.
 pub async fn init(options: InitOptions, now: UnixSeconds) -> Result<Initialised, InitError> {
+    if options.witness_quorum == 0 && !options.lab {
+        return Err(InitError::Usage("only a lab releases what no witness cosigned: --witness-quorum 1".to_owned()));
+    }
     let state = StateFolder::create(&options.state)?;
     let authority = AuthorityKeys::of(&options, &state)?;
     for folder in ["keys", "tiles"] {
@@ -225,7 +230,7 @@ fn config(options: &InitOptions, state: &StateFolder, authority: &AuthorityKeys)
         lease: LeaseConfig { length_ms: 30_000 },
         governance: GovernanceConfig { state_lifetime_s: 3_600, reference_grace_s: 0 },
         references: None,
-        log: LogConfig { origin: format!("{}/log", options.domain) },
+        log: LogConfig { origin: format!("{}/log", options.domain), witness_quorum: options.witness_quorum },
         limits: LimitsConfig::default(),
         endorsements: EndorsementsConfig::default(),
         federation: None,

@@ -1,7 +1,8 @@
 //! From a verdict to an answer: wrap in memory → log and take the lease in one transaction → receipt → answer.
 //!
-//! Nothing leaves this process before the transaction is durable and the checkpoint over it is published. A commit whose
-//! outcome is not known counts as not released: the lease it may have taken is void, since the next one counts on.
+//! Nothing leaves this process before the transaction is durable and the checkpoint over it is signed by us and cosigned
+//! by as many witnesses as the domain demands. A commit whose outcome is not known, or whose head is not cosigned in time,
+//! counts as not released: the lease it may have taken is void, since the next one counts on.
 
 use std::sync::Arc;
 
@@ -24,11 +25,13 @@ use crate::fault::Fault;
 use crate::grant::{Grant, Granted, Kind, NotGranted};
 use crate::intake::{Asked, Asks, Renewing, Request};
 use crate::keys::{self, Kept, KeyFault};
+use crate::leases::{self, LeaseEnd};
 use crate::lineage::Chain;
 use crate::node_records::receipt;
 use crate::nodes;
 use crate::random;
 use crate::refusal::Refused;
+use crate::store::StoreError;
 use crate::wrap;
 
 /// A node's clock may lag ours by this much and still take its artifact.
@@ -213,6 +216,8 @@ impl Desk {
         kept.extend(verdict.kept.iter().cloned());
         let result = verdict.result.clone();
         let held: Vec<_> = verdict.documents.clone();
+        // A renewal that is not answered leaves the lease before it, whose next number is a new one.
+        let void = matches!(kind, Kind::First { .. }).then_some(terms.id);
         let grant = Grant { terms, terms_digest, verdict, kept, presented: request.head, now, kind };
         let desk = self.clone();
         let committed = self
@@ -244,13 +249,23 @@ impl Desk {
         let Granted { artifact, head, position } = committed.value;
         let logged = committed.logged.get(position);
         let logged = logged.ok_or_else(|| Fault::Bug { what: "granted without a record".to_owned() })?;
-        Ok(proto::Authorization {
-            artifact,
-            result,
-            keys: Vec::new(),
-            receipt: receipt(logged)?,
-            lineage_head: head.0.to_vec(),
-        })
+        let receipt = match self.parts.quorum.receipt(&self.parts.log, logged).await {
+            Ok(logged) => receipt(&logged)?,
+            Err(fault) => return Err(self.void(void, fault).await.into()),
+        };
+        Ok(proto::Authorization { artifact, result, keys: Vec::new(), receipt, lineage_head: head.0.to_vec() })
+    }
+
+    /// A first authorization that is not answered never was in force; its node owes no word of how it ended.
+    async fn void(&self, artifact: Option<ArtifactId>, fault: Fault) -> Fault {
+        let Some(artifact) = artifact else { return fault };
+        let ended = self.parts.store.write::<_, StoreError, _>(move |transaction| {
+            Box::pin(async move { leases::end(transaction, &artifact, LeaseEnd::Void).await })
+        });
+        if let Err(error) = ended.await {
+            tracing::warn!(code = error.code(), %error, %artifact, "a lease that nobody holds runs out by itself");
+        }
+        fault
     }
 
     async fn capture(

@@ -41,6 +41,8 @@ pub enum LeaseEnd {
     Revoked,
     /// It ran out, and the node has not said how its execution ended.
     Missing,
+    /// It was never answered: too few witnesses cosigned.
+    Void,
 }
 
 /// Why a lease was not granted.
@@ -268,6 +270,7 @@ fn name(end: LeaseEnd) -> &'static str {
         LeaseEnd::Halted => "halted",
         LeaseEnd::Revoked => "revoked",
         LeaseEnd::Missing => MISSING,
+        LeaseEnd::Void => "void",
     }
 }
 
@@ -278,6 +281,7 @@ fn read_end(state: &str) -> Result<Option<LeaseEnd>, StoreError> {
         "halted" => Ok(Some(LeaseEnd::Halted)),
         "revoked" => Ok(Some(LeaseEnd::Revoked)),
         MISSING => Ok(Some(LeaseEnd::Missing)),
+        "void" => Ok(Some(LeaseEnd::Void)),
         _ => Err(corrupt("state")),
     }
 }

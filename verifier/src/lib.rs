@@ -67,4 +67,5 @@ pub mod store;
 mod systemd;
 pub mod tls;
 pub mod trust;
+pub mod witness;
 pub mod wrap;

@@ -12,6 +12,7 @@ mod tiles;
 mod tree;
 
 use audit::AuditDenial;
+use audit::checkpoint::LogIdentity;
 use audit::receipt::Receipt;
 use audit::tile;
 use audit::tlog::{self, ProofPlan, TreeHash, verify_consistency};
@@ -25,9 +26,9 @@ pub use recovery::{OpenOptions, Opened, open};
 pub use sign::CheckpointSigner;
 
 pub(crate) use publisher::{Due, Group, Publication};
+pub(crate) use sign::SignedHead;
 pub(crate) use tree::Tree;
 
-use sign::SignedHead;
 use tiles::TileFolder;
 use tree::Tile;
 
@@ -233,6 +234,32 @@ impl Log {
         };
         let receipt = Receipt::new(entry.bytes.clone(), entry.index, proof, published.head.note);
         Ok((Logged { index: entry.index, receipt }, growth))
+    }
+
+    /// Proof that the log of `old` entries is a prefix of the one of `new`, neither larger than the newest one.
+    pub fn prove_between(&self, old: u64, new: u64) -> Result<Vec<TreeHash>, StoreError> {
+        self.published.borrow().clone().build(&ProofPlan::consistency(old, new).map_err(corrupt)?)
+    }
+
+    /// Receipt of an entry under a checkpoint of ours that others cosigned, checked before it is given out.
+    pub(crate) fn prove_under(&self, entry: &Entry, head: &SignedHead) -> Result<Logged, StoreError> {
+        let plan = ProofPlan::inclusion(entry.index, head.size).map_err(corrupt)?;
+        let proof = self.published.borrow().clone().build(&plan)?;
+        let leaf = tlog::leaf_hash(&entry.bytes);
+        tlog::verify_inclusion(&leaf, entry.index, head.size, &proof, &head.root).map_err(corrupt)?;
+        let receipt = Receipt::new(entry.bytes.clone(), entry.index, proof, head.note.clone());
+        Ok(Logged { index: entry.index, receipt })
+    }
+
+    /// The newest signed head.
+    pub(crate) fn head(&self) -> SignedHead {
+        self.published.borrow().head.clone()
+    }
+
+    /// Origin and key of this log.
+    #[must_use]
+    pub fn identity(&self) -> &LogIdentity {
+        self.signer.identity()
     }
 
     /// The entry at an index.

@@ -44,6 +44,7 @@ use verifier::{
     serve::{Addresses, Bound, Listeners, ServeError},
     store::{Database, NewEntry, StoreError, create},
     trust::{Trust, TrustParts, TrustSource},
+    witness::{GatherParts, Quorum, WitnessPeer, gather},
 };
 
 pub(crate) const ORIGIN: &str = "log.a.example";
@@ -99,6 +100,21 @@ pub(crate) struct Bed {
     served: Option<JoinHandle<Result<(), ServeError>>>,
     opened: verifier::log::Opened,
     state: Option<governance::governance_state::VerifiedState>,
+    witnesses: Witnesses,
+}
+
+/// Who must cosign before anything is released.
+#[derive(Clone)]
+pub(crate) struct Witnesses {
+    pub(crate) needed: usize,
+    pub(crate) within: std::time::Duration,
+    pub(crate) peers: tokio::sync::watch::Sender<Arc<Vec<WitnessPeer>>>,
+}
+
+impl Witnesses {
+    pub(crate) fn none() -> Self {
+        Self { needed: 0, within: std::time::Duration::ZERO, peers: tokio::sync::watch::channel(Arc::default()).0 }
+    }
 }
 
 impl Bed {
@@ -111,11 +127,26 @@ impl Bed {
         Self::trusting(machine.anchors(), references, admission).await
     }
 
+    /// As [`Self::knowing`], and nothing is released that too few witnesses cosigned.
+    pub(crate) async fn witnessed(machine: &Machine, witnesses: Witnesses) -> Self {
+        let references = vec![InForce::active(reference_set(machine))];
+        Self::begun(machine.anchors(), references, Admission::Endorsed, witnesses).await
+    }
+
     /// A domain that trusts hardware by these anchors.
     pub(crate) async fn trusting(
         anchors: evidence::TrustAnchors,
         references: Vec<InForce>,
         admission: Admission,
+    ) -> Self {
+        Self::begun(anchors, references, admission, Witnesses::none()).await
+    }
+
+    async fn begun(
+        anchors: evidence::TrustAnchors,
+        references: Vec<InForce>,
+        admission: Admission,
+        witnesses: Witnesses,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::at(&url(&folder)).unwrap();
@@ -126,17 +157,18 @@ impl Bed {
         let rules = Rules { references, cedar, revoked: Vec::new() };
         let lease = LeaseLengths { duration_ms: 30_000, renew_after_ms: 10_000 };
         let parts = (certificate, ca_key.to_vec());
-        Self::start(folder, anchors, parts, rules, admission, lease, None).await
+        Self::start(folder, anchors, parts, rules, admission, lease, None, witnesses).await
     }
 
     /// Stops this one and starts another on the same state.
     pub(crate) async fn restarted(mut self) -> Self {
         self.halt().await;
-        let Self { folder, desk, rules, lease, endorsements, admission, anchors, ca, opened, state, .. } = self;
+        let Self { folder, desk, rules, lease, endorsements, admission, anchors, ca, opened, state, witnesses, .. } =
+            self;
         // As a stopped process has: its tasks must not write to the state that the next one opens.
         drop((desk, endorsements));
         opened.close().await;
-        Self::start(folder, anchors, ca, rules, admission, lease, state).await
+        Self::start(folder, anchors, ca, rules, admission, lease, state, witnesses).await
     }
 
     async fn halt(&mut self) {
@@ -146,6 +178,7 @@ impl Bed {
         }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "all that outlives a restart")]
     async fn start(
         folder: tempfile::TempDir,
         anchors: evidence::TrustAnchors,
@@ -154,6 +187,7 @@ impl Bed {
         admission: Admission,
         lease: LeaseLengths,
         state: Option<governance::governance_state::VerifiedState>,
+        witnesses: Witnesses,
     ) -> Self {
         static HOLDERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let opened = open(OpenOptions {
@@ -169,6 +203,18 @@ impl Bed {
         let trust = Arc::new(Mutex::new(Arc::new(trust)));
         let source = trust.clone();
         let endorsements = EndorsementStore::new(opened.store.clone(), &EndorsementsConfig::default(), &[]).unwrap();
+        let (cosigned, newest) = tokio::sync::watch::channel(None);
+        let quorum = Quorum::of(witnesses.needed, witnesses.within, newest);
+        let gathering = GatherParts {
+            store: opened.store.clone(),
+            log: opened.log.clone(),
+            peers: witnesses.peers.subscribe(),
+            quorum: witnesses.needed,
+            lab: true,
+            now: Arc::new(|| Ok(now())),
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let gathering = tokio::spawn(gather(gathering, cosigned, async move { drop(stopped.await) }));
         let desk = Arc::new(Desk::new(DeskParts {
             domain: domain(),
             store: opened.store.clone(),
@@ -183,6 +229,7 @@ impl Bed {
             lease,
             admission,
             endorsements: endorsements.clone(),
+            quorum,
             appraisals: 8,
         }));
         let loopback = "127.0.0.1:0".parse().unwrap();
@@ -198,15 +245,18 @@ impl Bed {
         .await
         .unwrap();
         let addresses = bound.addresses();
-        let (stop, stopped) = oneshot::channel::<()>();
+        let (halt, halted) = oneshot::channel::<()>();
         let (ready, is_ready) = oneshot::channel();
         let serving = desk.clone();
         let served = tokio::spawn(async move {
             let ready = |_: &Addresses| ready.send(()).unwrap();
-            bound.serve(serving, ready, async move { stopped.await.unwrap() }).await
+            let served = bound.serve(serving, ready, async move { halted.await.unwrap() }).await;
+            drop(stop);
+            gathering.await.unwrap();
+            served
         });
         is_ready.await.unwrap();
-        let (stop, served) = (Some(stop), Some(served));
+        let (stop, served) = (Some(halt), Some(served));
         let state = Some(state);
         Self {
             folder,
@@ -223,6 +273,7 @@ impl Bed {
             served,
             opened,
             state,
+            witnesses,
         }
     }
 

@@ -35,6 +35,9 @@ pub struct InitArgs {
     /// How many of the authority's keys must sign (one more than that are made).
     #[arg(long, value_name = "COUNT", default_value_t = 2)]
     threshold: u8,
+    /// How many partners' witnesses must have cosigned the log before anything is released. Without it: 1, in a lab 0.
+    #[arg(long, value_name = "COUNT")]
+    witness_quorum: Option<usize>,
     /// Where nodes enrol.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7440")]
     listen_enrolment: SocketAddr,
@@ -99,6 +102,7 @@ impl InitArgs {
             store: self.store.clone(),
             authority_folder: self.authority_dir.clone(),
             threshold: self.threshold,
+            witness_quorum: self.witness_quorum.unwrap_or(usize::from(!self.lab)),
             listen: ListenConfig {
                 enrolment: self.listen_enrolment,
                 nodes: self.listen_nodes,

@@ -35,6 +35,7 @@ use crate::serve::{Bound, Listeners, stop_signal};
 use crate::state::{KeyFile, StateFolder};
 use crate::store::StoreError;
 use crate::trust::{Trust, TrustParts, TrustSource};
+use crate::witness::{self, GatherParts, QUORUM_WITHIN, Quorum};
 
 /// How often the age of the governance state is looked at.
 const REFRESH_LOOK: Duration = Duration::from_secs(2);
@@ -91,12 +92,26 @@ impl ServeArgs {
         let governor =
             Governor::open(parts, &opened.store, &opened.log, wall).await.map_err(|error| refused(&error))?;
         let endorsements = endorsement_store(&config, &opened.store).map_err(|error| refused(&error))?;
-        let desk = desk(&state, &config, &opened, &governor, live, endorsements.clone()).await?;
+        let before = witness::stored(&opened.store, &opened.log).await.map_err(|error| refused(&error))?;
+        let (cosigned, newest) = watch::channel(before.map(Arc::new));
+        let quorum = Quorum::of(config.log.witness_quorum, QUORUM_WITHIN, newest);
+        let desk = desk(&state, &config, &opened, &governor, live, endorsements.clone(), quorum).await?;
         let sync = sync(&config, &desk, &governor).map_err(|error| refused(&error))?;
         let public = public(&config, &state, &desk, &governor, &sync).map_err(|error| refused(&error))?;
         let bound = Bound::bind(listeners(&config, &state, public)).await.map_err(|error| refused(&error))?;
         let (stopping, stopped) = watch::channel(false);
-        let side = side_tasks(&state, &config, &desk, &governor, (endorsements, sync), stopped)?;
+        let side = side_tasks(&state, &config, &desk, &governor, (endorsements, sync), stopped.clone())?;
+        let (_peers, peers) = watch::channel(Arc::default());
+        let clock = desk.clone();
+        let gathering = GatherParts {
+            store: opened.store.clone(),
+            log: opened.log.clone(),
+            peers,
+            quorum: config.log.witness_quorum,
+            lab: config.lab,
+            now: Arc::new(move || clock.clock().now()),
+        };
+        let gathering = tokio::spawn(witness::gather(gathering, cosigned, raised(stopped)));
         let outcome = bound
             .serve(
                 desk,
@@ -112,7 +127,7 @@ impl ServeArgs {
             .await;
         stopping.send_replace(true);
         drop(governor);
-        for task in side {
+        for task in side.into_iter().chain([gathering]) {
             if let Err(error) = task.await {
                 tracing::warn!(%error, "a task ended abnormally");
             }
@@ -223,6 +238,7 @@ async fn desk(
     governor: &Governor,
     live: Live,
     endorsements: EndorsementStore,
+    quorum: Quorum,
 ) -> Result<Arc<Desk>, CommandError> {
     let refused = |error: &dyn std::fmt::Display| CommandError::fault("fault.start", error);
     let (certificate, key) = state.certificate_authority().map_err(|error| refused(&error))?;
@@ -244,6 +260,7 @@ async fn desk(
         },
         admission: config.nodes.admission,
         endorsements,
+        quorum,
         appraisals: config.limits.appraisals,
     })))
 }

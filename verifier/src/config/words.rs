@@ -40,7 +40,7 @@ impl Config {
             self.governance.state_lifetime_s, self.governance.reference_grace_s
         ));
         words.extend(self.endorsements.in_words());
-        words.push(format!("Every decision is logged in {} before anything is released.", self.log.origin));
+        words.push(self.log_in_words());
         words.push(format!(
             "Enrolment is served on {}, enrolled nodes on {} (client certificate demanded), as {}; TLS 1.3 only.",
             self.listen.enrolment,
@@ -57,6 +57,19 @@ impl Config {
             self.limits.connections, self.limits.connections_per_address, self.limits.appraisals
         ));
         words
+    }
+
+    fn log_in_words(&self) -> String {
+        let origin = &self.log.origin;
+        match self.log.witness_quorum {
+            0 => format!(
+                "Every decision is logged in {origin} before anything is released. LAB: no witness watches that log."
+            ),
+            needed => format!(
+                "Every decision is logged in {origin}; nothing is released before {needed} partners' witnesses have cosigned \
+                 that log. Until {needed} partners are trusted as witnesses, nothing is released at all."
+            ),
+        }
     }
 
     fn tpms_in_words(&self) -> String {

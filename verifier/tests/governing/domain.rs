@@ -20,6 +20,7 @@ pub(crate) const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 pub(crate) fn options(folder: &Path, lab: bool) -> InitOptions {
     let any = "127.0.0.1:0".parse().unwrap();
     InitOptions {
+        witness_quorum: usize::from(!lab),
         domain: DomainName::new("a.example").unwrap(),
         state: folder.join("state"),
         lab,

@@ -1,0 +1,28 @@
+//! Witnessing (C2SP tlog-witness): we cosign what partners' logs become, and ask them to cosign what ours does.
+//!
+//! A log that shows two histories must show one of them to each witness, and then has too few cosignatures on either.
+
+mod anchor;
+mod client;
+mod cosigned;
+pub mod gather;
+pub mod keeper;
+pub mod serve;
+mod table;
+
+use audit::checkpoint::LogIdentity;
+use evidence::names::DomainName;
+
+pub use client::WitnessPeer;
+pub use cosigned::{CosignedHead, QUORUM_WITHIN, Quorum, stored};
+pub use gather::{GatherParts, gather};
+pub use keeper::{Fork, Keeper, KeeperParts, NotCosigned};
+
+/// A log that this domain watches: a partner's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessedLog {
+    /// Whose.
+    pub domain: DomainName,
+    /// Its origin and the keys that may sign for it.
+    pub log: LogIdentity,
+}

@@ -1,0 +1,42 @@
+//! `POST /witness/add-checkpoint` (C2SP tlog-witness). Nobody is authenticated but by the log's signature.
+
+use std::sync::Arc;
+
+use audit::witness::{REQUEST_CAP_BYTES, SIZE_TYPE};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+
+use super::keeper::{Keeper, NotCosigned};
+
+/// What the public listener serves for the witness.
+pub fn routes(keeper: Arc<Keeper>) -> Router {
+    Router::new()
+        .route("/witness/add-checkpoint", post(add_checkpoint))
+        .layer(DefaultBodyLimit::max(REQUEST_CAP_BYTES))
+        .with_state(keeper)
+}
+
+async fn add_checkpoint(State(keeper): State<Arc<Keeper>>, body: Bytes) -> Response {
+    match keeper.add(&body).await {
+        Ok(line) => (StatusCode::OK, line).into_response(),
+        Err(not) => {
+            tracing::info!(code = not.code(), %not, "a checkpoint is not cosigned");
+            refusal(&not)
+        }
+    }
+}
+
+fn refusal(not: &NotCosigned) -> Response {
+    let NotCosigned::Refused(refusal) = not else {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", not.code())).into_response();
+    };
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    match refusal.held() {
+        Some(size) => (status, [(header::CONTENT_TYPE, SIZE_TYPE)], format!("{size}\n")).into_response(),
+        None => (status, format!("{}\n", refusal.code())).into_response(),
+    }
+}
