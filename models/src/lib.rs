@@ -49,7 +49,8 @@ where
     M::Action: std::fmt::Debug + Clone + PartialEq + Send + Sync,
 {
     let begun = Instant::now();
-    let checker = model.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).target_state_count(HUNT_CAP);
+    let checker = model.checker().threads(2).target_state_count(HUNT_CAP);
+    let checker = checker.finish_when(HasDiscoveries::AnyOf([property].into()));
     let checker = checker.spawn_bfs().join();
     let unique = checker.unique_state_count();
     let path = checker.discovery(property).unwrap_or_else(|| {
