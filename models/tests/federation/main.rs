@@ -12,7 +12,7 @@ mod world;
 
 use std::sync::Arc;
 
-use governance::partner::{Partner, Standing};
+use governance::partner::Standing;
 use stateright::{Model, Property};
 
 use universe::{Branch, LAST_STEP, NEW_KEY_FROM, Served, Universe, at};
@@ -113,7 +113,7 @@ impl FederationModel {
     }
 
     fn new_verifier(&self) -> Verifier {
-        let machine = Machine::of(Partner::pinned(self.universe.pinned(), self.universe.grant(), at(0)));
+        let machine = Machine::of(self.universe.begun(self.universe.pinned(), at(0)));
         let store = Store { memory: machine.memory.clone(), logged: machine.memory.digest, head: None, log: 1 };
         Verifier {
             machine,

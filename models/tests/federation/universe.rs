@@ -18,7 +18,8 @@ use evidence::{
 use governance::{
     federation_grant::FederationGrant,
     governance_state::{GovernanceState, STATE_VERSION, VerifiedState},
-    partner::LogHead,
+    partner::{LogHead, Partner},
+    partner_endpoint::{EndpointProfile, PartnerEndpoint},
     revocation::{RevocationList, Revoked},
     text::Text,
     trust_bundle::{BUNDLE_VERSION, FEDERATION_LIFETIME_CAP_S, KeyRecord, Role, TrustBundle, VerifiedBundle},
@@ -328,7 +329,14 @@ impl Universe {
         self.bundle(Served { branch: Branch::Honest, step: 0 }, 0).expect("in force at first")
     }
 
-    pub(crate) fn grant(&self) -> FederationGrant {
+    /// The partner as an operator begins it.
+    pub(crate) fn begun(&self, bundle: VerifiedBundle, now: UnixSeconds) -> Partner {
+        let url = Text::new(format!("https://{}", self.domain)).expect("text");
+        let endpoint = PartnerEndpoint { url, profile: EndpointProfile::HttpsSpiffe };
+        Partner::pinned(bundle, endpoint, self.grant(), now)
+    }
+
+    fn grant(&self) -> FederationGrant {
         FederationGrant {
             path_prefix: Text::new("/node/").expect("text"),
             kinds: [EvidenceKind::Tpm].into(),

@@ -73,7 +73,7 @@ impl FederationModel {
         let refused = actions.iter().any(|action| matches!(action, PartnerAction::Refused(_)));
         if refused && self.has(Bug::TrustedAnewWhenRefused) && partner.standing(now) == Standing::RolledBack {
             if let Some(bundle) = self.universe.bundle(served, world.now) {
-                self.keep(world, v, Partner::pinned(bundle, self.universe.grant(), now));
+                self.keep(world, v, self.universe.begun(bundle, now));
             }
             return true;
         }
@@ -137,7 +137,7 @@ impl FederationModel {
         let verifier = &mut world.verifiers[v];
         let Store { memory, logged, head, log } = &verifier.store;
         if self.has(Bug::MarksForgottenAtRestart) {
-            let partner = Partner::pinned(self.universe.pinned(), self.universe.grant(), at(world.now));
+            let partner = self.universe.begun(self.universe.pinned(), at(world.now));
             verifier.machine = Machine::of(partner);
             verifier.head = None;
             return;
