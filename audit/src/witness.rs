@@ -56,6 +56,10 @@ pub enum WitnessRefusal {
     Forked {
         /// Their size.
         size: u64,
+        /// Root of the one that was shown.
+        got: TreeHash,
+        /// Root of the one that is held.
+        held: TreeHash,
     },
     /// The proof does not lead from the one tree to the other.
     #[error("the consistency proof does not hold: {0}")]
@@ -93,7 +97,7 @@ impl WitnessRefusal {
     #[must_use]
     pub const fn held(&self) -> Option<u64> {
         match self {
-            Self::Conflict { held: size } | Self::Forked { size } => Some(*size),
+            Self::Conflict { held: size } | Self::Forked { size, .. } => Some(*size),
             Self::Malformed { .. }
             | Self::UnknownLog
             | Self::NotSigned(_)
@@ -178,8 +182,8 @@ pub fn judge(request: &AddCheckpoint, shown: &Checkpoint, held: Option<&Checkpoi
     if request.old > shown.size {
         return Err(WitnessRefusal::OldBeyondNew { old: request.old, new: shown.size });
     }
-    if held.is_some_and(|held| held.size == shown.size && held.root != shown.root) {
-        return Err(WitnessRefusal::Forked { size: shown.size });
+    if let Some(held) = held.filter(|held| held.size == shown.size && held.root != shown.root) {
+        return Err(WitnessRefusal::Forked { size: shown.size, got: shown.root, held: held.root });
     }
     let size = held.map_or(0, |held| held.size);
     if request.old != size {

@@ -86,6 +86,15 @@ impl Standing {
 pub enum PartnerEvent {
     /// The bundle that the partner serves, signed by the authority of the held one.
     Bundle(Box<VerifiedBundle>),
+    /// Two trees of one size, both signed as the partner's log.
+    Equivocated {
+        /// Their size.
+        size: u64,
+        /// Root of the one.
+        got: Sha256Digest,
+        /// Root of the other.
+        held: Sha256Digest,
+    },
     /// A checkpoint of the partner's log.
     Head {
         /// What it says.
@@ -328,6 +337,10 @@ impl Partner {
                     actions.push(PartnerAction::Remember);
                 }
                 Ok(())
+            }
+            PartnerEvent::Equivocated { size, got, held } => {
+                let domain = self.domain().clone();
+                Err(GovernanceDenial::LogForked { domain, size, got, held })
             }
             PartnerEvent::Head { head, extends } => self.see_head(head, extends, actions),
             PartnerEvent::State { newest, between } => self.see_state(*newest, &between, now, actions),

@@ -173,6 +173,13 @@ pub(crate) fn cases() -> Vec<Refusal> {
             })
         }),
         ("governance.log_forked", || refused_by_fresh(|_| PartnerEvent::Head { head: head(11), extends: false })),
+        ("governance.log_forked", || {
+            // Whatever head we hold ourselves.
+            refused_by_fresh(|_| PartnerEvent::Equivocated { size: 3, got: Sha256Digest([1; 32]), held: head(3).root })
+        }),
+        ("governance.partner_forked", || {
+            denied_after(|_| PartnerEvent::Equivocated { size: 3, got: digest("one"), held: digest("another") })
+        }),
         ("governance.malformed", || {
             let (bytes, _) = fresh().0.memory().unwrap().encode().unwrap();
             Partner::recall(&bytes, digest("what the log names"), None, NOW).unwrap_err()

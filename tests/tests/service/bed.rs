@@ -210,7 +210,6 @@ impl Bed {
             log: opened.log.clone(),
             peers: witnesses.peers.subscribe(),
             quorum: witnesses.needed,
-            lab: true,
             now: Arc::new(|| Ok(now())),
         };
         let (stop, stopped) = oneshot::channel::<()>();

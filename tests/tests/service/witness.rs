@@ -14,7 +14,7 @@ use governance::artifact::Artifact;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use verifier::leases::{self, LeaseEnd};
-use verifier::witness::WitnessPeer;
+use verifier::witness::{WitnessAt, WitnessPeer};
 use wire::proto::{self, node_message::Message as Says, verifier_message::Message as Hears};
 
 use crate::bed::{Bed, Witnesses, log_signer, now};
@@ -58,7 +58,7 @@ impl Obliging {
         });
         let vkey = NoteKey::new(WITNESS, NoteKeyKind::Cosignature, key().public()).unwrap();
         let domain = DomainName::new("w.example").unwrap();
-        Self { up, peer: WitnessPeer { domain, keys: vec![vkey], prefix, roots: Vec::new() } }
+        Self { up, peer: WitnessPeer { domain, keys: vec![vkey], at: WitnessAt::Plain(prefix) } }
     }
 
     fn set(&self, up: bool) {

@@ -28,6 +28,7 @@ mod revoke;
 mod serve;
 mod service;
 mod signing;
+mod witnessing;
 
 pub use self::{
     appraise::AppraiseArgs, config::ConfigArgs, domain::DomainArgs, endorsements::EndorsementsArgs,

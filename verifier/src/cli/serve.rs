@@ -13,6 +13,7 @@ use evidence::time::UnixSeconds;
 use tokio::sync::watch;
 use wire::proto::operator_server;
 
+use super::witnessing::Witnessing;
 use super::{CommandError, Format, output};
 use crate::ca::CertificateAuthority;
 use crate::clock::Clock;
@@ -35,7 +36,7 @@ use crate::serve::{Bound, Listeners, stop_signal};
 use crate::state::{KeyFile, StateFolder};
 use crate::store::StoreError;
 use crate::trust::{Trust, TrustParts, TrustSource};
-use crate::witness::{self, GatherParts, QUORUM_WITHIN, Quorum};
+use crate::witness::{self, Keeper, Quorum};
 
 /// How often the age of the governance state is looked at.
 const REFRESH_LOOK: Duration = Duration::from_secs(2);
@@ -92,26 +93,17 @@ impl ServeArgs {
         let governor =
             Governor::open(parts, &opened.store, &opened.log, wall).await.map_err(|error| refused(&error))?;
         let endorsements = endorsement_store(&config, &opened.store).map_err(|error| refused(&error))?;
-        let before = witness::stored(&opened.store, &opened.log).await.map_err(|error| refused(&error))?;
-        let (cosigned, newest) = watch::channel(before.map(Arc::new));
-        let quorum = Quorum::of(config.log.witness_quorum, QUORUM_WITHIN, newest);
+        let witnessing = Witnessing::restored(&opened).await.map_err(|error| refused(&error))?;
+        let quorum = witnessing.quorum(&config);
         let desk = desk(&state, &config, &opened, &governor, live, endorsements.clone(), quorum).await?;
+        let keeper = witnessing.keeper(&state, &desk, &governor).await.map_err(|error| refused(&error))?;
         let sync = sync(&config, &desk, &governor).map_err(|error| refused(&error))?;
-        let public = public(&config, &state, &desk, &governor, &sync).map_err(|error| refused(&error))?;
+        let public = public(&config, &state, &desk, &governor, &sync, keeper).map_err(|error| refused(&error))?;
         let bound = Bound::bind(listeners(&config, &state, public)).await.map_err(|error| refused(&error))?;
         let (stopping, stopped) = watch::channel(false);
         let side = side_tasks(&state, &config, &desk, &governor, (endorsements, sync), stopped.clone())?;
-        let (_peers, peers) = watch::channel(Arc::default());
-        let clock = desk.clone();
-        let gathering = GatherParts {
-            store: opened.store.clone(),
-            log: opened.log.clone(),
-            peers,
-            quorum: config.log.witness_quorum,
-            lab: config.lab,
-            now: Arc::new(move || clock.clock().now()),
-        };
-        let gathering = tokio::spawn(witness::gather(gathering, cosigned, raised(stopped)));
+        let roots = web_roots(&config).map_err(|error| refused(&error))?;
+        let witnessing = witnessing.run(&config, &desk, &governor, roots, || raised(stopped.clone()));
         let outcome = bound
             .serve(
                 desk,
@@ -127,7 +119,7 @@ impl ServeArgs {
             .await;
         stopping.send_replace(true);
         drop(governor);
-        for task in side.into_iter().chain([gathering]) {
+        for task in side.into_iter().chain(witnessing) {
             if let Err(error) = task.await {
                 tracing::warn!(%error, "a task ended abnormally");
             }
@@ -197,9 +189,18 @@ async fn raised(mut flag: watch::Receiver<bool>) {
 /// Follows the partners, by the desk's clock.
 fn sync(config: &Config, desk: &Arc<Desk>, governor: &Governor) -> Result<Following, OpenError> {
     let clock = desk.clone();
+    Ok(Following::new(
+        config.domain.clone(),
+        governor.clone(),
+        Arc::new(move || clock.clock().now()),
+        web_roots(config)?,
+    ))
+}
+
+/// CA certificates by which partners with a certificate of the web's PKI are known.
+fn web_roots(config: &Config) -> Result<Vec<Vec<u8>>, OpenError> {
     let roots = config.federation.iter().flat_map(|federation| &federation.web_roots).map(|path| certificates(path));
-    let roots = roots.collect::<Result<Vec<_>, _>>()?.concat();
-    Ok(Following::new(config.domain.clone(), governor.clone(), Arc::new(move || clock.clock().now()), roots))
+    Ok(roots.collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 /// What is published for everybody. Other modules' routes are merged here.
@@ -209,11 +210,14 @@ fn public(
     desk: &Arc<Desk>,
     governor: &Governor,
     sync: &Following,
+    keeper: Arc<Keeper>,
 ) -> Result<Option<PublicListener>, OpenError> {
     let Some(federation) = &config.federation else { return Ok(None) };
     let (store, log) = (desk.parts.store.clone(), desk.parts.log.clone());
     let (governor, sync) = (governor.clone(), sync.clone());
-    let routes = surface::routes(Surface { governor, store, log, tiles: state.tiles(), sync });
+    let routes = surface::routes(Surface { governor, store, log, tiles: state.tiles(), sync })
+        .merge(witness::serve::routes(keeper))
+        .merge(witness::serve::cosigned_routes(desk.parts.quorum.clone()));
     let web = federation.web.as_ref().map(web_key).transpose()?;
     let (at, names) = (federation.listen, federation.names.clone());
     Ok(Some(PublicListener { at, names, web, routes: surface::guarded(routes) }))

@@ -85,8 +85,11 @@ impl ExchangeFailure {
 #[derive(Clone, Debug)]
 pub(super) struct PartnerClient {
     base: String,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Https,
 }
+
+/// A client of HTTPS servers that are known to be one partner's.
+pub(crate) type Https = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 impl PartnerClient {
     /// A client of the partner at `endpoint`, known by its held bundle or, where the endpoint says so, by `web_roots`.
@@ -96,33 +99,7 @@ impl PartnerClient {
         bundle: &TrustBundle,
         web_roots: &[Vec<u8>],
     ) -> Result<Self, ExchangeFailure> {
-        let unusable = |why: String| ExchangeFailure::Unreachable { why: shown(&why) };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| unusable(error.to_string()))?;
-        let tls = match endpoint.profile {
-            EndpointProfile::HttpsSpiffe => {
-                let roots = roots(bundle.ca.iter().map(|der| der.as_slice())).map_err(unusable)?;
-                let server = SpiffeServer::new(partner, roots, provider);
-                builder.dangerous().with_custom_certificate_verifier(server).with_no_client_auth()
-            }
-            EndpointProfile::HttpsWeb => {
-                let roots = roots(web_roots.iter().map(Vec::as_slice)).map_err(unusable)?;
-                builder.with_root_certificates(roots).with_no_client_auth()
-            }
-        };
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(1)
-            .http1_max_buf_size(HEAD_CAP_BYTES)
-            .build(connector);
-        Ok(Self { base: endpoint.url.to_string(), client })
+        Ok(Self { base: endpoint.url.to_string(), client: https(endpoint, partner, bundle, web_roots)? })
     }
 
     /// Asks for a document of at most `cap_bytes`.
@@ -172,6 +149,41 @@ impl PartnerClient {
         })?;
         Ok(collected.to_bytes())
     }
+}
+
+/// The client of a partner at `endpoint`, known by its held bundle or, where the endpoint says so, by `web_roots`.
+pub(crate) fn https(
+    endpoint: &PartnerEndpoint,
+    partner: &DomainName,
+    bundle: &TrustBundle,
+    web_roots: &[Vec<u8>],
+) -> Result<Https, ExchangeFailure> {
+    let unusable = |why: String| ExchangeFailure::Unreachable { why: shown(&why) };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| unusable(error.to_string()))?;
+    let tls = match endpoint.profile {
+        EndpointProfile::HttpsSpiffe => {
+            let roots = roots(bundle.ca.iter().map(|der| der.as_slice())).map_err(unusable)?;
+            let server = SpiffeServer::new(partner, roots, provider);
+            builder.dangerous().with_custom_certificate_verifier(server).with_no_client_auth()
+        }
+        EndpointProfile::HttpsWeb => {
+            let roots = roots(web_roots.iter().map(Vec::as_slice)).map_err(unusable)?;
+            builder.with_root_certificates(roots).with_no_client_auth()
+        }
+    };
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp);
+    let client = Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(1)
+        .http1_max_buf_size(HEAD_CAP_BYTES)
+        .build(connector);
+    Ok(client)
 }
 
 fn roots<'d>(certificates: impl Iterator<Item = &'d [u8]>) -> Result<RootCertStore, String> {

@@ -17,6 +17,7 @@ pub mod sync;
 pub(crate) mod table;
 
 pub use client::ExchangeFailure;
+pub(crate) use client::{Https, https};
 pub use listener::PublicListener;
 pub use partners::{HeldPartner, Partners};
 

@@ -21,6 +21,7 @@ use crate::federation::table::{self, PartnerRow};
 use crate::federation::{HeldPartner, Partners};
 use crate::governance_state;
 use crate::store::{NewEntry, Transaction};
+use crate::witness::Fork;
 
 /// What a pull from a partner brought. All of it was verified against the bundle that was held when the pull began.
 #[derive(Debug)]
@@ -83,6 +84,19 @@ impl Governor {
         };
         self.conclude(HeldPartner { partner, bundle, state }, &actions, now).await?;
         Ok(actions)
+    }
+
+    /// Takes the proof that a partner's log shows two histories. What comes of it is for good.
+    pub(crate) async fn partner_equivocated(&self, fork: &Fork, now: UnixSeconds) -> Result<(), OrderRefusal> {
+        let held = self.partners().partner(&fork.domain)?.clone();
+        let (got, before) = (Sha256Digest(fork.got.0), Sha256Digest(fork.held.0));
+        let seen = Seen {
+            base: held.partner.bundle().digest(),
+            events: vec![PartnerEvent::Equivocated { size: fork.size, got, held: before }],
+            bundle: held.bundle.to_vec(),
+            state: held.state.to_vec(),
+        };
+        self.see(&fork.domain, seen, now).await.map(drop)
     }
 
     /// Lets time pass for every partner, so that one that was not seen for too long is stale for everybody at once.

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use audit::note::{NoteKey, NoteSignature};
 use audit::witness::{self, ANSWER_CAP_BYTES, AddCheckpoint, SIZE_TYPE};
-use axum::body::Bytes;
 use axum::http::{Request, StatusCode, Uri, header};
 use evidence::names::DomainName;
 use evidence::time::UnixSeconds;
+use governance::partner_endpoint::PartnerEndpoint;
+use governance::trust_bundle::TrustBundle;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
+
+use super::serve::PREFIX;
+use crate::federation::{self, Https};
 
 /// A domain that cosigns our log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +26,24 @@ pub struct WitnessPeer {
     pub domain: DomainName,
     /// The keys that its cosignatures verify by, under its witness name.
     pub keys: Vec<NoteKey>,
-    /// Its submission prefix: `/add-checkpoint` comes after it. `https://` but in a lab.
-    pub prefix: String,
-    /// CA certificates (DER) that it is known by.
-    pub roots: Vec<Vec<u8>>,
+    /// Where it answers.
+    pub at: WitnessAt,
+}
+
+/// Where a witness answers, and by what it is known there. `/add-checkpoint` comes after the submission prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WitnessAt {
+    /// Under a partner's public surface, by TLS, known by its bundle or by the roots of the web's PKI.
+    Partner {
+        /// The surface.
+        endpoint: PartnerEndpoint,
+        /// The partner's newest bundle.
+        bundle: Box<TrustBundle>,
+        /// CA certificates (DER) for endpoints of profile `https_web`.
+        web_roots: Arc<Vec<Vec<u8>>>,
+    },
+    /// At this submission prefix by plain HTTP: between the processes of one machine. Cosignatures prove themselves.
+    Plain(String),
 }
 
 /// Longest wait for one answer.
@@ -62,27 +78,20 @@ pub(super) enum AskFailure {
 #[derive(Debug, Clone)]
 pub(super) struct WitnessClient {
     uri: Uri,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Https,
 }
 
 impl WitnessClient {
-    /// A client of this witness; over plain HTTP only where a lab says so.
-    pub(super) fn new(peer: &WitnessPeer, lab: bool) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        for root in &peer.roots {
-            roots.add(CertificateDer::from(root.as_slice())).map_err(|error| error.to_string())?;
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
-        let builder = if lab { builder.https_or_http() } else { builder.https_only() };
-        let client =
-            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(builder.enable_http1().build());
-        let uri = format!("{}/add-checkpoint", peer.prefix.trim_end_matches('/'));
+    /// A client of this witness.
+    pub(super) fn new(peer: &WitnessPeer) -> Result<Self, String> {
+        let (prefix, client) = match &peer.at {
+            WitnessAt::Partner { endpoint, bundle, web_roots } => {
+                let client = federation::https(endpoint, &peer.domain, bundle, web_roots);
+                (format!("{}{PREFIX}", endpoint.url), client.map_err(|failure| failure.to_string())?)
+            }
+            WitnessAt::Plain(prefix) => (prefix.clone(), plain()?),
+        };
+        let uri = format!("{prefix}/add-checkpoint");
         Ok(Self { uri: uri.parse().map_err(|_| format!("{uri} is no URL"))?, client })
     }
 
@@ -122,6 +131,18 @@ impl WitnessClient {
             other => Err(AskFailure::Status { status: other.as_u16(), what: printable(&body) }),
         }
     }
+}
+
+/// A client that knows no server by a certificate, and so reaches none by TLS.
+fn plain() -> Result<Https, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+    Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector))
 }
 
 /// A decimal size and a newline (tlog-witness, "add-checkpoint").

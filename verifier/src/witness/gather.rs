@@ -43,8 +43,6 @@ pub struct GatherParts {
     pub peers: watch::Receiver<Arc<Vec<WitnessPeer>>>,
     /// How many must.
     pub quorum: usize,
-    /// Whether witnesses may be asked over plain HTTP.
-    pub lab: bool,
     /// Time.
     pub now: Arc<dyn Fn() -> Result<UnixSeconds, ClockWentBack> + Send + Sync>,
 }
@@ -170,7 +168,7 @@ impl Gathering {
     fn ask_all(&self, answers: &mpsc::Sender<Answer>) -> JoinSet<()> {
         let mut asking = JoinSet::new();
         for peer in self.parts.peers.borrow().iter() {
-            match WitnessClient::new(peer, self.parts.lab) {
+            match WitnessClient::new(peer) {
                 Ok(client) => {
                     let asked = Asked {
                         peer: peer.clone(),

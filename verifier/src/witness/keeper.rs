@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use audit::checkpoint::Checkpoint;
 use audit::record::{Code, RecordBody};
+use audit::tlog::TreeHash;
 use audit::witness::{self, AddCheckpoint, WitnessRefusal};
 use evidence::cose::SigningKey;
 use evidence::digest::Sha256Digest;
@@ -54,6 +55,10 @@ pub struct Fork {
     pub origin: String,
     /// Size of both trees.
     pub size: u64,
+    /// Root of the one that was shown.
+    pub got: TreeHash,
+    /// Root of the one that is held.
+    pub held: TreeHash,
     /// The note that was shown; what was held before is in the log's own anchors.
     pub shown: String,
 }
@@ -132,9 +137,9 @@ impl Keeper {
         let note = request.note.clone();
         match self.persist(request, shown.clone(), watched.domain.clone(), now).await {
             Ok(()) => {}
-            Err(NotCosigned::Refused(refusal @ WitnessRefusal::Forked { .. })) => {
-                self.tell(Fork { domain: watched.domain, origin, size: shown.size, shown: note }, now).await?;
-                return Err(refusal.into());
+            Err(NotCosigned::Refused(WitnessRefusal::Forked { size, got, held })) => {
+                self.tell(Fork { domain: watched.domain, origin, size, got, held, shown: note }, now).await?;
+                return Err(WitnessRefusal::Forked { size, got, held }.into());
             }
             Err(other) => return Err(other),
         }

@@ -7,16 +7,18 @@ mod client;
 mod cosigned;
 pub mod gather;
 pub mod keeper;
+mod partners;
 pub mod serve;
 mod table;
 
 use audit::checkpoint::LogIdentity;
 use evidence::names::DomainName;
 
-pub use client::WitnessPeer;
+pub use client::{WitnessAt, WitnessPeer};
 pub use cosigned::{CosignedHead, QUORUM_WITHIN, Quorum, stored};
 pub use gather::{GatherParts, gather};
 pub use keeper::{Fork, Keeper, KeeperParts, NotCosigned};
+pub use partners::{Derived, follow, fork_teller};
 
 /// A log that this domain watches: a partner's.
 #[derive(Debug, Clone, PartialEq, Eq)]

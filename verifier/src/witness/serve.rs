@@ -8,16 +8,33 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 
+use super::cosigned::Quorum;
 use super::keeper::{Keeper, NotCosigned};
+
+/// The submission prefix, after where the public surface is.
+pub const PREFIX: &str = "/witness";
 
 /// What the public listener serves for the witness.
 pub fn routes(keeper: Arc<Keeper>) -> Router {
     Router::new()
-        .route("/witness/add-checkpoint", post(add_checkpoint))
+        .route(&format!("{PREFIX}/add-checkpoint"), post(add_checkpoint))
         .layer(DefaultBodyLimit::max(REQUEST_CAP_BYTES))
         .with_state(keeper)
+}
+
+/// The newest checkpoint of our own log that enough witnesses cosigned, at `/log/checkpoint`. The one at `/checkpoint` is
+/// newer, and our own word alone.
+pub fn cosigned_routes(quorum: Quorum) -> Router {
+    Router::new().route("/log/checkpoint", get(cosigned_checkpoint)).with_state(quorum)
+}
+
+async fn cosigned_checkpoint(State(quorum): State<Quorum>) -> Response {
+    match quorum.newest() {
+        Some(cosigned) => (StatusCode::OK, cosigned.note().to_owned()).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn add_checkpoint(State(keeper): State<Arc<Keeper>>, body: Bytes) -> Response {

@@ -39,7 +39,6 @@ impl Log {
             log: opened.log.clone(),
             peers: known,
             quorum,
-            lab: true,
             now: Arc::new(|| Ok(UnixSeconds(START))),
         };
         let task = tokio::spawn(gather(parts, cosigned, async move { drop(stopped.await) }));
@@ -147,7 +146,7 @@ async fn nobody_asked_is_nobody_who_cosigned_and_a_witness_may_be_trusted_later(
 async fn an_impostor_at_the_witnesses_address_does_not_count() {
     let [first, second] = two_witnesses().await;
     // The second answers under its own name where the first is expected, and with its own key.
-    let posing = WitnessPeer { prefix: second.peer().prefix, ..first.peer() };
+    let posing = WitnessPeer { at: second.peer().at, ..first.peer() };
     let log = Log::gathering(Bed::sqlite().await, vec![posing], 1).await;
     let logged = log.append("entry").await;
     let fault = log.quorum(1, Duration::from_millis(300)).receipt(&log.opened.log, &logged).await.unwrap_err();

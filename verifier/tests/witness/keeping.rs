@@ -115,7 +115,7 @@ async fn post(at: &str, body: &[u8]) -> (u16, String, String) {
 async fn every_answer_has_the_status_that_the_specification_gives_it() {
     let (mut witness, partner, forked) = (Witness::partners().await, Partner::of(0, 12), Partner::of(1, 12));
     let peer = witness.listen().await;
-    let at = peer.prefix.strip_prefix("http://").unwrap().strip_suffix("/witness").unwrap().to_owned();
+    let at = witness.prefix().strip_prefix("http://").unwrap().strip_suffix("/witness").unwrap().to_owned();
     let (status, _, line) = post(&at, &partner.request(0, 9)).await;
     assert_eq!(status, 200);
     read_answer(&partner.note(9, 77), line.as_bytes(), &peer.keys, UnixSeconds(START)).unwrap();

@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use verifier::log::Opened;
 use verifier::store::StoreError;
-use verifier::witness::{Fork, Keeper, KeeperParts, WitnessPeer, WitnessedLog, serve};
+use verifier::witness::{Fork, Keeper, KeeperParts, WitnessAt, WitnessPeer, WitnessedLog, serve};
 
 use crate::bed::Bed;
 
@@ -148,12 +148,11 @@ impl Witness {
     }
 
     pub(crate) fn peer(&self) -> WitnessPeer {
-        WitnessPeer {
-            domain: self.domain.clone(),
-            keys: vec![self.vkey()],
-            prefix: format!("http://127.0.0.1:{}/witness", self.port),
-            roots: Vec::new(),
-        }
+        WitnessPeer { domain: self.domain.clone(), keys: vec![self.vkey()], at: WitnessAt::Plain(self.prefix()) }
+    }
+
+    pub(crate) fn prefix(&self) -> String {
+        format!("http://127.0.0.1:{}{}", self.port, serve::PREFIX)
     }
 
     /// Ends every connection and listens no more.

@@ -1,0 +1,88 @@
+//! What `serve` needs for witnessing: our witness, and the cosignatures on our own log.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::desk::Desk;
+use crate::federation::sync::Now;
+use crate::governor::Governor;
+use crate::log::Opened;
+use crate::open::OpenError;
+use crate::state::{KeyFile, StateFolder};
+use crate::store::StoreError;
+use crate::witness::{
+    self, CosignedHead, Derived, GatherParts, Keeper, KeeperParts, QUORUM_WITHIN, Quorum, WitnessPeer, WitnessedLog,
+};
+
+/// Before it runs.
+pub(super) struct Witnessing {
+    cosigned: watch::Sender<Option<Arc<CosignedHead>>>,
+    peers: watch::Receiver<Arc<Vec<WitnessPeer>>>,
+    logs: watch::Receiver<Arc<Vec<WitnessedLog>>>,
+    derived: Derived,
+}
+
+impl Witnessing {
+    /// From what was stored.
+    pub(super) async fn restored(opened: &Opened) -> Result<Self, StoreError> {
+        let before = witness::stored(&opened.store, &opened.log).await?;
+        let (peers, peers_seen) = watch::channel(Arc::default());
+        let (logs, logs_seen) = watch::channel(Arc::default());
+        let (cosigned, _) = watch::channel(before.map(Arc::new));
+        Ok(Self { cosigned, peers: peers_seen, logs: logs_seen, derived: Derived { peers, logs } })
+    }
+
+    /// What an answer waits for.
+    pub(super) fn quorum(&self, config: &Config) -> Quorum {
+        Quorum::of(config.log.witness_quorum, QUORUM_WITHIN, self.cosigned.subscribe())
+    }
+
+    /// Our witness.
+    pub(super) async fn keeper(
+        &self,
+        state: &StateFolder,
+        desk: &Arc<Desk>,
+        governor: &Governor,
+    ) -> Result<Arc<Keeper>, OpenError> {
+        let parts = KeeperParts {
+            domain: desk.parts.domain.clone(),
+            key: Arc::new(state.key(KeyFile::Witness)?),
+            issuer: desk.parts.issuer.clone(),
+            store: desk.parts.store.clone(),
+            log: desk.parts.log.clone(),
+            watched: self.logs.clone(),
+            now: clock(desk),
+            forked: witness::fork_teller(governor.clone(), clock(desk)),
+        };
+        Ok(Keeper::open(parts).await?)
+    }
+
+    /// Gathers, and follows the partners.
+    pub(super) fn run<S: Future<Output = ()> + Send + 'static>(
+        self,
+        config: &Config,
+        desk: &Arc<Desk>,
+        governor: &Governor,
+        web_roots: Vec<Vec<u8>>,
+        stopped: impl Fn() -> S,
+    ) -> [JoinHandle<()>; 2] {
+        let parts = GatherParts {
+            store: desk.parts.store.clone(),
+            log: desk.parts.log.clone(),
+            peers: self.peers,
+            quorum: config.log.witness_quorum,
+            now: clock(desk),
+        };
+        let following = witness::follow(governor.clone(), clock(desk), Arc::new(web_roots), self.derived, stopped());
+        [tokio::spawn(witness::gather(parts, self.cosigned, stopped())), tokio::spawn(following)]
+    }
+}
+
+fn clock(desk: &Arc<Desk>) -> Now {
+    let desk = desk.clone();
+    Arc::new(move || desk.clock().now())
+}
