@@ -222,6 +222,23 @@ impl Artifact {
         Ok(VerifiedArtifact { terms, receipt, digest: Sha256Digest::of(bytes) })
     }
 
+    /// Judges an artifact that somebody presents: issued by `domain`, for `audience`, in force now. What it authorizes,
+    /// and whether it is the newest, is for the caller to judge.
+    pub(crate) fn verify_presented(
+        bytes: &[u8],
+        issuer_keys: &KeySet,
+        domain: &DomainName,
+        audience: &str,
+        now: UnixSeconds,
+    ) -> Result<VerifiedArtifact, GovernanceDenial> {
+        let signed = codec::verify(KIND, Purpose::Artifact, domain, bytes, issuer_keys)?;
+        let (terms, receipt) = Self::decode(signed.payload())?.into_parts();
+        terms.of_domain(domain)?;
+        terms.for_audience(audience)?;
+        terms.in_force(now)?;
+        Ok(VerifiedArtifact { terms, receipt, digest: Sha256Digest::of(bytes) })
+    }
+
     /// Reads the payload of an artifact whose signature was verified elsewhere.
     ///
     /// # Errors
@@ -277,19 +294,8 @@ impl ArtifactTerms {
     }
 
     fn meets(&self, expected: &Expectation<'_>) -> Result<(), GovernanceDenial> {
-        let domain = &self.governance.domain;
-        if domain != expected.domain {
-            let (got, expected) = (domain.clone(), expected.domain.clone());
-            return Err(GovernanceDenial::Domain { what: KIND.name, got, expected });
-        }
-        let issuer = expected.domain.verifier_spiffe_id();
-        if self.issuer != issuer {
-            return Err(GovernanceDenial::Issuer { got: self.issuer.clone(), expected: issuer });
-        }
-        if self.audience != expected.audience {
-            let (got, expected) = (self.audience.clone(), expected.audience.to_owned());
-            return Err(GovernanceDenial::Audience { got, expected });
-        }
+        self.of_domain(expected.domain)?;
+        self.for_audience(expected.audience)?;
         if self.bindings.node != *expected.node {
             let (got, expected) = (self.bindings.node.clone(), expected.node.clone());
             return Err(GovernanceDenial::Node { what: KIND.name, got, expected });
@@ -312,6 +318,27 @@ impl ArtifactTerms {
         }
         if self.lease.seq < expected.seq_min {
             return Err(GovernanceDenial::LeaseSeqStale { got: self.lease.seq, min: expected.seq_min });
+        }
+        Ok(())
+    }
+
+    fn of_domain(&self, expected: &DomainName) -> Result<(), GovernanceDenial> {
+        let got = &self.governance.domain;
+        if got != expected {
+            let (got, expected) = (got.clone(), expected.clone());
+            return Err(GovernanceDenial::Domain { what: KIND.name, got, expected });
+        }
+        let issuer = expected.verifier_spiffe_id();
+        if self.issuer != issuer {
+            return Err(GovernanceDenial::Issuer { got: self.issuer.clone(), expected: issuer });
+        }
+        Ok(())
+    }
+
+    fn for_audience(&self, expected: &str) -> Result<(), GovernanceDenial> {
+        if self.audience != expected {
+            let (got, expected) = (self.audience.clone(), expected.to_owned());
+            return Err(GovernanceDenial::Audience { got, expected });
         }
         Ok(())
     }

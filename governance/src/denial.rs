@@ -77,6 +77,9 @@ pub enum GovernanceDenial {
     /// A lease sequence number that was used or is void.
     #[error("lease seq {got}, at least {min} needed")]
     LeaseSeqStale { got: u64, min: u64 },
+    /// A lease sequence number that another holder has: a copy of the node is at work.
+    #[error("lease seq {seq} presented by {got}, held by {held}")]
+    LeaseHeldTwice { seq: u64, got: Sha256Digest, held: Sha256Digest },
     /// Lease terms that no lease can have.
     #[error("lease of {duration_ms} ms renewed after {renew_after_ms} ms, at most {cap_ms} ms allowed")]
     LeaseTerms { duration_ms: u64, renew_after_ms: u64, cap_ms: u64 },
@@ -214,6 +217,7 @@ impl GovernanceDenialKind {
             Self::Lifetime => "governance.lifetime",
             Self::EpochStale => "governance.epoch_stale",
             Self::LeaseSeqStale => "governance.lease_seq_stale",
+            Self::LeaseHeldTwice => "governance.lease_held_twice",
             Self::LeaseTerms => "governance.lease_terms",
             Self::Revoked => "governance.revoked",
             Self::ScopeExceeded => "governance.scope_exceeded",
@@ -278,6 +282,7 @@ impl GovernanceDenialKind {
             Self::EpochStale | Self::LeaseSeqStale | Self::StateMismatch => {
                 "ask for a new authorization: governance or the lease moved on"
             }
+            Self::LeaseHeldTwice => "revoke the artifact (verifier revoke), and find out which of the two is the node",
             Self::Revoked => "it was revoked on purpose, for the reason that is named",
             Self::ScopeExceeded => "ask for no more than the parent or the intent allows",
             Self::LineageDiscontinuous => {

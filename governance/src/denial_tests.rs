@@ -180,6 +180,7 @@ fn artifact_cases() -> Vec<Case> {
         }),
         ("governance.epoch_stale", || artifact(|terms| terms.governance.epoch = 3)),
         ("governance.lease_seq_stale", || artifact(|terms| terms.lease.seq = 1)),
+        ("governance.lease_held_twice", crate::fence::tests::held_twice),
         ("governance.signature_invalid", || {
             let bytes = Artifact::issue(terms(), receipt(), &key(9)).unwrap();
             judged_bytes(&bytes).unwrap_err()

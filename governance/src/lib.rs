@@ -23,6 +23,7 @@ mod codec;
 pub mod denial;
 pub mod end;
 pub mod federation_grant;
+pub mod fence;
 pub mod governance_state;
 pub mod halt;
 pub mod intent;
