@@ -14,6 +14,10 @@ trap 'rm -f "$out"' EXIT
 
 for bench in "${benches[@]}"; do
   echo "bench $bench" >&2
+  if [ "$bench" = mesh ]; then # real processes
+    for program in attestd verifier; do cargo build --quiet --release -p "$program" --bin "$program"; done
+    cargo build --quiet --release -p simulators --bin tee-simulator
+  fi
   # what runs beside other verifiers is in a workspace of its own
   package=tests
   if [[ " $beside_others" == *" $bench "* ]]; then package=oracle; fi

@@ -24,7 +24,7 @@ folder=$profile
 cargo build --locked --profile "$profile" -p verifier --bin verifier
 cargo build --locked --profile "$profile" -p attestd --bin attestd
 case " ${demo[*]} " in
-  *simulated-*) cargo build --locked --profile "$profile" -p simulators --bin tee-simulator ;;
+  *simulated-* | *" --mesh "*) cargo build --locked --profile "$profile" -p simulators --bin tee-simulator ;;
 esac
 
 exec "${CARGO_TARGET_DIR:-target}/$folder/attestd" demo "${demo[@]}"

@@ -210,6 +210,9 @@ pub struct DemoArgs {
     /// The machine that is shown.
     #[arg(long, value_enum, default_value_t = DemoPlatform::Tpm)]
     pub platform: DemoPlatform,
+    /// Three domains, a machine with a software TPM and a simulated SEV-SNP guest.
+    #[arg(long, conflicts_with = "platform")]
+    pub mesh: bool,
     /// The simulator of TEEs; next to this one or on PATH unless given.
     #[arg(long, value_name = "FILE")]
     pub simulator: Option<PathBuf>,

@@ -49,6 +49,7 @@ impl Node {
             node: self.id.clone(),
             reason: HaltReason::PcrChanged { pcr: 4 },
             artifacts: vec![],
+            authorizations: std::collections::BTreeMap::new(),
             last_evidence: None,
             killed: vec![],
             keys_wiped: 1,

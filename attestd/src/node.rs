@@ -123,10 +123,14 @@ struct Watching {
     next: AtomicU64,
 }
 
+/// Lineage records by which domains last authorized something.
+pub(crate) type Authorizations = BTreeMap<DomainName, Vec<Sha256Digest>>;
+
 /// An execution that ended by itself.
 pub(crate) struct Ending {
     pub(crate) intent: Sha256Digest,
     pub(crate) artifacts: Vec<Sha256Digest>,
+    pub(crate) authorizations: Authorizations,
     pub(crate) exit_code: i32,
     pub(crate) keys_wiped: u32,
 }
@@ -333,6 +337,7 @@ impl Node {
             node: self.id().clone(),
             intent: ending.intent,
             artifacts: ending.artifacts.clone(),
+            authorizations: ending.authorizations.clone(),
             exit_code: ending.exit_code,
             keys_wiped: ending.keys_wiped,
             ended_at: unix_now(),

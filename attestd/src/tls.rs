@@ -82,8 +82,9 @@ pub enum ConnectFault {
 impl ConnectFault {
     /// Stable code.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
+            Self::Connect { source, .. } if is_unproven(source) => "fault.verifier_unproven",
             Self::Authority { .. } | Self::ServerName { .. } => "fault.configuration",
             Self::Identity { .. } => "fault.client_certificate",
             Self::Connect { .. } | Self::TimedOut { .. } | Self::Handshake { .. } | Self::Http { .. } => {
@@ -91,6 +92,12 @@ impl ConnectFault {
             }
         }
     }
+}
+
+/// Somebody answered, and its certificate is not under the CA that the domain is pinned by.
+fn is_unproven(source: &io::Error) -> bool {
+    let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// What this node shows the verifier: the certificate granted at enrolment and the record key in it.

@@ -1,5 +1,7 @@
 //! Proof bundle: one file with everything that a stranger needs to check what was decided, but for the keys to trust.
 
+use std::collections::BTreeMap;
+
 use evidence::{
     cbor::{self, Caps},
     cose::Purpose,
@@ -122,6 +124,26 @@ impl ProofBundle {
     #[must_use]
     pub const fn new(domains: Vec<DomainProof>, attachments: Vec<Attachment>) -> Self {
         Self { version: BUNDLE_VERSION, domains, attachments }
+    }
+
+    /// One bundle of several, each of other domains. Nothing in them is verified.
+    ///
+    /// # Errors
+    /// [`AuditDenial::ProofMalformed`] when a domain is in two of them, or they are of too many.
+    pub fn merged(bundles: Vec<Self>) -> Result<Self, AuditDenial> {
+        let (mut domains, mut attachments) = (BTreeMap::new(), Vec::new());
+        for bundle in bundles {
+            for proof in bundle.domains {
+                if let Some(twice) = domains.insert(proof.domain.clone(), proof) {
+                    return Err(malformed(format!("{} is in two of them", twice.domain)));
+                }
+            }
+            attachments.extend(bundle.attachments);
+        }
+        if domains.len() > DOMAINS_CAP {
+            return Err(malformed(format!("{} domains, 1 to {DOMAINS_CAP} allowed", domains.len())));
+        }
+        Ok(Self::new(domains.into_values().collect(), attachments))
     }
 
     /// Its deterministic CBOR.

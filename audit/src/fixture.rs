@@ -101,7 +101,12 @@ impl PayloadReader for FakeReader {
     }
 
     fn intent(&self, payload: &[u8]) -> Result<NodeFacts, String> {
-        read::<FakeSaid>(payload).map(|said| NodeFacts { node: said.node, intent: None, code: None })
+        read::<FakeSaid>(payload).map(|said| NodeFacts {
+            node: said.node,
+            intent: None,
+            code: None,
+            authorizations: std::collections::BTreeMap::new(),
+        })
     }
 
     fn artifact(&self, payload: &[u8]) -> Result<ArtifactFacts, String> {
@@ -118,11 +123,21 @@ impl PayloadReader for FakeReader {
     }
 
     fn halt(&self, payload: &[u8]) -> Result<NodeFacts, String> {
-        read::<FakeSaid>(payload).map(|said| NodeFacts { node: said.node, intent: None, code: said.code })
+        read::<FakeSaid>(payload).map(|said| NodeFacts {
+            node: said.node,
+            intent: None,
+            code: said.code,
+            authorizations: std::collections::BTreeMap::new(),
+        })
     }
 
     fn end(&self, payload: &[u8]) -> Result<NodeFacts, String> {
-        read::<FakeSaid>(payload).map(|said| NodeFacts { node: said.node, intent: said.intent, code: None })
+        read::<FakeSaid>(payload).map(|said| NodeFacts {
+            node: said.node,
+            intent: said.intent,
+            code: None,
+            authorizations: std::collections::BTreeMap::new(),
+        })
     }
 
     fn readmission(&self, payload: &[u8]) -> Result<ReadmissionFacts, String> {
@@ -201,6 +216,7 @@ impl World {
             node: Some(node()),
             subject,
             parents: self.head.into_iter().collect(),
+            elsewhere: std::collections::BTreeMap::new(),
             at: UnixSeconds(9_000 + self.range.size()),
             body,
         }

@@ -3,6 +3,8 @@
 //! This crate checks signatures, digests and the log; what an artifact or a bundle *says* is read by whoever knows its
 //! type, and compared here.
 
+use std::collections::BTreeMap;
+
 use evidence::{
     cose::PublicKey,
     digest::Sha256Digest,
@@ -64,6 +66,8 @@ pub struct NodeFacts {
     pub intent: Option<Sha256Digest>,
     /// Code of the trigger, for a halt record.
     pub code: Option<String>,
+    /// The records by which each domain last authorized what is over, for end and halt.
+    pub authorizations: BTreeMap<DomainName, Vec<Sha256Digest>>,
 }
 
 /// What a readmission says.

@@ -334,7 +334,7 @@ impl Proved {
         Ok(())
     }
 
-    /// Every parent is in the file, and within one log stands before its child.
+    /// Every parent is in the file, within one log before its child, and in another domain's in that log.
     fn link(&self) -> Result<(), ProofFailure> {
         for (place, placed) in &self.records {
             for parent in &placed.record.record().parents {
@@ -343,13 +343,24 @@ impl Proved {
                     None => false,
                 };
                 if !before {
-                    let denial = AuditDenial::ParentMissing { parent: *parent };
-                    return Err(ProofFailure { part: Part::Record(place.0.clone(), place.1), denial });
+                    return Err(missing(place, *parent));
+                }
+            }
+            for (domain, parents) in &placed.record.record().elsewhere {
+                let in_its_log =
+                    |parent: &&Sha256Digest| self.by_digest.get(*parent).is_some_and(|(of, _)| of == domain);
+                if let Some(parent) = parents.iter().find(|parent| !in_its_log(parent)) {
+                    return Err(missing(place, *parent));
                 }
             }
         }
         Ok(())
     }
+}
+
+fn missing(place: &Place, parent: Sha256Digest) -> ProofFailure {
+    let denial = AuditDenial::ParentMissing { parent };
+    ProofFailure { part: Part::Record(place.0.clone(), place.1), denial }
 }
 
 fn proved_domain(proof: &DomainProof, checkpoint: VerifiedCheckpoint) -> ProvedDomain {

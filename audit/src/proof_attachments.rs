@@ -93,6 +93,11 @@ fn agrees(
     if facts.intent.is_some_and(|intent| intent != said.subject) {
         return mismatch("intent");
     }
+    // What the domain's own record follows from stands in its own log, before it.
+    let elsewhere = facts.authorizations.iter().filter(|(domain, _)| **domain != said.domain);
+    if !elsewhere.eq(&said.elsewhere) {
+        return mismatch("authorizations");
+    }
     if let RecordBody::Halt { code, .. } = &said.body
         && facts.code.as_deref() != Some(code.as_str())
     {

@@ -4,6 +4,8 @@
 //! SHA-256 is the record's name. What a node said (intent, halt, end) is named by digest: the node signed that itself.
 //! Records of one node form a chain: `parents[0]` is the node's newest record before this one.
 
+use std::collections::BTreeMap;
+
 use evidence::{
     cbor::{self, Caps},
     cose::{self, KeyId, KeySet, PublicKey, Purpose, SigningKey},
@@ -26,6 +28,9 @@ pub const RECORD_CAP_BYTES: usize = 16 * 1024;
 /// Most parents of one record.
 pub const PARENTS_CAP: usize = 16;
 
+/// Most records of other domains that one follows from.
+pub const ELSEWHERE_CAP: usize = 128;
+
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +45,10 @@ pub struct LineageRecord {
     pub subject: Sha256Digest,
     /// Records that it follows from. For a node's record the first is the node's newest one before it.
     pub parents: Vec<Sha256Digest>,
+    /// Records of other domains' logs that it follows from, by domain: for the end of an execution, those by which the
+    /// others authorized it last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub elsewhere: BTreeMap<DomainName, Vec<Sha256Digest>>,
     /// When, by the domain's clock.
     pub at: UnixSeconds,
     /// What happened.
@@ -72,6 +81,15 @@ impl LineageRecord {
         }
         if self.parents.len() > PARENTS_CAP {
             return Err(malformed(format!("{} parents, at most {PARENTS_CAP}", self.parents.len())));
+        }
+        let named: usize = self.elsewhere.values().map(Vec::len).sum();
+        if named > ELSEWHERE_CAP
+            || self.elsewhere.values().any(Vec::is_empty)
+            || self.elsewhere.contains_key(&self.domain)
+        {
+            return Err(malformed(format!(
+                "{named} records of other domains, at most {ELSEWHERE_CAP}, none of its own"
+            )));
         }
         if self.node.is_none() && self.kind().is_of_a_node() {
             return Err(malformed("no node".into()));

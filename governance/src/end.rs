@@ -1,5 +1,7 @@
 //! End record: a node's signed word that an execution ended by itself.
 
+use std::collections::BTreeMap;
+
 use evidence::{
     cose::{KeySet, Purpose, SigningKey},
     digest::Sha256Digest,
@@ -35,6 +37,9 @@ pub struct EndRecord {
     pub intent: Sha256Digest,
     /// Digests of the artifacts that were live.
     pub artifacts: Vec<Sha256Digest>,
+    /// The lineage records by which each domain last authorized them, by domain.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub authorizations: BTreeMap<DomainName, Vec<Sha256Digest>>,
     /// Exit code, or 128 + signal.
     pub exit_code: i32,
     /// How many execution keys were wiped.
@@ -104,6 +109,11 @@ impl EndRecord {
 
     fn bounded(&self) -> Result<(), GovernanceDenial> {
         codec::version(KIND.name, self.version, END_VERSION)?;
+        let named: usize = self.authorizations.values().map(Vec::len).sum();
+        if named > HALT_LIST_CAP || self.authorizations.values().any(Vec::is_empty) {
+            let rule = "at most 64 records, of domains that have any";
+            return Err(GovernanceDenial::FieldInvalid { what: KIND.name, field: "authorizations", rule });
+        }
         if self.artifacts.len() > HALT_LIST_CAP {
             let rule = "at most 64";
             return Err(GovernanceDenial::FieldInvalid { what: KIND.name, field: "artifacts", rule });

@@ -189,6 +189,7 @@ pub(crate) fn halt() -> HaltRecord {
         node: node(),
         reason: HaltReason::PcrChanged { pcr: 4 },
         artifacts: vec![digest("artifact")],
+        authorizations: std::collections::BTreeMap::new(),
         last_evidence: Some(digest("evidence")),
         killed: vec![],
         keys_wiped: 1,

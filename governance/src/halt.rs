@@ -1,5 +1,7 @@
 //! Halt record: a node's signed word that it stopped, why, and what it killed and wiped (phase 7).
 
+use std::collections::BTreeMap;
+
 use evidence::{
     cose::{KeySet, Purpose, SigningKey},
     digest::Sha256Digest,
@@ -145,6 +147,9 @@ pub struct HaltRecord {
     pub reason: HaltReason,
     /// Digests of the artifacts that were live.
     pub artifacts: Vec<Sha256Digest>,
+    /// The lineage records by which each domain last authorized them, by domain.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub authorizations: BTreeMap<DomainName, Vec<Sha256Digest>>,
     /// Digest of the newest evidence that the node gave, if it gave any.
     pub last_evidence: Option<Sha256Digest>,
     /// What ran and was ended.
@@ -218,6 +223,11 @@ impl HaltRecord {
 
     fn bounded(&self) -> Result<(), GovernanceDenial> {
         codec::version(KIND.name, self.version, HALT_VERSION)?;
+        let named: usize = self.authorizations.values().map(Vec::len).sum();
+        if named > HALT_LIST_CAP || self.authorizations.values().any(Vec::is_empty) {
+            let rule = "at most 64 records, of domains that have any";
+            return Err(GovernanceDenial::FieldInvalid { what: KIND.name, field: "authorizations", rule });
+        }
         if self.artifacts.len() > HALT_LIST_CAP || self.killed.len() > HALT_LIST_CAP {
             let rule = "at most 64 artifacts and executions";
             return Err(GovernanceDenial::FieldInvalid { what: KIND.name, field: "lists", rule });

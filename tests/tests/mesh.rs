@@ -11,8 +11,12 @@
 mod bed;
 #[path = "mesh/conflict.rs"]
 mod conflict;
+#[path = "mesh/denied.rs"]
+mod denied;
 #[path = "mesh/keys.rs"]
 mod keys;
+#[path = "mesh/lineage.rs"]
+mod lineage;
 #[path = "mesh/proxy.rs"]
 mod proxy;
 #[path = "mesh/together.rs"]

@@ -18,6 +18,7 @@ mod show;
 mod signers;
 mod steps;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use audit::record::{LineageRecord, RECORD_VERSION, RecordBody};
@@ -331,8 +332,16 @@ fn record(
     at: UnixSeconds,
 ) -> Result<Vec<u8>, OrderRefusal> {
     let parents = parents.to_vec();
-    let record =
-        LineageRecord { version: RECORD_VERSION, domain: domain.clone(), node: None, subject, parents, at, body };
+    let record = LineageRecord {
+        version: RECORD_VERSION,
+        domain: domain.clone(),
+        node: None,
+        subject,
+        parents,
+        elsewhere: BTreeMap::new(),
+        at,
+        body,
+    };
     Ok(record.sign(issuer)?)
 }
 

@@ -1,5 +1,7 @@
 //! Lineage records as this domain writes them: one chain per node, each record naming the one before.
 
+use std::collections::BTreeMap;
+
 use audit::record::{LineageRecord, RECORD_VERSION, RecordBody};
 use evidence::cose::SigningKey;
 use evidence::digest::Sha256Digest;
@@ -32,6 +34,7 @@ pub(crate) struct Chain<'k> {
     node: Option<NodeId>,
     at: UnixSeconds,
     head: Option<Sha256Digest>,
+    elsewhere: BTreeMap<DomainName, Vec<Sha256Digest>>,
 }
 
 impl<'k> Chain<'k> {
@@ -43,17 +46,24 @@ impl<'k> Chain<'k> {
         head: Sha256Digest,
         at: UnixSeconds,
     ) -> Self {
-        Self { issuer, domain, node: Some(node.clone()), at, head: Some(head) }
+        Self { issuer, domain, node: Some(node.clone()), at, head: Some(head), elsewhere: BTreeMap::new() }
     }
 
     /// Starts a node's chain.
     pub(crate) fn origin(issuer: &'k SigningKey, domain: &'k DomainName, node: &NodeId, at: UnixSeconds) -> Self {
-        Self { issuer, domain, node: Some(node.clone()), at, head: None }
+        Self { issuer, domain, node: Some(node.clone()), at, head: None, elsewhere: BTreeMap::new() }
     }
 
     /// A record about somebody who has no chain here.
     pub(crate) fn stranger(issuer: &'k SigningKey, domain: &'k DomainName, at: UnixSeconds) -> Self {
-        Self { issuer, domain, node: None, at, head: None }
+        Self { issuer, domain, node: None, at, head: None, elsewhere: BTreeMap::new() }
+    }
+
+    /// What the next record follows from in other domains' logs, as the node says; what it says of ours is in ours.
+    pub(crate) fn follows(mut self, authorizations: &BTreeMap<DomainName, Vec<Sha256Digest>>) -> Self {
+        self.elsewhere = authorizations.clone();
+        self.elsewhere.remove(self.domain);
+        self
     }
 
     /// The next record; `also` are parents besides the record before.
@@ -69,6 +79,7 @@ impl<'k> Chain<'k> {
             node: self.node.clone(),
             subject,
             parents: self.head.iter().chain(also).copied().collect(),
+            elsewhere: std::mem::take(&mut self.elsewhere),
             at: self.at,
             body,
         };

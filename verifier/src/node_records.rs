@@ -34,7 +34,7 @@ impl Desk {
         }
         let code = code(record.reason.code())?;
         let body = RecordBody::Halt { halt: digest, code: code.clone() };
-        let presented = record.lineage_head;
+        let (presented, authorizations) = (record.lineage_head, record.authorizations);
         let epoch = self.trust().map_or(node.epoch, |trust| trust.epoch());
         let (desk, id, now) = (self.clone(), id.clone(), self.now()?);
         let committed = self.parts.store.write::<_, Fault, _>(move |transaction| {
@@ -42,7 +42,8 @@ impl Desk {
                 let node = nodes::read(transaction, &id).await?;
                 let parts = &desk.parts;
                 evidence_store::put_signed(transaction, BlobKind::HaltRecord, &cose).await?;
-                let mut chain = Chain::after(&parts.issuer, &parts.domain, &id, node.head_current, now);
+                let chain = Chain::after(&parts.issuer, &parts.domain, &id, node.head_current, now);
+                let mut chain = chain.follows(&authorizations);
                 let signed = chain.next(digest, &[], body)?;
                 let head = signed.digest;
                 transaction.append(signed.entry(&[id.to_string(), digest.to_string()]))?;
@@ -70,7 +71,7 @@ impl Desk {
         if let Some(recorded) = self.recorded_before(&node, digest).await? {
             return Ok(recorded);
         }
-        let presented = record.lineage_head;
+        let (presented, authorizations) = (record.lineage_head, record.authorizations.clone());
         let mut ended = Vec::new();
         for artifact in &record.artifacts {
             let terms = self.artifact_terms(*artifact).await?;
@@ -83,7 +84,8 @@ impl Desk {
                 let node = nodes::read(transaction, &id).await?;
                 let parts = &desk.parts;
                 evidence_store::put_signed(transaction, BlobKind::EndRecord, &cose).await?;
-                let mut chain = Chain::after(&parts.issuer, &parts.domain, &id, node.head_current, now);
+                let chain = Chain::after(&parts.issuer, &parts.domain, &id, node.head_current, now);
+                let mut chain = chain.follows(&authorizations);
                 let signed = chain.next(record.intent, &[], RecordBody::End { end: digest })?;
                 let head = signed.digest;
                 let mut subjects = vec![id.to_string(), digest.to_string(), record.intent.to_string()];

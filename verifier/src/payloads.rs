@@ -1,5 +1,7 @@
 //! What signed payloads say, for the proof verification in `audit`: the types are `governance`'s.
 
+use std::collections::BTreeMap;
+
 use audit::payload::{ArtifactFacts, DomainKeys, NodeFacts, PayloadReader, ReadmissionFacts, TimedKey};
 use governance::{
     artifact::Artifact,
@@ -28,7 +30,7 @@ impl PayloadReader for GovernancePayloads {
 
     fn intent(&self, payload: &[u8]) -> Result<NodeFacts, String> {
         let intent = Intent::decode(payload).map_err(|denial| denial.to_string())?;
-        Ok(NodeFacts { node: intent.node, intent: None, code: None })
+        Ok(NodeFacts { node: intent.node, intent: None, code: None, authorizations: BTreeMap::new() })
     }
 
     fn artifact(&self, payload: &[u8]) -> Result<ArtifactFacts, String> {
@@ -48,12 +50,12 @@ impl PayloadReader for GovernancePayloads {
     fn halt(&self, payload: &[u8]) -> Result<NodeFacts, String> {
         let halt = HaltRecord::decode(payload).map_err(|denial| denial.to_string())?;
         let code = halt.reason.code().to_owned();
-        Ok(NodeFacts { node: halt.node, intent: None, code: Some(code) })
+        Ok(NodeFacts { node: halt.node, intent: None, code: Some(code), authorizations: halt.authorizations })
     }
 
     fn end(&self, payload: &[u8]) -> Result<NodeFacts, String> {
         let end = EndRecord::decode(payload).map_err(|denial| denial.to_string())?;
-        Ok(NodeFacts { node: end.node, intent: Some(end.intent), code: None })
+        Ok(NodeFacts { node: end.node, intent: Some(end.intent), code: None, authorizations: end.authorizations })
     }
 
     fn readmission(&self, payload: &[u8]) -> Result<ReadmissionFacts, String> {

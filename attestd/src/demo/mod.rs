@@ -41,10 +41,16 @@ pub async fn run(arguments: DemoArgs, out: &mut (dyn Write + Send)) -> Result<()
     };
     let simulator = match arguments.simulator {
         Some(path) => Some(path),
-        None if arguments.platform == DemoPlatform::Tpm => None,
+        None if arguments.platform == DemoPlatform::Tpm && !arguments.mesh => None,
         None => Some(simulator(&attestd)?),
     };
     let ended = end_signal().map_err(|error| DemoFault::new("waiting for signals", error))?;
+    if let (true, Some(simulator)) = (arguments.mesh, simulator.clone()) {
+        return tokio::select! {
+            told = mesh::story::tell([attestd, verifier, simulator], arguments.keep, out) => told,
+            by = ended => Err(DemoFault::new("the demo", format_args!("ended by {by}"))),
+        };
+    }
     let stage = stage::Stage::new(stage::Programs { attestd, verifier, simulator }, arguments.keep)?;
     let told = tokio::select! {
         told = story::tell(&stage, arguments.platform, out) => told,

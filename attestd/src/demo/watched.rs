@@ -52,7 +52,8 @@ impl Seen {
     }
 
     /// Name and facts of a phase on one line.
-    pub(super) fn told(&self) -> String {
+    #[must_use]
+    pub fn told(&self) -> String {
         let facts = self.0.get("facts").and_then(Value::as_object);
         let mut facts: Vec<String> = facts
             .into_iter()

@@ -148,6 +148,7 @@ impl Bench {
             node: Some(self.domain.node.clone()),
             subject: terms.intent,
             parents: vec![],
+            elsewhere: std::collections::BTreeMap::new(),
             at: NOW,
             body,
         }

@@ -24,7 +24,7 @@ use super::link::{Ask, Reply, ReplyTo};
 use super::narration::Narration;
 use super::refused::Refused;
 use super::verdicts::Verdicts;
-use super::{Ending, Node};
+use super::{Authorizations, Ending, Node};
 use crate::clock::boottime_ms;
 use crate::collect::HeldKey;
 use crate::gateway::{EndCause, Ended, Running, Workload};
@@ -44,6 +44,7 @@ pub(crate) enum Order {
 #[derive(Clone, Debug)]
 pub(crate) struct Stopped {
     pub(crate) artifacts: Vec<Sha256Digest>,
+    pub(crate) authorizations: Authorizations,
     pub(crate) killed: Killed,
     pub(crate) keys_wiped: u32,
 }
@@ -215,6 +216,7 @@ impl Execution {
                 let ending = Ending {
                     intent: self.intent.digest,
                     artifacts: self.artifacts(),
+                    authorizations: self.authorizations(),
                     exit_code,
                     keys_wiped: self.keys_held,
                 };
@@ -222,7 +224,7 @@ impl Execution {
                 self.narration.proof_persisted("end", index);
                 self.finished = Some(Finish { exit_code, halt_code: "" });
             }
-            LeaseAction::GiveUp => self.give_up().await,
+            LeaseAction::GiveUp => self.give_up_unauthorized().await,
         }
         None
     }
@@ -299,6 +301,16 @@ impl Execution {
         }
     }
 
+    /// Too few authorized it. One domain's own word says all there is to say of a refusal; of several, how many are missing.
+    async fn give_up_unauthorized(&mut self) {
+        if !self.accepted.is_empty()
+            && let Err(denial) = self.intent.intent.domains.met_by(self.accepted.keys())
+        {
+            self.narration.refused(&denial.into());
+        }
+        self.give_up().await;
+    }
+
     /// Nothing was started. Whoever authorized it hears that it is over, and need not wait for more.
     async fn give_up(&mut self) {
         self.accepted.values_mut().for_each(|accepted| accepted.keys.clear());
@@ -306,6 +318,7 @@ impl Execution {
             let ending = Ending {
                 intent: self.intent.digest,
                 artifacts: self.artifacts(),
+                authorizations: self.authorizations(),
                 exit_code: NOT_STARTED_EXIT_CODE,
                 keys_wiped: 0,
             };
@@ -400,7 +413,8 @@ impl Execution {
     fn stopped(&self) -> Stopped {
         if let Some(processes) = self.frozen {
             let killed = Killed { intent: self.intent.digest, by: KilledBy::Freeze, processes };
-            return Stopped { artifacts: self.artifacts(), killed, keys_wiped: 0 };
+            let (artifacts, authorizations) = (self.artifacts(), self.authorizations());
+            return Stopped { artifacts, authorizations, killed, keys_wiped: 0 };
         }
         let ended = self.ended.as_ref();
         let by = match (ended.map(|ended| ended.cause), self.node.kills_by_cgroup()) {
@@ -409,11 +423,19 @@ impl Execution {
             (Some(_), false) => KilledBy::Signal,
         };
         let killed = Killed { intent: self.intent.digest, by, processes: ended.map_or(0, |ended| ended.killed) };
-        Stopped { artifacts: self.artifacts(), killed, keys_wiped: self.keys_held }
+        let (artifacts, authorizations) = (self.artifacts(), self.authorizations());
+        Stopped { artifacts, authorizations, killed, keys_wiped: self.keys_held }
     }
 
     fn artifacts(&self) -> Vec<Sha256Digest> {
         self.accepted.values().map(|accepted| accepted.artifact.digest()).collect()
+    }
+
+    /// By which records each domain last authorized it.
+    fn authorizations(&self) -> Authorizations {
+        let by =
+            self.accepted.iter().map(|(domain, accepted)| (domain.clone(), vec![accepted.artifact.receipt().entry]));
+        by.collect()
     }
 
     /// For `status`.

@@ -19,7 +19,7 @@ use wire::bounded::verifier::Push;
 use super::domain::{Domain, Seen};
 use super::execution::{Order, Stopped};
 use super::refused::Refused;
-use super::{DomainName, Ending, Node, lock};
+use super::{Authorizations, DomainName, Ending, Node, lock};
 use crate::clock::unix_now;
 use crate::halt_store::StoredHalt;
 use crate::outbox::{RecordKind, Unsent};
@@ -53,8 +53,13 @@ impl Node {
         self.resume_halt().await;
         for (intent, begun) in self.journal.begun() {
             tracing::warn!(%intent, "an execution died with the daemon");
-            let ending =
-                Ending { intent, artifacts: begun.artifacts, exit_code: KILLED_EXIT_CODE, keys_wiped: begun.keys_held };
+            let ending = Ending {
+                intent,
+                artifacts: begun.artifacts,
+                authorizations: Authorizations::new(),
+                exit_code: KILLED_EXIT_CODE,
+                keys_wiped: begun.keys_held,
+            };
             let kept =
                 begun.domains.iter().map(|domain| self.end_record(&ending, domain)).collect::<Result<Vec<_>, _>>();
             match kept {
@@ -72,6 +77,7 @@ impl Node {
             None => {
                 let died = self.journal.begun().into_iter().map(|(intent, begun)| Stopped {
                     artifacts: begun.artifacts,
+                    authorizations: Authorizations::new(),
                     killed: Killed { intent, by: KilledBy::AlreadyEnded, processes: 0 },
                     keys_wiped: begun.keys_held,
                 });
@@ -122,6 +128,7 @@ impl Node {
             domain: self.home.clone(),
             node: self.id().clone(),
             reason,
+            authorizations: authorizations(&stopped),
             artifacts: stopped.iter().flat_map(|stopped| stopped.artifacts.clone()).take(HALT_LIST_CAP).collect(),
             last_evidence: *lock(&self.last_evidence),
             killed: stopped.into_iter().map(|stopped| stopped.killed).take(HALT_LIST_CAP).collect(),
@@ -254,6 +261,17 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// What authorized all of it, as much as a record holds.
+fn authorizations(stopped: &[Stopped]) -> Authorizations {
+    let all = stopped.iter().flat_map(|stopped| &stopped.authorizations);
+    let each = all.flat_map(|(domain, records)| records.iter().map(move |record| (domain, record)));
+    let mut by_domain = Authorizations::new();
+    for (domain, record) in each.take(HALT_LIST_CAP) {
+        by_domain.entry(domain.clone()).or_default().push(*record);
+    }
+    by_domain
 }
 
 /// Waits a little until one of these records is acknowledged; gives its log index.

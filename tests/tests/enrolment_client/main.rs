@@ -381,7 +381,7 @@ async fn only_the_pinned_verifier_is_spoken_with() {
     let config = node.configure("node-1", &wrong_ca);
     let error = enrol(&config, &config.domains[0], &Machine::Tpm(node.tpm.clone()), &state).await.unwrap_err();
     assert!(matches!(error, EnrolError::Connect(_)), "{error}");
-    assert_eq!(error.code(), "fault.verifier_unreachable");
+    assert_eq!(error.code(), "fault.verifier_unproven");
     let wrong_name = VerifierAddress {
         ca_pem: wrong_ca.ca_pem,
         enrolment: other.address.enrolment,
@@ -390,5 +390,5 @@ async fn only_the_pinned_verifier_is_spoken_with() {
     };
     let config = node.configure("node-1", &wrong_name);
     let error = enrol(&config, &config.domains[0], &Machine::Tpm(node.tpm.clone()), &state).await.unwrap_err();
-    assert_eq!(error.code(), "fault.verifier_unreachable");
+    assert_eq!(error.code(), "fault.verifier_unproven");
 }

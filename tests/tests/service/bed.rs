@@ -457,6 +457,7 @@ async fn log_state(store: &verifier::store::Store, state: &governance::governanc
         node: None,
         subject: digest,
         parents: Vec::new(),
+        elsewhere: std::collections::BTreeMap::new(),
         at: now(),
         body: RecordBody::GovernanceState { state: digest, epoch },
     };

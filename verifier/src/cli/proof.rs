@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use audit::AuditDenial;
+use audit::bundle::ProofBundle;
 use audit::proof::{Pin, Pins, ProofReport, verify_bundle};
 use clap::{Args, Subcommand};
 use wire::proto::{ProofExport, operator_command::Command};
@@ -30,6 +32,15 @@ enum Verb {
         subject: String,
         /// Where to write it.
         #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Merge what several domains exported about the same execution or node into one bundle. Nothing is verified here.
+    Merge {
+        /// Bundles, each of other domains.
+        #[arg(required = true, num_args = 1..)]
+        files: Vec<PathBuf>,
+        /// Where to write it.
+        #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
     },
     /// Verify a proof bundle offline: needs the file and the pinned public keys, nothing else.
@@ -60,6 +71,7 @@ impl ProofArgs {
                 write_file(out, &answer.attachment)?;
                 answer.document
             }
+            Verb::Merge { files, out } => merge(files, out)?,
             Verb::Verify { file, pin, quorum } => {
                 let domains = pin.iter().map(|path| read_pin(path)).collect::<Result<Vec<_>, _>>()?;
                 let pins = Pins { domains, quorum: *quorum };
@@ -76,6 +88,22 @@ impl ProofArgs {
         output::document(&document, self.common.format);
         Ok(())
     }
+}
+
+fn merge(files: &[PathBuf], out: &Path) -> Result<serde_json::Value, CommandError> {
+    let denied = |denial: AuditDenial| CommandError::Denied {
+        code: denial.code().to_owned(),
+        detail: denial.to_string().into(),
+    };
+    let mut bundles = Vec::with_capacity(files.len());
+    for file in files {
+        bundles.push(ProofBundle::decode(&read_file(file)?).map_err(denied)?);
+    }
+    let merged = ProofBundle::merged(bundles).map_err(denied)?;
+    let domains: Vec<_> = merged.domains.iter().map(|proof| proof.domain.clone()).collect();
+    let records = merged.domains.iter().map(|proof| proof.records.len()).sum::<usize>();
+    write_file(out, &merged.encode().map_err(denied)?)?;
+    Ok(serde_json::json!({ "domains": domains, "records": records, "out": out }))
 }
 
 fn read_pin(path: &Path) -> Result<Pin, CommandError> {

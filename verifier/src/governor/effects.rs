@@ -1,5 +1,7 @@
 //! What a change writes, beside its log records; and the reads that mirror it.
 
+use std::collections::BTreeMap;
+
 use std::collections::BTreeSet;
 
 use audit::record::{Code, LineageRecord, RECORD_VERSION, RecordBody};
@@ -328,6 +330,7 @@ async fn grow(
         node: Some(id.clone()),
         subject,
         parents: vec![node.head_current],
+        elsewhere: BTreeMap::new(),
         at: within.now,
         body,
     };

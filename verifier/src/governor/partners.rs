@@ -166,6 +166,7 @@ impl Governor {
                     node: None,
                     subject: row.digest,
                     parents: state.iter().map(|state| state.record).collect(),
+                    elsewhere: std::collections::BTreeMap::new(),
                     at: now,
                     body,
                 };

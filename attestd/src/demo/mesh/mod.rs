@@ -1,5 +1,7 @@
 //! Several domains, each with its verifier, and nodes that are enrolled with all of them: real processes on one machine.
 
+pub(super) mod story;
+
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -129,6 +131,15 @@ impl Mesh {
         let bytes = self.stage.read(&format!("{name}/addresses.json"))?;
         let addresses: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         Ok(Reach { nodes: string(&addresses, &["/nodes"])?, enrolment: string(&addresses, &["/enrolment"])? })
+    }
+
+    /// Makes the machine of this number something that nobody approved: what is measured changes.
+    ///
+    /// # Errors
+    /// [`DemoFault`].
+    pub async fn change(&mut self, machine: usize) -> Made<()> {
+        let machine = self.machines.get_mut(machine).ok_or_else(|| DemoFault::new("a change", "no such machine"))?;
+        machine.change(&self.stage).await.map(drop)
     }
 
     /// Configures a node on the machine of this number for these domains, the first its home, and enrols it with each.
@@ -283,6 +294,20 @@ impl Mesh {
         let path = self.stage.write(name, content)?;
         private(&self.stage, name)?;
         Ok(path)
+    }
+
+    /// Makes a private folder in the folder.
+    ///
+    /// # Errors
+    /// [`DemoFault`].
+    pub fn folder(&self, name: &str) -> Made<PathBuf> {
+        self.stage.make(name)
+    }
+
+    /// The folder, if it stays.
+    #[must_use]
+    pub fn kept(&self) -> Option<String> {
+        self.stage.is_kept().map(|folder| folder.display().to_string())
     }
 
     /// A place in the folder.

@@ -1,0 +1,138 @@
+//! The conditions of denial, each across domains, with one defect.
+
+use crate::bed::{A, B, Bed, C, DENIED, DOMAINS, HALTED, NODE, phases, refusals};
+use crate::proxy::Network;
+
+impl Bed {
+    /// An execution that all domains are asked for starts nothing; every code that was told.
+    async fn starts_nothing(&self) -> Vec<String> {
+        let (seen, exit_code) = self.ended(self.exec(&["--", "sleep", "600"])).await;
+        assert_eq!((phases(&seen, 5, None), exit_code), (0, DENIED), "{:?}", refusals(&seen));
+        refusals(&seen).into_iter().map(str::to_owned).collect()
+    }
+
+    /// The link to a domain says why it is none.
+    async fn cut_off(&self, domain: &str) -> String {
+        let code = async || {
+            let status = self.status().await;
+            let domains = status["domains"].as_array().cloned().unwrap_or_default();
+            let link = domains.into_iter().find(|link| link["name"] == domain);
+            Ok(link.and_then(|link| link["fault"].as_str().map(str::to_owned)))
+        };
+        self.explained(self.mesh.until("the end of a link", code).await)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_authorization_denies() {
+    let bed = Bed::founded(4_000).await;
+    bed.proxies[1].be(Network::Refusing);
+    bed.cut_off(B).await;
+    assert_eq!(bed.starts_nothing().await.last().unwrap(), "governance.missing_authorization");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_of_another_domain_counts_for_nothing() {
+    let bed = Bed::founded(4_000).await;
+    let signer = bed.mesh.signer(A);
+    let revoke = ["revoke", "--signer", &signer, "--reason", "not ours", "key", "ledger"];
+    let refused = bed.explained(bed.mesh.ask(B, &revoke, DENIED).await);
+    assert!(refused.to_string().contains("threshold_not_met"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_identity_under_a_known_name_is_denied_in_each_domain() {
+    let bed = Bed::founded(4_000).await;
+    let config = std::fs::read_to_string(bed.mesh.path("node-1/attestd.toml")).unwrap();
+    bed.mesh.folder("again").unwrap();
+    bed.mesh.write("again/attestd.toml", config.as_bytes()).unwrap();
+    for domain in DOMAINS {
+        let refused = bed.explained(bed.mesh.ask_node("again", &["enrol", "--domain", domain], DENIED).await);
+        assert!(refused.to_string().contains("governance.node_identity"), "{domain}: {refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_that_is_not_what_the_domains_know_is_denied_by_each() {
+    let mut bed = Bed::founded(4_000).await;
+    bed.mesh.change(0).await.unwrap();
+    let codes = bed.starts_nothing().await;
+    let of_domains = codes.iter().filter(|code| code.starts_with("reference.")).count();
+    assert_eq!(of_domains, 3, "{codes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lineage_that_one_domain_does_not_know_is_denied_there_and_halts_what_needs_it() {
+    let bed = Bed::founded(4_000).await;
+    let mut execution = bed.exec(&["--", "sleep", "600"]);
+    bed.told(&mut execution, |seen| seen.phase() == Some(5)).await;
+    // One bit of what the node holds of one domain: the last one's, whose digest ends the file.
+    let path = bed.mesh.path("node-1/lineage_head");
+    let mut forked = std::fs::read(&path).unwrap();
+    *forked.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, &forked).unwrap();
+    let (seen, exit_code) = bed.ended(execution).await;
+    assert_eq!((seen.last().unwrap().field("halt_code"), exit_code), ("halt.refused_at_renewal", HALTED));
+    assert!(refusals(&seen).contains(&"governance.lineage_discontinuous"), "{:?}", refusals(&seen));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn governance_that_went_back_in_one_domain_is_not_spoken_with() {
+    let mut bed = Bed::founded(4_000).await;
+    bed.mesh.stop(B).await.unwrap();
+    let (state, kept) = (bed.mesh.path(B), bed.mesh.path("kept"));
+    copied(&state, &kept);
+    bed.mesh.serve(B).await.unwrap();
+    bed.proxies[1].retarget(&bed.mesh.reach(B).unwrap().nodes);
+    bed.explained(bed.mesh.rule(B, include_str!("../../../policy/lab.cedar")).await);
+    // The node sees the next epoch, and then the one before it again.
+    let seen = async || {
+        let status = bed.status().await;
+        let link = status["domains"].as_array().and_then(|all| all.iter().find(|link| link["name"] == B).cloned());
+        Ok(link.filter(|link| link["connected"] == true).map(drop))
+    };
+    bed.explained(bed.mesh.until("the link", seen).await);
+    let (_, exit_code) = bed.ended(bed.exec(&["--", "true"])).await;
+    assert_eq!(exit_code, 0);
+    bed.mesh.stop(B).await.unwrap();
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::rename(&kept, &state).unwrap();
+    bed.mesh.serve(B).await.unwrap();
+    bed.proxies[1].retarget(&bed.mesh.reach(B).unwrap().nodes);
+    let rolled_back = async || Ok((bed.cut_off(B).await == "fault.store_rolled_back").then_some(()));
+    bed.explained(bed.mesh.until("the refusal of what went back", rolled_back).await);
+    assert_eq!(bed.starts_nothing().await.last().unwrap(), "governance.missing_authorization");
+}
+
+fn copied(from: &std::path::Path, to: &std::path::Path) {
+    let copy = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copy.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_domain_revokes_is_halted_and_every_domain_hears_of_it() {
+    let bed = Bed::founded(4_000).await;
+    let mut execution = bed.exec(&["--", "sleep", "600"]);
+    let seen = bed.told(&mut execution, |seen| seen.phase() == Some(5)).await;
+    let artifact = seen.iter().find(|seen| seen.phase() == Some(3) && seen.fact("domain") == C).unwrap();
+    let (signer, id) = (bed.mesh.signer(C), artifact.fact("artifact").to_owned());
+    let revoke = ["revoke", "--signer", &signer, "--reason", "withdrawn", "artifact", &id];
+    bed.explained(bed.mesh.ask(C, &revoke, 0).await);
+    let (seen, exit_code) = bed.ended(execution).await;
+    assert_eq!((seen.last().unwrap().field("halt_code"), exit_code), ("halt.revoked", HALTED));
+    for domain in DOMAINS {
+        let halted = async || Ok(bed.records(domain, NODE).await.contains(&"halt".to_owned()).then_some(()));
+        bed.explained(bed.mesh.until("the record of the halt", halted).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verifier_that_cannot_prove_to_be_the_domains_is_not_spoken_with() {
+    let mut bed = Bed::founded(4_000).await;
+    // Where one domain was, another answers: its certificate is no word of the one that was asked.
+    bed.proxies[1].retarget(&bed.mesh.reach(C).unwrap().nodes);
+    bed.mesh.kill(B).await.unwrap();
+    let unproven = async || Ok((bed.cut_off(B).await == "fault.verifier_unproven").then_some(()));
+    bed.explained(bed.mesh.until("the refusal of another's certificate", unproven).await);
+    assert_eq!(bed.starts_nothing().await.last().unwrap(), "governance.missing_authorization");
+}

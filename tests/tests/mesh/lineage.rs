@@ -1,0 +1,67 @@
+//! One history across the logs of several domains, and one proof of it.
+
+use crate::bed::{A, B, Bed, C, DENIED, DOMAINS, NODE};
+
+impl Bed {
+    fn text(&self, name: &str) -> String {
+        self.mesh.path(name).display().to_string()
+    }
+
+    async fn exported(&self, domain: &str) -> String {
+        let out = self.text(&format!("{domain}.proof"));
+        self.explained(self.mesh.ask(domain, &["proof", "export", NODE, "--out", &out], 0).await);
+        out
+    }
+
+    /// Verifies by the pins of these domains; what was refused, by its code.
+    async fn verified(&self, file: &str, pinned: &[&str], code: Option<&str>) -> serde_json::Value {
+        let pins: Vec<String> = pinned.iter().map(|domain| self.text(&format!("{domain}/pin.toml"))).collect();
+        let mut verify = vec!["proof", "verify", file];
+        pins.iter().for_each(|pin| verify.extend(["--pin", pin]));
+        let report = self.explained(self.mesh.ask_nobody(&verify, code.map_or(0, |_| DENIED)).await);
+        assert_eq!(report.pointer("/failures/0/code").and_then(|code| code.as_str()), code, "{report}");
+        report
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_across_the_domains_verifies_and_neither_a_part_of_it_nor_a_changed_byte_does() {
+    let bed = Bed::founded(4_000).await;
+    let (_, exit_code) = bed.ended(bed.exec(&["--", "true"])).await;
+    assert_eq!(exit_code, 0);
+    let mut parts = Vec::new();
+    for domain in DOMAINS {
+        let ended = async || Ok(bed.records(domain, NODE).await.contains(&"end".to_owned()).then_some(()));
+        bed.explained(bed.mesh.until("each domain's record of the end", ended).await);
+        parts.push(bed.exported(domain).await);
+    }
+    let whole = bed.text("whole.proof");
+    let merge = ["proof", "merge", &parts[2], &parts[0], &parts[1], "--out", &whole];
+    bed.explained(bed.mesh.ask_nobody(&merge, 0).await);
+    let report = bed.verified(&whole, &DOMAINS, None).await;
+    assert_eq!(report["domains"].as_array().unwrap().len(), 3);
+    // Each domain's record of the end follows from the others' authorizations: without their logs it proves nothing.
+    bed.verified(&parts[0], &[A], Some("audit.parent_missing")).await;
+    bed.verified(&whole, &[A, B], Some("audit.domain_not_pinned")).await;
+    let two = bed.text("two.proof");
+    bed.explained(bed.mesh.ask_nobody(&["proof", "merge", &parts[0], &parts[1], "--out", &two], 0).await);
+    bed.verified(&two, &[A, B, C], Some("audit.parent_missing")).await;
+    let twice = ["proof", "merge", &parts[0], &parts[0], "--out", &bed.text("twice.proof")];
+    bed.explained(bed.mesh.ask_nobody(&twice, DENIED).await);
+    // Another domain's authority vouches for none of it.
+    let pin = std::fs::read_to_string(bed.mesh.path("b.example/pin.toml")).unwrap();
+    bed.mesh.write("swapped.toml", pin.replace(B, A).as_bytes()).unwrap();
+    let swapped = bed.text("swapped.toml");
+    let refused = bed.mesh.ask_nobody(&["proof", "verify", &parts[0], "--pin", &swapped], DENIED).await;
+    assert!(bed.explained(refused).to_string().contains("audit.threshold_not_met"));
+    let bytes = std::fs::read(&whole).unwrap();
+    for step in 1..24 {
+        let mut bent = bytes.clone();
+        bent[step * bytes.len() / 24] ^= 1;
+        let name = format!("bent-{step}.proof");
+        bed.mesh.write(&name, &bent).unwrap();
+        let (file, pins) = (bed.text(&name), DOMAINS.map(|domain| bed.text(&format!("{domain}/pin.toml"))));
+        let verify = ["proof", "verify", &file, "--pin", &pins[0], "--pin", &pins[1], "--pin", &pins[2]];
+        bed.explained(bed.mesh.ask_nobody(&verify, DENIED).await);
+    }
+}
