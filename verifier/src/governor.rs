@@ -37,7 +37,8 @@ use tokio::sync::{Mutex, watch};
 
 pub use history::Step;
 pub use node_orders::AdmittedMachine;
-pub use own_bundle::BundleInForce;
+pub use orders::Obeyed;
+pub use own_bundle::{BundleInForce, BundleTaken};
 pub use refusal::OrderRefusal;
 pub use show::ListedSet;
 pub use signers::ReferenceSigners;

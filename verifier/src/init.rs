@@ -14,8 +14,8 @@ use serde_bytes::ByteBuf;
 
 use crate::ca::{CaError, CertificateAuthority};
 use crate::config::{
-    Admission, AuthorityConfig, Config, EndorsementsConfig, GovernanceConfig, LeaseConfig, LimitsConfig, ListenConfig,
-    LogConfig, NodesConfig, SnpConfig, TdxConfig, TpmConfig,
+    Admission, AuthorityConfig, Config, EndorsementsConfig, FederationConfig, GovernanceConfig, LeaseConfig,
+    LimitsConfig, ListenConfig, LogConfig, NodesConfig, SnpConfig, TdxConfig, TpmConfig,
 };
 use crate::governor::OrderRefusal;
 use crate::open::OpenError;
@@ -44,6 +44,8 @@ pub struct InitOptions {
     pub witness_quorum: usize,
     /// Where to listen.
     pub listen: ListenConfig,
+    /// What to publish for other domains, and where.
+    pub federation: Option<FederationConfig>,
     /// Manufacturer root certificates.
     pub tpm_roots: Vec<PathBuf>,
     /// Software TPM root certificates; lab only.
@@ -233,7 +235,7 @@ fn config(options: &InitOptions, state: &StateFolder, authority: &AuthorityKeys)
         log: LogConfig { origin: format!("{}/log", options.domain), witness_quorum: options.witness_quorum },
         limits: LimitsConfig::default(),
         endorsements: EndorsementsConfig::default(),
-        federation: None,
+        federation: options.federation.clone(),
     }
 }
 

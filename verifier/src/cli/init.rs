@@ -10,7 +10,7 @@ use evidence::names::DomainName;
 
 use super::signing::now;
 use super::{CommandError, Format, output};
-use crate::config::{ListenConfig, SnpConfig, TdxConfig};
+use crate::config::{FederationConfig, ListenConfig, SnpConfig, TdxConfig};
 use crate::init::{InitError, InitOptions, init};
 use crate::state::StateFolder;
 
@@ -47,6 +47,9 @@ pub struct InitArgs {
     /// Where health, metrics and the keys of results as JWT (/jwks.json) are served; nowhere without it.
     #[arg(long, value_name = "ADDRESS")]
     listen_admin: Option<SocketAddr>,
+    /// Where bundle, states and log are published for other domains; nowhere without it.
+    #[arg(long, value_name = "ADDRESS")]
+    listen_federation: Option<SocketAddr>,
     /// DNS name or address in the server's certificate; repeatable.
     #[arg(long = "name", value_name = "NAME", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned()])]
     names: Vec<String>,
@@ -109,6 +112,12 @@ impl InitArgs {
                 admin: self.listen_admin,
                 names: self.names.clone(),
             },
+            federation: self.listen_federation.map(|listen| FederationConfig {
+                listen,
+                names: self.names.clone(),
+                web: None,
+                web_roots: Vec::new(),
+            }),
             tpm_roots: self.tpm_roots.clone(),
             simulated_roots: self.simulated_roots.clone(),
             snp: self.snp(),

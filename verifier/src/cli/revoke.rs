@@ -8,8 +8,10 @@ use evidence::names::{ItemName, NodeId};
 use governance::artifact::ArtifactId;
 use governance::revocation::Revoked;
 use governance::statement::Order;
+use wire::proto::GovernanceAcknowledged;
+use wire::proto::operator_command::Command;
 
-use super::service::Service;
+use super::service::{Service, number};
 use super::signing::SigningArgs;
 use super::{CommandError, Common, output};
 
@@ -74,8 +76,14 @@ impl RevokeArgs {
             What::ReferenceSet { digest } => Revoked::ReferenceSet(*digest),
         };
         let mut service = Service::connect(&self.common.state).await?;
-        let answer = self.signing.order(&mut service, Order::Revoke(revoked)).await?;
-        output::document(&answer.document, self.common.format);
+        let mut document = self.signing.order(&mut service, Order::Revoke(revoked)).await?.document;
+        // Its state names the revocation: whoever took it knows, and said when.
+        let epoch = number(&document, "epoch")?;
+        let told = service.ask(Command::GovernanceAcknowledged(GovernanceAcknowledged { epoch })).await?.document;
+        if let (Some(fields), Some(partners)) = (document.as_object_mut(), told.get("partners")) {
+            fields.insert("partners".to_owned(), partners.clone());
+        }
+        output::document(&document, self.common.format);
         Ok(())
     }
 }

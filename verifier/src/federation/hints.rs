@@ -18,13 +18,13 @@ pub(super) struct Acknowledgements(Arc<Mutex<BTreeMap<DomainName, Acknowledged>>
 
 /// One partner's newest answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Acknowledged {
+pub struct Acknowledged {
     /// Epoch of our newest state that it took.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
     /// How we stand with it.
-    pub(crate) standing: &'static str,
+    pub standing: &'static str,
     /// When it said so.
-    pub(crate) at: UnixSeconds,
+    pub at: UnixSeconds,
 }
 
 impl Acknowledgements {

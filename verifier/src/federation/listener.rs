@@ -43,7 +43,7 @@ pub struct PublicListener {
 }
 
 /// Serves until `stopped`; connections are cut then.
-pub(crate) async fn serve(
+pub async fn serve(
     listener: TcpListener,
     serving: Arc<ServingCertificate>,
     caps: ConnectionCaps,

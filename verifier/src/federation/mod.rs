@@ -7,7 +7,7 @@
 mod client;
 mod hints;
 pub mod jwks;
-pub(crate) mod listener;
+pub mod listener;
 mod messages;
 mod partners;
 mod pull;

@@ -23,15 +23,30 @@ use super::messages::{
 use super::table::head_of;
 use crate::governor::Seen;
 
-/// Pulls once. What comes back is verified, but not yet judged against what is held.
-pub(super) async fn pull(client: &PartnerClient, partner: &Partner, now: UnixSeconds) -> Result<Seen, ExchangeFailure> {
+/// Pulls once. What comes back is verified, but not yet judged against what is held; beside it, why the newest state was
+/// not proven, if it was not.
+pub(super) async fn pull(
+    client: &PartnerClient,
+    partner: &Partner,
+    now: UnixSeconds,
+) -> Result<(Seen, Option<ExchangeFailure>), ExchangeFailure> {
     let (bundle, bundle_cose) = pull_bundle(client, partner, now).await?;
     let since = partner.head();
     let path = format!("{STATE_PATH}?since={}", since.map_or(0, |head| head.size));
     let answer = LoggedState::read(&client.get(&path, STATE_CAP_BYTES).await?).map_err(ExchangeFailure::wrong)?;
     let issuer_keys = bundle.keys(Role::Issuer, now);
     let newest = GovernanceState::verify(&answer.state, partner.domain(), &issuer_keys, now)?;
-    let head = logged(&answer, &newest, &bundle, partner, now)?;
+    let (base, state_cose) = (partner.bundle().digest(), answer.state.to_vec());
+    let head = match logged(&answer, &newest, &bundle, partner, now) {
+        Ok(head) => head,
+        Err(unproven) => {
+            // Nothing is taken without its proof; but what was signed speaks against its signer all the same.
+            let newest = PartnerEvent::State { newest: Box::new(newest), between: Vec::new() };
+            let events = vec![PartnerEvent::Bundle(Box::new(bundle)), newest];
+            let seen = Seen { base, events, bundle: bundle_cose, state: state_cose };
+            return Ok((seen, Some(unproven)));
+        }
+    };
     let mut events = vec![
         PartnerEvent::Bundle(Box::new(bundle)),
         PartnerEvent::Head { head, extends: extends(since, head, &answer.growth) },
@@ -41,8 +56,7 @@ pub(super) async fn pull(client: &PartnerClient, partner: &Partner, now: UnixSec
     let state = newest.digest();
     events.push(PartnerEvent::State { newest: Box::new(newest), between });
     events.push(PartnerEvent::Proven { state, head, revocations });
-    let base = partner.bundle().digest();
-    Ok(Seen { base, events, bundle: bundle_cose, state: answer.state.into_vec() })
+    Ok((Seen { base, events, bundle: bundle_cose, state: state_cose }, None))
 }
 
 async fn pull_bundle(

@@ -16,7 +16,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::client::{ExchangeFailure, PartnerClient};
-use super::hints::{self, Acknowledged, Acknowledgements};
+pub use super::hints::Acknowledged;
+use super::hints::{self, Acknowledgements};
 use super::messages::Held;
 use super::partners::HeldPartner;
 use super::pull::pull;
@@ -68,20 +69,22 @@ struct LastPull {
 
 /// Why the newest pull brought nothing.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Failure {
-    code: &'static str,
-    what: String,
+pub struct Failure {
+    /// Stable code.
+    pub code: &'static str,
+    /// For people.
+    pub what: String,
 }
 
 /// What is known of following a partner, beside what is held of it.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Followup {
+pub struct Followup {
     /// When the newest pull ended.
-    pub(crate) pulled_at: Option<UnixSeconds>,
+    pub pulled_at: Option<UnixSeconds>,
     /// Why it failed, if it did.
-    pub(crate) failure: Option<Failure>,
+    pub failure: Option<Failure>,
     /// What the partner said that it holds of us.
-    pub(crate) acknowledged: Option<Acknowledged>,
+    pub acknowledged: Option<Acknowledged>,
 }
 
 impl Following {
@@ -139,7 +142,8 @@ impl Following {
     }
 
     /// What is known of following a partner.
-    pub(crate) fn followup(&self, domain: &DomainName) -> Followup {
+    #[must_use]
+    pub fn followup(&self, domain: &DomainName) -> Followup {
         let last = self.lock().get(domain).map(|followed| followed.last().clone()).unwrap_or_default();
         Followup { pulled_at: last.at, failure: last.failure, acknowledged: self.0.acknowledged.of(domain) }
     }
@@ -203,7 +207,7 @@ impl Following {
             Standing::Forked | Standing::RolledBack | Standing::Untrusted => return Ok(()),
         }
         let client = clients.of(held, &self.0.web_roots).map_err(failed)?;
-        let seen = pull(&client, &held.partner, now).await.map_err(failed)?;
+        let (seen, unproven) = pull(&client, &held.partner, now).await.map_err(failed)?;
         let actions = self.0.governor.see(domain, seen, now).await.map_err(|refusal| refused(&refusal))?;
         let refusal = actions.iter().find_map(|action| match action {
             PartnerAction::Refused(denial) => Some(denied(denial)),
@@ -212,7 +216,7 @@ impl Following {
             | PartnerAction::Mark(_)
             | PartnerAction::Stands { .. } => None,
         });
-        refusal.map_or(Ok(()), Err)
+        refusal.or(unproven.map(failed)).map_or(Ok(()), Err)
     }
 
     /// The partner's hint, within what its grant leaves room for, a fifth shorter or longer so that partners spread.

@@ -50,6 +50,7 @@ pub(super) fn name(command: &Command) -> &'static str {
         Command::DomainTrust(_) => "domain trust",
         Command::GovernanceStatus(_) => "governance status",
         Command::GovernancePublish(_) => "governance publish",
+        Command::GovernanceAcknowledged(_) => "acknowledgements",
     }
 }
 
@@ -100,6 +101,7 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
         Command::DomainTrust(trust) => document(&governor.obey_with(&trust.cose, &trust.bundle, now).await?),
         Command::GovernanceStatus(_) => federation::status(parts, now),
         Command::GovernancePublish(_) => federation::publish(parts, now).await,
+        Command::GovernanceAcknowledged(of) => federation::acknowledged(parts, of.epoch).await,
         Command::AppraiseFile(file) => {
             let nonce = file.nonce.try_into().map_err(|_| malformed("a nonce is 32 bytes"))?;
             Ok(parts.judgements.appraise_file(&node_id(&file.node_id)?, nonce, file.cmw).await?.into())

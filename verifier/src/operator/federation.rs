@@ -81,8 +81,13 @@ fn row(parts: &OperatorParts, held: &HeldPartner, now: UnixSeconds) -> Value {
 /// Issues the next state, and says which partners took it within a moment.
 pub(super) async fn publish(parts: &OperatorParts, now: UnixSeconds) -> Result<Done, OrderRefusal> {
     let epoch = parts.governor.publish(now).await?;
-    let acknowledged = acknowledgements(parts, epoch).await?;
-    Ok(json!({ "domain": parts.domain, "epoch": epoch, "partners": acknowledged }).into())
+    acknowledged(parts, epoch).await
+}
+
+/// Which partners took the state of an epoch, within a moment.
+pub(super) async fn acknowledged(parts: &OperatorParts, epoch: u64) -> Result<Done, OrderRefusal> {
+    let partners = acknowledgements(parts, epoch).await?;
+    Ok(json!({ "domain": parts.domain, "epoch": epoch, "partners": partners }).into())
 }
 
 /// Who took our state of this epoch, waiting a moment for those who have not yet.

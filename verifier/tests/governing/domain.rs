@@ -28,6 +28,7 @@ pub(crate) fn options(folder: &Path, lab: bool) -> InitOptions {
         authority_folder: (!lab).then(|| folder.join("authority")),
         threshold: if lab { 1 } else { 2 },
         listen: ListenConfig { enrolment: any, nodes: any, admin: None, names: vec!["localhost".to_owned()] },
+        federation: None,
         tpm_roots: Vec::new(),
         simulated_roots: Vec::new(),
         snp: SnpConfig::default(),
