@@ -23,7 +23,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Make a domain: its keys, configuration, store and first governance state.
-    Init(InitArgs),
+    Init(Box<InitArgs>),
     /// Serve nodes and operators until told to stop.
     Serve(ServeArgs),
     /// The configuration: read it as the service would.

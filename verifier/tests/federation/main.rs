@@ -116,7 +116,7 @@ async fn states_that_were_missed_are_walked_one_by_one() {
 async fn a_partner_that_was_restored_from_a_backup_is_rolled_back_for_good() {
     let (a, b) = pair().await;
     let b = b.stopped().await;
-    let backup = b.backup();
+    let backup = b.backup().await;
     let b = b.started().await;
     b.governor.publish(b.now()).await.unwrap();
     let epoch = b.epoch();
@@ -137,7 +137,7 @@ async fn a_partner_that_was_restored_from_a_backup_is_rolled_back_for_good() {
 async fn a_partner_whose_log_took_another_turn_is_forked() {
     let (a, b) = pair().await;
     let b = b.stopped().await;
-    let backup = b.backup();
+    let backup = b.backup().await;
     let b = b.started().await;
     b.governor.publish(b.now()).await.unwrap();
     let epoch = b.epoch();
@@ -277,7 +277,9 @@ async fn a_restart_keeps_every_high_water_mark_and_a_bent_row_starts_nothing() {
 async fn what_is_public_is_read_by_strangers_and_nothing_else_is() {
     use base64::Engine as _;
     let a = Member::founded(A).await;
-    let get = async |path: &str| a.get(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+    let get = async |path: &str| {
+        a.get(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes()).await
+    };
     let (status, body) = get("/.well-known/spiffe-bundle").await;
     assert_eq!(status, 200);
     let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -317,10 +319,9 @@ async fn what_is_public_is_read_by_strangers_and_nothing_else_is() {
         assert_eq!(get(path).await.0, 404, "{path}");
     }
     let hint = async |body: &[u8]| {
-        let body = String::from_utf8(body.to_vec()).unwrap();
-        let length = body.len();
         let head = "POST /governance/hint HTTP/1.1\r\nHost: a\r\nConnection: close\r\n";
-        a.get(&format!("{head}Content-Length: {length}\r\n\r\n{body}")).await.0
+        let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
+        a.get(&[head.as_bytes(), body].concat()).await.0
     };
     let stranger = std::collections::BTreeMap::from([
         ("domain", ciborium::Value::from("x.example")),

@@ -111,6 +111,7 @@ impl Member {
             threshold: 1,
             listen: ListenConfig { enrolment: any, nodes: any, admin: None, names: vec!["localhost".to_owned()] },
             federation: None,
+            witness_quorum: 0,
             tpm_roots: Vec::new(),
             simulated_roots: Vec::new(),
             snp: SnpConfig::default(),
@@ -281,7 +282,7 @@ impl Member {
     }
 
     /// What a stranger gets who knows the CA and asks by HTTP/1.1: status and body.
-    pub(crate) async fn get(&self, request: &str) -> (u16, Vec<u8>) {
+    pub(crate) async fn get(&self, request: &[u8]) -> (u16, Vec<u8>) {
         use rustls::pki_types::{CertificateDer, ServerName};
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut roots = rustls::RootCertStore::empty();
@@ -293,7 +294,7 @@ impl Member {
         let tcp = tokio::net::TcpStream::connect(self.address).await.unwrap();
         let server = ServerName::try_from("localhost").unwrap();
         let mut stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(server, tcp).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
         let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
@@ -326,7 +327,15 @@ pub(crate) struct Stopped {
 
 impl Stopped {
     /// A copy of everything that it has, as a backup holds it.
-    pub(crate) fn backup(&self) -> tempfile::TempDir {
+    pub(crate) async fn backup(&self) -> tempfile::TempDir {
+        // The last connection takes the write-ahead log with it.
+        let wal = self.folder.path().join("state/verifier.db-wal");
+        let closed = async {
+            while wal.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(WITHIN, closed).await.unwrap();
         let copy = tempfile::tempdir().unwrap();
         copy_folder(&self.folder.path().join("state"), &copy.path().join("state"));
         // The configuration names the store by its place.
