@@ -147,6 +147,10 @@ impl Conversation {
                 [artifact] => self.desk.begin_renew(&self.node, *artifact, lineage_head).await,
                 _ => return Err(self.misused(ProtocolDenial::Field { name: "artifacts" }).await),
             },
+            NodeRequest::Acknowledge { revocation } => {
+                self.desk.live().acknowledged(&self.node, revocation);
+                return Ok(());
+            }
             NodeRequest::Capture { lineage_head } => self.desk.begin_capture(&self.node, lineage_head).await,
             NodeRequest::Evidence { cmw } => return self.conclude(cmw).await,
             NodeRequest::Halt { cose } => {

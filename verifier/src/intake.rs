@@ -109,7 +109,8 @@ impl Desk {
             Some(parent) => self.within_parent(&asked, parent).await?,
             None => Ok(()),
         };
-        if let Err(denial) = within.and_then(|()| revoked_keys(&trust, &asked.intent)) {
+        let relies = self.relies_on(&asked.intent)?;
+        if let Err(denial) = within.and(relies).and_then(|()| revoked_keys(&trust, &asked.intent)) {
             return Err(self.deny_early(&node, &trust, head, denial).await);
         }
         Ok(Request { node, head, trust, asks: Asks::Authorize(Box::new(asked)) })
@@ -126,10 +127,31 @@ impl Desk {
         if let Err(denial) = self.admissible(&node, &trust, head) {
             return Err(self.deny_renewal(&node, &trust, head, denial).await);
         }
-        match self.held(&node, &trust, artifact, head).await? {
+        let held = match self.held(&node, &trust, artifact, head).await? {
+            Ok(renewing) => self.relies_on(&renewing.intent.intent)?.map(|()| renewing),
+            Err(denial) => Err(denial),
+        };
+        match held {
             Ok(renewing) => Ok(Request { node, head, trust, asks: Asks::Renew(Box::new(renewing)) }),
             Err(denial) => Err(self.deny_renewal(&node, &trust, head, denial).await),
         }
+    }
+
+    /// Enough of the intent's domains must be such as can be relied on now. A partner that is stale, forked, rolled back or
+    /// distrusted is none; a domain that we have no relation with judges for itself, and so does this one.
+    fn relies_on(&self, intent: &Intent) -> Result<Result<(), GovernanceDenial>, Fault> {
+        let (partners, now) = (self.parts.trust.partners(), self.now()?);
+        let (mut reliable, mut lost) = (0_usize, None);
+        for domain in intent.domains.named() {
+            match partners.partner(domain).map(|partner| partner.fresh(now).map(drop)) {
+                Ok(Err(denial)) => lost = lost.or(Some(denial)),
+                Ok(Ok(())) | Err(_) => reliable = reliable.saturating_add(1),
+            }
+        }
+        Ok(match lost {
+            Some(denial) if reliable < intent.domains.needed() => Err(denial),
+            Some(_) | None => Ok(()),
+        })
     }
 
     /// Takes in a capture: a node that waits for its first reference values may ask too.

@@ -5,10 +5,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use evidence::digest::Sha256Digest;
 use evidence::names::NodeId;
-use tokio::sync::mpsc;
+use serde::Serialize;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::timeout;
 
+/// Acknowledgements that a listener may be behind.
+const FOLLOWED_CAP: usize = 4_096;
 /// Pushes that a node may leave unread.
 const UNREAD_CAP: usize = 16;
 
@@ -29,9 +35,74 @@ pub enum Push {
 }
 
 /// The streams open now, at most one for a node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Live {
     seats: Arc<Mutex<Seats>>,
+    /// Revocations that nodes followed.
+    followed: broadcast::Sender<Followed>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { seats: Arc::default(), followed: broadcast::Sender::new(FOLLOWED_CAP) }
+    }
+}
+
+/// A node says that what depended on a revocation is over.
+#[derive(Clone, Debug)]
+struct Followed {
+    node: NodeId,
+    revocation: Sha256Digest,
+    at: Instant,
+}
+
+/// Who followed a revocation, and who was told and has not said so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Heard {
+    /// Nodes on which what depended on it is over.
+    pub acknowledged: Vec<Acknowledged>,
+    /// Nodes that have not said so in time; their leases bound it.
+    pub unacknowledged: Vec<NodeId>,
+}
+
+/// One node's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Acknowledged {
+    /// Which.
+    pub node: NodeId,
+    /// When, counted from the push.
+    pub after_ms: u64,
+}
+
+/// Listens for acknowledgements from before the push on.
+#[derive(Debug)]
+pub struct Listening {
+    heard: broadcast::Receiver<Followed>,
+    since: Instant,
+}
+
+impl Listening {
+    /// Waits until each of these nodes followed the revocation, but not for longer than `within`.
+    pub async fn until_followed(mut self, revocation: Sha256Digest, by: Vec<NodeId>, within: Duration) -> Heard {
+        let (mut missing, mut acknowledged) = (by, Vec::new());
+        let hearing = async {
+            while !missing.is_empty() {
+                let followed = match self.heard.recv().await {
+                    Ok(followed) => followed,
+                    Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                    Err(broadcast::error::RecvError::Closed) => return,
+                };
+                if followed.revocation == revocation && missing.contains(&followed.node) {
+                    missing.retain(|node| *node != followed.node);
+                    let after = followed.at.saturating_duration_since(self.since);
+                    let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                    acknowledged.push(Acknowledged { node: followed.node, after_ms });
+                }
+            }
+        };
+        let _ = timeout(within, hearing).await; // whoever is missing by then is named
+        Heard { acknowledged, unacknowledged: missing }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +137,24 @@ impl Live {
         let mut seats = self.lock();
         seats.nodes.retain(|_, (_, sender)| sender.try_send(push.clone()).is_ok());
         seats.nodes.len()
+    }
+
+    /// Listens for acknowledgements, from now on.
+    pub fn listen(&self) -> Listening {
+        Listening { heard: self.followed.subscribe(), since: Instant::now() }
+    }
+
+    /// A node followed a revocation.
+    pub fn acknowledged(&self, node: &NodeId, revocation: Sha256Digest) {
+        let followed = Followed { node: node.clone(), revocation, at: Instant::now() };
+        let _ = self.followed.send(followed); // nobody may be listening any more
+    }
+
+    /// Nodes connected here, by name.
+    pub fn connected(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = self.lock().nodes.keys().cloned().collect();
+        nodes.sort_unstable();
+        nodes
     }
 
     /// Whether the node is connected here.
@@ -129,6 +218,20 @@ mod tests {
         drop(new);
         assert_eq!(live.count(), 0);
         assert!(!live.push(&node, halt()));
+    }
+
+    #[tokio::test]
+    async fn who_followed_a_revocation_is_told_from_who_did_not() {
+        let live = Live::default();
+        let (one, other) = (NodeId::new("node-1").unwrap(), NodeId::new("node-2").unwrap());
+        let listening = live.listen();
+        live.acknowledged(&other, Sha256Digest::of(b"another"));
+        live.acknowledged(&one, Sha256Digest::of(b"this"));
+        live.acknowledged(&one, Sha256Digest::of(b"this"));
+        let nodes = vec![one.clone(), other.clone()];
+        let heard = listening.until_followed(Sha256Digest::of(b"this"), nodes, Duration::from_millis(20)).await;
+        assert_eq!(heard.acknowledged.iter().map(|by| &by.node).collect::<Vec<_>>(), [&one]);
+        assert_eq!(heard.unacknowledged, [other]);
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use policy::trust::GovernanceBasis;
 
 use crate::decision::{SetInForce, TrustInputs};
 use crate::fault::Fault;
+use crate::federation::Partners;
 
 /// One snapshot.
 #[derive(Debug)]
@@ -178,19 +179,33 @@ const CAPTURED_PCRS: [u8; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 /// They change while the machine runs (10, 14) or can be reset (16, 23): a key bound to them would be lost or loose.
 const NOT_FOR_KEYS: [u8; 4] = [10, 14, 16, 23];
 
-/// Gives the snapshot in force.
+/// Gives the snapshot in force, and the partners as they are.
 #[derive(Clone)]
-pub struct TrustSource(Arc<dyn Fn() -> Result<Arc<Trust>, Fault> + Send + Sync>);
+pub struct TrustSource {
+    read: Arc<dyn Fn() -> Result<Arc<Trust>, Fault> + Send + Sync>,
+    partners: Arc<dyn Fn() -> Arc<Partners> + Send + Sync>,
+}
 
 impl TrustSource {
     /// Asks `read` for each request.
     pub fn new(read: impl Fn() -> Result<Arc<Trust>, Fault> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
+        Self { read: Arc::new(read), partners: Arc::new(Arc::default) }
+    }
+
+    /// The same, of a domain that has partners.
+    #[must_use]
+    pub fn with_partners(self, partners: impl Fn() -> Arc<Partners> + Send + Sync + 'static) -> Self {
+        Self { partners: Arc::new(partners), ..self }
+    }
+
+    /// The partners as they are now: how one stands changes without a change of what we judge by.
+    pub fn partners(&self) -> Arc<Partners> {
+        (self.partners)()
     }
 
     /// The snapshot in force, if its governance state still is.
     pub fn current(&self, now: UnixSeconds) -> Result<Arc<Trust>, Fault> {
-        let trust = (self.0)()?;
+        let trust = (self.read)()?;
         trust.state.fresh(now).map_err(|denial| Fault::TrustUnavailable { what: denial.to_string() })?;
         Ok(trust)
     }

@@ -11,7 +11,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
-use wire::bounded::verifier::{Authorization, Refusal, VerifierAnswer as Answer};
+use wire::bounded::verifier::{Authorization, Push, Refusal, VerifierAnswer as Answer};
 use wire::proto::{self, node_message::Message};
 use wire::protocol::{capture_subject, renewal_subject};
 
@@ -318,7 +318,20 @@ impl<'a> Conversation<'a> {
 
     async fn unasked(&mut self, answer: Answer) -> Result<(), Refused> {
         match answer {
-            Answer::Push(push) => self.node.pushed(self.domain, push, self.seen).await,
+            Answer::Push(push) => {
+                let revocation = match &push {
+                    Push::Revocation(cose) => Some(Sha256Digest::of(cose)),
+                    Push::Halt { .. } | Push::Checkpoint(_) => None,
+                };
+                self.node.pushed(self.domain, push, self.seen).await?;
+                match revocation {
+                    Some(digest) => {
+                        let revocation = digest.as_bytes().to_vec();
+                        self.send(Message::Acknowledge(proto::Acknowledge { revocation })).await
+                    }
+                    None => Ok(()),
+                }
+            }
             Answer::Readmission { statements } => self.node.readmitted(self.domain, &statements, self.seen).await,
             // Says that the verifier stops, or that a challenge of ours went unanswered.
             Answer::Refusal(refusal) => {

@@ -36,8 +36,8 @@ pub(crate) enum Order {
     Halt(HaltReason, oneshot::Sender<Stopped>),
     /// The daemon stops: end it and record that.
     Stop,
-    /// A domain revoked something; the execution looks whether it concerns it.
-    Revoked(DomainName, Arc<RevocationList>),
+    /// A domain revoked something; the execution looks whether it concerns it, and says when it has done what follows.
+    Revoked(DomainName, Arc<RevocationList>, oneshot::Sender<()>),
 }
 
 /// What a halt found of one execution.
@@ -165,7 +165,7 @@ impl Execution {
                 self.finished = Some(Finish { exit_code, halt_code: code });
             }
             Order::Stop => self.end_early().await,
-            Order::Revoked(domain, list) => {
+            Order::Revoked(domain, list, done) => {
                 let concerned =
                     self.accepted.get(&domain).map(|accepted| list.admits_artifact(accepted.artifact.terms()));
                 if let Some(Err(denial)) = concerned
@@ -173,6 +173,7 @@ impl Execution {
                 {
                     self.step(LeaseEvent::Revoked(domain, code)).await;
                 }
+                let _ = done.send(()); // the stream may be gone meanwhile
             }
         }
     }

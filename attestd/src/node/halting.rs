@@ -221,16 +221,32 @@ impl Node {
         Ok(())
     }
 
+    /// Comes back when what depended on it is over.
     async fn revoked(self: &Arc<Self>, domain: &Domain, revocation: Revocation) {
         tracing::warn!(domain = %domain.name, revoked = %revocation.revoked.subject(), "revocation pushed");
         let list = Arc::new(RevocationList::new([(revocation.revoked, revocation.reason)]));
         if let Err(denial) = list.admits(&Revoked::Node(self.id().clone())) {
-            self.quarantined_by(&domain.name, denial.code());
+            match Text::new(denial.code()) {
+                Ok(code) => self.halt(HaltReason::Revoked { domain: domain.name.clone(), code }).await,
+                Err(error) => tracing::error!(%error, "a code of ours is no text"),
+            }
             return;
         }
         let orders: Vec<_> = lock(&self.executions).orders.values().cloned().collect();
+        let mut followed = Vec::new();
         for order in orders {
-            let _ = order.send(Order::Revoked(domain.name.clone(), Arc::clone(&list))).await; // it may just have ended
+            let (done, over) = oneshot::channel();
+            if order.send(Order::Revoked(domain.name.clone(), Arc::clone(&list), done)).await.is_ok() {
+                followed.push(over);
+            }
+        }
+        let all = async {
+            for over in followed {
+                let _ = over.await; // it may just have ended
+            }
+        };
+        if timeout(FOLLOWED_WITHIN, all).await.is_err() {
+            tracing::error!(domain = %domain.name, "an execution takes long to follow a revocation");
         }
     }
 
@@ -293,6 +309,8 @@ pub(super) async fn first_acknowledged(
 
 /// How long a client waits to hear that the last record is logged; it is sent all the same.
 const RECORDED_WITHIN: Duration = Duration::from_secs(3);
+/// A workload is killed in milliseconds; its lease ends it in any case.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(2);
 /// 128 + SIGKILL: what the supervisor did when the daemon was gone.
 const KILLED_EXIT_CODE: i32 = 137;
 const DURABLE_AGAIN_AFTER: Duration = Duration::from_millis(500);

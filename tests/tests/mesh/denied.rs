@@ -136,3 +136,39 @@ async fn a_verifier_that_cannot_prove_to_be_the_domains_is_not_spoken_with() {
     bed.explained(bed.mesh.until("the refusal of another's certificate", unproven).await);
     assert_eq!(bed.starts_nothing().await.last().unwrap(), "governance.missing_authorization");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partner_that_falls_silent_is_denied_once_it_is_stale() {
+    let mut bed = Bed::founded(20_000).await;
+    bed.explained(bed.mesh.trust(A, C, 3).await);
+    let both = ["--domain", A, "--domain", C, "--", "true"];
+    assert_eq!(bed.ended(bed.exec(&both)).await.1, 0);
+    bed.mesh.kill(C).await.unwrap();
+    bed.explained(bed.mesh.stands(A, C, "stale").await);
+    let (seen, exit_code) = bed.ended(bed.exec(&both)).await;
+    assert_eq!(exit_code, DENIED);
+    assert!(refusals(&seen).contains(&"governance.partner_stale"), "{:?}", refusals(&seen));
+    // Who needs one of the two has this one.
+    assert_eq!(bed.ended(bed.exec(&["--need", "1", "--domain", A, "--domain", C, "--", "true"])).await.1, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_says_which_nodes_followed_it_and_when() {
+    let bed = Bed::founded(4_000).await;
+    let mut execution = bed.exec(&["--", "sleep", "600"]);
+    bed.told(&mut execution, |seen| seen.phase() == Some(5)).await;
+    let signer = bed.mesh.signer(B);
+    let revoke = ["revoke", "--signer", &signer, "--reason", "gone", "node", NODE];
+    let answer = bed.explained(bed.mesh.ask(B, &revoke, 0).await);
+    let followed = answer["nodes"]["acknowledged"].as_array().unwrap();
+    assert_eq!((followed.len(), followed[0]["node"].as_str()), (1, Some(NODE)), "{answer}");
+    assert!(followed[0]["after_ms"].as_u64().unwrap() < 2_000, "{answer}");
+    let (seen, exit_code) = bed.ended(execution).await;
+    assert_eq!((seen.last().unwrap().field("halt_code"), exit_code), ("halt.revoked", HALTED));
+    // A node that hears nothing is named, too.
+    bed.proxies[0].be(Network::Silent);
+    let signer = bed.mesh.signer(A);
+    let revoke = ["revoke", "--signer", &signer, "--reason", "gone", "key", "ledger"];
+    let answer = bed.explained(bed.mesh.ask(A, &revoke, 0).await);
+    assert_eq!(answer["nodes"]["unacknowledged"][0].as_str(), Some(NODE), "{answer}");
+}

@@ -255,7 +255,10 @@ async fn desk(
         ear: state.ear_key().map_err(|error| refused(&error))?,
         kek: state.key_encryption_key().map_err(|error| refused(&error))?,
         ca: CertificateAuthority::open(config.domain.clone(), &certificate, &key).map_err(|error| refused(&error))?,
-        trust: trust_source(governor.clone(), config.lab),
+        trust: trust_source(governor.clone(), config.lab).with_partners({
+            let governor = governor.clone();
+            move || governor.partners()
+        }),
         clock: Clock::starting_at(floor),
         live,
         lease: LeaseLengths {

@@ -1,6 +1,8 @@
 //! Orders of the policy authority: statements that a threshold of its keys
 //! signed, each obeyed once, in ascending sequence.
 
+use std::time::Duration;
+
 use audit::record::{Code, RecordBody};
 use evidence::cose::{KeySet, Purpose, verify1};
 use evidence::digest::Sha256Digest;
@@ -20,7 +22,7 @@ use super::rules::STATEMENTS;
 use super::steps::{activate_policy, withdraw};
 use super::{Governor, Proposal, Rules, Said};
 use crate::leases::LeaseEnd;
-use crate::live::Push;
+use crate::live::{Heard, Push};
 
 /// What obeying a statement did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,6 +35,9 @@ pub struct Obeyed {
     pub epoch: u64,
     /// Where it stands in the log.
     pub entry: u64,
+    /// Who followed a revocation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Heard>,
 }
 
 impl Governor {
@@ -74,13 +79,25 @@ impl Governor {
             | Order::TrustDomain(_)
             | Order::UntrustDomain { .. } => None,
         };
+        let revocation = proposal.pushes.iter().find_map(|push| match push {
+            Push::Revocation(cose) => Some(Sha256Digest::of(cose)),
+            Push::Halt { .. } | Push::Checkpoint(_) => None,
+        });
+        let listening = parts.live.listen();
+        let told = parts.live.connected();
         let committed = self.enact(&mut rules, proposal, now).await?;
         if let Some(node) = halted {
             let (code, reason) = (REVOKED.to_owned(), verified.statement().reason.to_string());
             parts.live.push(&node, Push::Halt { code, reason });
         }
         let entry = committed.logged.first().map_or(committed.value.log_index, |logged| logged.index);
-        Ok(Obeyed { effect, statement, epoch: committed.value.epoch, entry })
+        // It is in force; only the answer waits, and nothing else for it.
+        drop((rules, _partners));
+        let nodes = match revocation {
+            Some(revocation) => Some(listening.until_followed(revocation, told, FOLLOWED_WITHIN).await),
+            None => None,
+        };
+        Ok(Obeyed { effect, statement, epoch: committed.value.epoch, entry, nodes })
     }
 
     fn propose(
@@ -188,5 +205,7 @@ fn payload_digest(cose: &[u8]) -> Result<Sha256Digest, OrderRefusal> {
     Ok(Sha256Digest::of(&payload))
 }
 
+/// How long the answer to a revocation waits for the nodes that were told.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(3);
 /// Code of the halt that a revoked node is told.
 const REVOKED: &str = "governance.revoked";

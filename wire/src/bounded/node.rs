@@ -42,6 +42,11 @@ pub enum NodeRequest {
         /// Signed halt record.
         cose: Vec<u8>,
     },
+    /// What depended on something revoked is over.
+    Acknowledge {
+        /// SHA-256 of the revocation that was pushed.
+        revocation: Sha256Digest,
+    },
     /// Reports an end.
     End {
         /// Signed end record.
@@ -81,6 +86,9 @@ impl TryFrom<proto::NodeMessage> for NodeRequest {
             }
             Message::Evidence(evidence) => Ok(Self::Evidence { cmw: bytes("cmw", evidence.cmw, EVIDENCE_CAP_BYTES)? }),
             Message::Halt(record) => Ok(Self::Halt { cose: bytes("halt", record.cose, NODE_RECORD_CAP_BYTES)? }),
+            Message::Acknowledge(acknowledge) => {
+                Ok(Self::Acknowledge { revocation: digest("revocation", &acknowledge.revocation)? })
+            }
             Message::End(record) => Ok(Self::End { cose: bytes("end", record.cose, NODE_RECORD_CAP_BYTES)? }),
         }
     }

@@ -46,6 +46,10 @@ impl Story<'_> {
     async fn acts(&mut self) -> Told<()> {
         self.head("three domains, two machines that each of them judges by itself")?;
         self.prepare().await?;
+        self.mesh.trust(A, C, STALE_AFTER_S).await?;
+        self.say(format_args!(
+            "{A} trusts {C} as a partner, pinned by its bundle's digest; its word serves {STALE_AFTER_S} s"
+        ))?;
         self.head("one key that no domain has: shares of it in each, any two of them join")?;
         self.split_the_key().await?;
         self.head("workloads that all three authorize, each on what its machine proved to each domain")?;
@@ -55,7 +59,7 @@ impl Story<'_> {
         self.head(format_args!("{B} revokes the key: halted everywhere"))?;
         self.revoked([tpm, snp]).await?;
         self.head(format_args!("readmitted, and authorized again by the two others: their shares suffice"))?;
-        self.readmit(SNP).await?;
+        self.readmit(SNP, &[C, B, A]).await?;
         let again = self.run(SNP, &[A, C]).await?;
         let again = self.renewed(again, &[A, C]).await?;
         let intent = again.intent.clone();
@@ -169,10 +173,14 @@ impl Story<'_> {
         let (signer, revoked_at) = (self.mesh.signer(B), Instant::now());
         let revoke = ["revoke", "--signer", &signer, "--reason", "the ledger is closed", "key", KEY];
         let answer = self.mesh.ask(B, &revoke, 0).await?;
-        self.say(format_args!(
-            "{B}: {}",
-            string(&answer, &["/revoked", "/subject", "/decision"]).unwrap_or_else(|_| "revoked".to_owned())
-        ))?;
+        let followed = answer.pointer("/nodes/acknowledged").and_then(Value::as_array).cloned().unwrap_or_default();
+        if followed.len() != running.len() {
+            return Err(DemoFault::new("the acknowledgements", &answer));
+        }
+        for node in followed {
+            let (name, after_ms) = (string(&node, &["/node"])?, string(&node, &["/after_ms"])?);
+            self.say(format_args!("{B}: {name} acknowledged {after_ms} ms after it was told"))?;
+        }
         for Running { mut execution, pid, .. } in running {
             let exit = execution.until(|seen| seen.is("exit"), |_| Ok(())).await?;
             let (code, exit_code) = (exit.field("halt_code").to_owned(), execution.exit_code().await?);
@@ -202,8 +210,8 @@ impl Story<'_> {
     }
 
     /// The home domain's word is what the node waits for, so it comes last.
-    async fn readmit(&mut self, node: &str) -> Told<()> {
-        for domain in [C, B, A] {
+    async fn readmit(&mut self, node: &str, domains: &[&str]) -> Told<()> {
+        for domain in domains {
             let signer = self.mesh.signer(domain);
             let readmit = ["node", "readmit", node, "--signer", &signer, "--reason", "looked at"];
             self.mesh.ask(domain, &readmit, 0).await?;
@@ -213,7 +221,7 @@ impl Story<'_> {
             Ok((status.pointer("/halt") == Some(&Value::Null)).then_some(()))
         };
         self.mesh.until("the node's readmission", free).await?;
-        self.say(format_args!("{node} readmitted by each domain's policy authority, its home domain last"))
+        self.say(format_args!("{node} readmitted by {}, its home domain last", domains.join(", ")))
     }
 
     async fn silent(&mut self, running: Running) -> Told<()> {
@@ -229,13 +237,19 @@ impl Story<'_> {
             "halted ({code}) {} ms later: workload pid {pid} is gone",
             silent_at.elapsed().as_millis()
         ))?;
+        self.readmit(SNP, &[A]).await?;
+        self.mesh.stands(A, C, "stale").await?;
         let mut execution = self.mesh.exec(SNP, &["--domain", A, "--domain", C, "--", "true"])?;
-        let refusal = execution.until(|seen| seen.is("refusal"), |_| Ok(())).await?;
-        let (code, exit_code) = (refusal.field("code").to_owned(), execution.exit_code().await?);
+        let by_partner = |seen: &Seen| seen.field("code") == "governance.partner_stale";
+        let refusal = execution.until(by_partner, |_| Ok(())).await?;
+        let exit_code = execution.exit_code().await?;
         if exit_code != DENIED_EXIT_CODE {
-            return Err(DemoFault::new("an execution on a halted node", format_args!("{code}, exit code {exit_code}")));
+            return Err(DemoFault::new("an execution with a stale partner", exit_code));
         }
-        self.say(format_args!("another execution is refused: {code}"))
+        self.say(format_args!(
+            "{A} denies what needs {C}, which it saw last {STALE_AFTER_S} s ago or earlier: {}",
+            refusal.field("code")
+        ))
     }
 
     async fn prove(&mut self, intent: &str) -> Told<()> {
@@ -317,3 +331,5 @@ const WORKLOAD: &str = "while :; do n=$((n+1)); \
     seal=$({ cat /proc/$$/fd/$ATTESTD_KEY_FD_LEDGER; printf %s $n; } | sha256sum | cut -d' ' -f1); \
     echo \"entry $n sealed $seal\"; sleep 0.5; done";
 const LEASE_MS: u32 = 3_000;
+/// How long a partner's word serves after it was last seen.
+const STALE_AFTER_S: u64 = 5;
