@@ -15,12 +15,12 @@ use crate::{
     checkpoint::{Checkpoint, VerifiedCheckpoint, cosign},
     denial::{AuditDenial, AuditDenialKind},
     fixture::{
-        FakeArtifact, FakeReader, FakeSaid, ISSUER, LOG, NODE, NOW, WITNESS, World, digest, domain, id, issuer_keys,
-        key, log_identity, node, pins,
+        FakeArtifact, FakeReader, FakeSaid, ISSUER, LOG, NODE, NOW, WITNESS, WITNESS_NAME, World, digest, domain, id,
+        issuer_keys, key, log_identity, node, pins, witness,
     },
     fsck::LogAudit,
     note::{Note, NoteKey, NoteKeyKind},
-    proof::{Pins, verify_bundle, witness_name},
+    proof::{Pins, verify_bundle},
     receipt::Receipt,
     record::{RecordBody, VerifiedRecord},
     tile::{self, TileId, TileKind},
@@ -155,7 +155,7 @@ fn note_cases() -> Vec<Case> {
             let mut parts = world.parts();
             let note = world.checkpoint().sign(&key(LOG)).unwrap();
             let at = NOW.plus(3_600);
-            parts.domains[0].checkpoint = cosign(note.as_bytes(), &witness_name(&domain()), &key(WITNESS), at).unwrap();
+            parts.domains[0].checkpoint = cosign(note.as_bytes(), WITNESS_NAME, &key(WITNESS), at).unwrap();
             judge(&parts)
         }),
         ("audit.from_the_future", || recorded(|record| record.at = NOW.plus(3_600), ISSUER)),
@@ -210,7 +210,9 @@ fn record_cases() -> Vec<Case> {
         ("audit.proof_malformed", || bent(|b| b.version = 2)),
         ("audit.proof_malformed", || bent(|b| b.domains.clear())),
         ("audit.proof_malformed", || bent(|b| b.domains[0].records.clear())),
-        ("audit.domain_not_pinned", || judge_with(&World::told().parts(), &Pins { domains: vec![], quorum: 0 })),
+        ("audit.domain_not_pinned", || {
+            judge_with(&World::told().parts(), &Pins { domains: vec![], quorum: 0, ..pins() })
+        }),
         ("audit.threshold_not_met", || bent(|b| b.domains[0].trust_bundles[0].clear())),
         ("audit.threshold_not_met", || {
             bent(|b| {
@@ -378,7 +380,7 @@ fn a_sound_log_is_found_sound_and_a_receipt_verifies() {
     let world = World::told();
     let report = audited(&world, &world.checkpoint(), published(&world)).unwrap();
     assert_eq!((report.size, report.nodes, report.tiles), (11, 1, 2));
-    let witness = NoteKey::new(&witness_name(&domain()), NoteKeyKind::Cosignature, key(WITNESS).public()).unwrap();
+    let witness = witness();
     for index in 0..11 {
         let bytes = world.receipt(index).encode().unwrap();
         let receipt = Receipt::verify(&bytes, &log_identity(), std::slice::from_ref(&witness), 1, NOW).unwrap();

@@ -16,8 +16,9 @@ use serde_bytes::{ByteArray, ByteBuf};
 use crate::{
     bundle::{Attachment, AttachmentKind, DomainProof, LoggedRecord, ProofBundle},
     checkpoint::{Checkpoint, LogIdentity, cosign},
+    note::{NoteKey, NoteKeyKind},
     payload::{ArtifactFacts, DomainKeys, NodeFacts, PayloadReader, ReadmissionFacts, TimedKey},
-    proof::{Pin, Pins, witness_name},
+    proof::{Pin, Pins},
     receipt::Receipt,
     record::{Code, LineageRecord, RECORD_VERSION, RecordBody},
     tlog::{CompactRange, NodeId as TreeNode, ProofPlan, TreeHash, leaf_hash},
@@ -42,6 +43,8 @@ pub(crate) const AUTHORITY: u8 = 1;
 pub(crate) const ISSUER: u8 = 2;
 pub(crate) const LOG: u8 = 3;
 pub(crate) const WITNESS: u8 = 4;
+pub(crate) const OWN_WITNESS: u8 = 6;
+pub(crate) const WITNESS_NAME: &str = "w.example/witness";
 pub(crate) const NODE: u8 = 5;
 
 /// Stand-ins for the payloads of another crate.
@@ -169,7 +172,7 @@ impl World {
             until: 1_000_000,
             origin: ORIGIN.into(),
             log: key(LOG).public().clone(),
-            witness: key(WITNESS).public().clone(),
+            witness: key(OWN_WITNESS).public().clone(),
         };
         Self {
             range: CompactRange::empty(),
@@ -303,10 +306,10 @@ impl World {
         Checkpoint { origin: ORIGIN.into(), size: self.range.size(), root: self.range.root() }
     }
 
-    /// The signed checkpoint with the domain's own witness on it.
+    /// The signed checkpoint with another domain's witness on it.
     pub(crate) fn note(&self) -> String {
         let note = self.checkpoint().sign(&key(LOG)).unwrap();
-        cosign(note.as_bytes(), &witness_name(&domain()), &key(WITNESS), UnixSeconds(9_999)).unwrap()
+        cosign(note.as_bytes(), WITNESS_NAME, &key(WITNESS), UnixSeconds(9_999)).unwrap()
     }
 
     pub(crate) fn proof(&self, index: u64) -> Vec<TreeHash> {
@@ -341,7 +344,11 @@ pub(crate) fn id(n: u8) -> ByteArray<16> {
 
 pub(crate) fn pins() -> Pins {
     let authority = Authority::new(vec![key(AUTHORITY).public().clone()], 1).unwrap();
-    Pins { domains: vec![Pin { domain: domain(), authority }], quorum: 1 }
+    Pins { domains: vec![Pin { domain: domain(), authority }], witnesses: vec![witness()], quorum: 1 }
+}
+
+pub(crate) fn witness() -> NoteKey {
+    NoteKey::new(WITNESS_NAME, NoteKeyKind::Cosignature, key(WITNESS).public()).unwrap()
 }
 
 pub(crate) fn log_identity() -> LogIdentity {

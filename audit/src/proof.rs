@@ -46,6 +46,8 @@ pub struct Pin {
 pub struct Pins {
     /// The domains that may appear.
     pub domains: Vec<Pin>,
+    /// Witnesses that may have cosigned, beside those of the domains in the file.
+    pub witnesses: Vec<NoteKey>,
     /// How many witnesses must have cosigned each checkpoint.
     pub quorum: usize,
 }
@@ -165,7 +167,7 @@ pub fn verify_bundle(
         let trust = trust(proof, pins, reader).map_err(in_part(Part::TrustBundle(proof.domain.clone())))?;
         domains.push((proof, trust));
     }
-    let witnesses = witnesses(&domains).map_err(in_part(Part::File))?;
+    let witnesses = witnesses(&domains, pins).map_err(in_part(Part::File))?;
     let mut proved = Proved::default();
     let mut heads = Vec::with_capacity(domains.len());
     for (proof, trust) in &domains {
@@ -240,9 +242,9 @@ pub fn witness_name(domain: &DomainName) -> String {
     format!("{domain}/witness")
 }
 
-/// The witness keys of every domain in the file: each may have cosigned the others' checkpoints.
-fn witnesses(domains: &[(&DomainProof, Trust)]) -> Result<Vec<NoteKey>, AuditDenial> {
-    let mut keys: Vec<NoteKey> = Vec::new();
+/// The witnesses that are pinned, and those of every domain in the file: each may have cosigned the others' checkpoints.
+fn witnesses(domains: &[(&DomainProof, Trust)], pins: &Pins) -> Result<Vec<NoteKey>, AuditDenial> {
+    let mut keys: Vec<NoteKey> = pins.witnesses.clone();
     for (proof, trust) in domains {
         for timed in &trust.witness {
             let key = NoteKey::new(&witness_name(&proof.domain), NoteKeyKind::Cosignature, &timed.key)?;
@@ -261,7 +263,10 @@ fn checkpoint(
     pins: &Pins,
     now: UnixSeconds,
 ) -> Result<VerifiedCheckpoint, AuditDenial> {
-    let checkpoint = VerifiedCheckpoint::verify(proof.checkpoint.as_bytes(), &trust.log, witnesses, now)?;
+    // A domain is no witness of its own log.
+    let own = witness_name(&proof.domain);
+    let others: Vec<_> = witnesses.iter().filter(|key| key.name() != own).cloned().collect();
+    let checkpoint = VerifiedCheckpoint::verify(proof.checkpoint.as_bytes(), &trust.log, &others, now)?;
     checkpoint.quorum(pins.quorum)?;
     match checkpoint.unknown_signatures() {
         0 => Ok(checkpoint),

@@ -24,8 +24,25 @@ fn the_whole_story_verifies() {
     ];
     assert_eq!(kinds, told);
     assert_eq!(report.domains()[0].size, 11);
-    assert_eq!(report.domains()[0].cosigned[0].witness, "a.example/witness");
+    assert_eq!(report.domains()[0].cosigned[0].witness, "w.example/witness");
     assert_eq!(report.attachments(), 11);
+}
+
+#[test]
+fn a_domain_is_no_witness_of_its_own_log() {
+    let world = World::told();
+    let mut parts = world.parts();
+    let own = crate::checkpoint::cosign(
+        world.checkpoint().sign(&crate::fixture::key(crate::fixture::LOG)).unwrap().as_bytes(),
+        &witness_name(&crate::fixture::domain()),
+        &crate::fixture::key(crate::fixture::OWN_WITNESS),
+        NOW,
+    );
+    parts.domains[0].checkpoint = own.unwrap();
+    assert_eq!(judge(&parts).unwrap_err().denial.code(), "audit.quorum_not_met");
+    let lenient = Pins { quorum: 0, ..pins() };
+    let judged = verify_bundle(&parts.encode().unwrap(), &lenient, &FakeReader, NOW);
+    assert_eq!(judged.unwrap_err().denial.code(), "audit.unknown_signers");
 }
 
 #[test]

@@ -81,16 +81,6 @@ impl Published {
             .collect()
     }
 
-    /// Number of entries under it.
-    pub(crate) fn size(&self) -> u64 {
-        self.head.size
-    }
-
-    /// Its checkpoint, a signed note.
-    pub(crate) fn note(&self) -> &str {
-        &self.head.note
-    }
-
     /// Inclusion proof of an entry, checked before it is given out.
     pub(crate) fn prove(&self, entry: &Entry) -> Result<Vec<TreeHash>, StoreError> {
         let plan = ProofPlan::inclusion(entry.index, self.tree.size()).map_err(corrupt)?;
@@ -207,12 +197,6 @@ impl Log {
         let proof = published.prove(entry)?;
         let receipt = Receipt::new(entry.bytes.clone(), entry.index, proof, published.head.note);
         Ok(Logged { index: entry.index, receipt })
-    }
-
-    /// The signed head and everything published under it, for proofs that must
-    /// all lead to one checkpoint.
-    pub(crate) fn published(&self) -> Published {
-        self.published.borrow().clone()
     }
 
     /// Proof that the log of `old` entries is a prefix of the newest one.

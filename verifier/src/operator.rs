@@ -29,6 +29,7 @@ use crate::health::HealthService;
 use crate::keys::KeyEncryptionKey;
 use crate::log::Log;
 use crate::store::{Store, StoreError};
+use crate::witness::Quorum;
 
 /// Largest command: evidence to be appraised.
 pub const COMMAND_CAP_BYTES: usize = evidence::evidence::EVIDENCE_CAP_BYTES + 4096;
@@ -71,6 +72,8 @@ pub struct OperatorParts {
     pub endorsements: EndorsementStore,
     /// Follows partners.
     pub sync: Following,
+    /// What witnesses have cosigned.
+    pub quorum: Quorum,
     /// Time to judge by.
     pub now: Arc<dyn Fn() -> Result<UnixSeconds, ClockWentBack> + Send + Sync>,
     /// Decisions and captures.

@@ -13,23 +13,25 @@ use evidence::names::DomainName;
 use serde_bytes::ByteBuf;
 
 use crate::governor::OrderRefusal;
-use crate::log::{Entry, Log, Published};
+use crate::log::{Entry, Log, SignedHead};
 use crate::store::{Store, StoreError};
+use crate::witness::CosignedHead;
 use crate::{evidence_store, signatures};
 
 /// The bundle about a subject (artifact id, node id, digest or log index), and
-/// how many records are in it.
+/// how many records are in it. All of it is proved under the newest checkpoint
+/// that enough witnesses cosigned; in a lab without witnesses under the newest.
 pub async fn export(
-    store: &Store,
-    log: &Log,
+    (store, log): (&Store, &Log),
     trust_bundle: &[Vec<u8>],
     domain: &DomainName,
     subject: &str,
+    cosigned: Option<&CosignedHead>,
 ) -> Result<(Vec<u8>, usize), OrderRefusal> {
-    // One published head for every proof in the file, taken before the entries
-    // are read: what is logged meanwhile is not part of it.
-    let published = log.published();
-    let entries = closure(log, &published, subject).await?;
+    // One head for every proof in the file, taken before the entries are read:
+    // what is logged meanwhile is not part of it.
+    let head = cosigned.map_or_else(|| log.head(), |cosigned| cosigned.head.clone());
+    let entries = closure(log, &head, subject).await?;
     let mut records = Vec::with_capacity(entries.len());
     let (mut attachments, mut attached) = (Vec::new(), BTreeSet::new());
     for (entry, record) in entries.values() {
@@ -39,12 +41,12 @@ pub async fn export(
                 attachments.push(attachment);
             }
         }
-        let proof = published.prove(entry)?;
+        let proof = log.prove_under(entry, &head)?.receipt.proof;
         records.push(LoggedRecord { index: entry.index, entry: ByteBuf::from(entry.bytes.clone()), proof });
     }
     let count = records.len();
     let trust_bundles = vec![trust_bundle.iter().cloned().map(ByteBuf::from).collect()];
-    let checkpoint = published.note().to_owned();
+    let checkpoint = head.note;
     let proof = DomainProof { domain: domain.clone(), trust_bundles, checkpoint, records };
     Ok((ProofBundle::new(vec![proof], attachments).encode()?, count))
 }
@@ -52,11 +54,11 @@ pub async fn export(
 /// The entries about a subject with all their ancestors, by index.
 async fn closure(
     log: &Log,
-    published: &Published,
+    head: &SignedHead,
     subject: &str,
 ) -> Result<BTreeMap<u64, (Entry, LineageRecord)>, OrderRefusal> {
     let mut waiting = starts(log, subject).await?;
-    waiting.retain(|entry| entry.index < published.size());
+    waiting.retain(|entry| entry.index < head.size);
     if waiting.is_empty() {
         return Err(OrderRefusal::Unknown { what: "log subject", name: subject.chars().take(128).collect() });
     }

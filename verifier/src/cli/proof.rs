@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use audit::AuditDenial;
 use audit::bundle::ProofBundle;
+use audit::note::NoteKey;
 use audit::proof::{Pin, Pins, ProofReport, verify_bundle};
 use clap::{Args, Subcommand};
 use wire::proto::{ProofExport, operator_command::Command};
@@ -50,6 +51,9 @@ enum Verb {
         /// Public keys of the domains that may appear in it (TOML, as `init` writes to pin.toml).
         #[arg(long, value_name = "FILE", required = true)]
         pin: Vec<PathBuf>,
+        /// A witness that may have cosigned, as `proof export` names it: NAME+ID+KEY (C2SP signed-note); repeatable.
+        #[arg(long, value_name = "VKEY")]
+        witness: Vec<String>,
         /// How many witnesses must have cosigned each checkpoint.
         #[arg(long, value_name = "COUNT", default_value_t = 0)]
         quorum: usize,
@@ -72,9 +76,12 @@ impl ProofArgs {
                 answer.document
             }
             Verb::Merge { files, out } => merge(files, out)?,
-            Verb::Verify { file, pin, quorum } => {
+            Verb::Verify { file, pin, witness, quorum } => {
                 let domains = pin.iter().map(|path| read_pin(path)).collect::<Result<Vec<_>, _>>()?;
-                let pins = Pins { domains, quorum: *quorum };
+                let unusable = |error| CommandError::Usage(format!("--witness: {error}"));
+                let witnesses = witness.iter().map(|vkey| NoteKey::from_vkey(vkey));
+                let witnesses = witnesses.collect::<Result<Vec<_>, _>>().map_err(unusable)?;
+                let pins = Pins { domains, witnesses, quorum: *quorum };
                 let report =
                     verify_bundle(&read_file(file)?, &pins, &GovernancePayloads, now()?).map_err(|failure| {
                         CommandError::Denied {

@@ -148,6 +148,7 @@ fn side_tasks(
         kek: state.key_encryption_key().map_err(|error| CommandError::fault("fault.start", error))?,
         endorsements,
         sync: sync.clone(),
+        quorum: desk.parts.quorum.clone(),
         now: Arc::new(move || clock.clock().now()),
         judgements: Arc::new(DeskJudgements::new(desk.clone(), governor.clone())),
     };

@@ -85,9 +85,23 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
         Command::Explain(explain) => Ok(parts.judgements.explain(explain.entry, explain.replay).await?.into()),
         Command::ResultJwt(result) => Ok(parts.judgements.result_jwt(result.entry).await?.into()),
         Command::ProofExport(export) => {
-            let exported = proof::export(&parts.store, &parts.log, governor.bundle(), &parts.domain, &export.subject);
+            let cosigned = parts.quorum.counted();
+            let exported = proof::export(
+                (&parts.store, &parts.log),
+                governor.bundle(),
+                &parts.domain,
+                &export.subject,
+                cosigned.as_deref(),
+            );
             let (bundle, records) = exported.await?;
-            let json = json!({ "subject": export.subject, "records": records, "bytes": bundle.len() });
+            let witnesses: Vec<_> =
+                cosigned.iter().flat_map(|head| head.witnesses()).map(audit::note::NoteKey::vkey).collect();
+            let json = json!({
+                "subject": export.subject,
+                "records": records,
+                "bytes": bundle.len(),
+                "witnesses": witnesses,
+            });
             Ok(Done { json, attachment: bundle })
         }
         Command::ServerStatus(_) => answers::status(parts).await,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::checkpoint::Checkpoint;
+use audit::note::NoteKey;
 use sqlx::Row as _;
 use tokio::sync::watch;
 
@@ -15,7 +16,7 @@ use crate::store::{Store, StoreError, While, signed};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CosignedHead {
     pub(crate) head: SignedHead,
-    pub(super) witnesses: usize,
+    pub(super) witnesses: Vec<NoteKey>,
 }
 
 impl CosignedHead {
@@ -31,10 +32,10 @@ impl CosignedHead {
         self.head.size
     }
 
-    /// How many witnesses cosigned it.
+    /// The keys that cosigned it, one of each witness.
     #[must_use]
-    pub fn witnesses(&self) -> usize {
-        self.witnesses
+    pub fn witnesses(&self) -> &[NoteKey] {
+        &self.witnesses
     }
 }
 
@@ -62,6 +63,12 @@ impl Quorum {
         self.newest.borrow().clone()
     }
 
+    /// As [`Self::newest`], once this process has counted its witnesses.
+    #[must_use]
+    pub fn counted(&self) -> Option<Arc<CosignedHead>> {
+        self.newest().filter(|cosigned| !cosigned.witnesses.is_empty())
+    }
+
     /// The receipt that an entry is answered with: under a head that enough witnesses cosigned.
     ///
     /// # Errors
@@ -77,7 +84,7 @@ impl Quorum {
         let missing = || Fault::WitnessQuorum { needed: self.needed };
         let waited = tokio::time::timeout(self.within, newest.wait_for(over)).await;
         let cosigned = waited.ok().and_then(Result::ok).and_then(|cosigned| cosigned.clone()).ok_or_else(missing)?;
-        if cosigned.witnesses < self.needed {
+        if cosigned.witnesses.len() < self.needed {
             return Err(missing());
         }
         let entry = Entry { index: logged.index, bytes: logged.receipt.entry.to_vec() };
@@ -101,7 +108,10 @@ pub async fn stored(store: &Store, log: &Log) -> Result<Option<CosignedHead>, St
         let what = "log size".to_owned();
         return Err(StoreError::RolledBack { what, found: log.size(), published: checkpoint.size });
     }
-    Ok(Some(CosignedHead { head: SignedHead { note, size: checkpoint.size, root: checkpoint.root }, witnesses: 0 }))
+    Ok(Some(CosignedHead {
+        head: SignedHead { note, size: checkpoint.size, root: checkpoint.root },
+        witnesses: Vec::new(),
+    }))
 }
 
 /// Stores what is newest, again and again. Nobody waits for it: witnesses hold what they cosigned.

@@ -159,8 +159,8 @@ impl Gathering {
         let keys: Vec<NoteKey> = self.parts.peers.borrow().iter().flat_map(|peer| peer.keys.clone()).collect();
         let now = (self.parts.now)().map_err(|error| error.to_string())?;
         let verified = VerifiedCheckpoint::verify(note.as_bytes(), self.parts.log.identity(), &keys, now);
-        let verified = verified.and_then(|verified| verified.quorum(self.parts.quorum).map(|()| verified));
-        let witnesses = verified.map_err(|denial| denial.to_string())?.cosigned().len();
+        verified.and_then(|verified| verified.quorum(self.parts.quorum)).map_err(|denial| denial.to_string())?;
+        let witnesses = keys.into_iter().filter(|key| given.iter().any(|signature| signature.is_of(key))).collect();
         Ok(CosignedHead { head: SignedHead { note, ..target }, witnesses })
     }
 

@@ -90,7 +90,7 @@ async fn every_entry_gets_a_receipt_under_a_head_that_both_witnesses_cosigned() 
     }
     // What is published says so too, and a stranger counts it.
     let newest = quorum.newest().unwrap();
-    assert_eq!((newest.size(), newest.witnesses()), (40, 2));
+    assert_eq!((newest.size(), newest.witnesses()), (40, keys.as_slice()));
     let verified = VerifiedCheckpoint::verify(newest.note().as_bytes(), signer().identity(), &keys, UnixSeconds(START));
     verified.unwrap().quorum(2).unwrap();
     log.stop().await;
