@@ -328,16 +328,17 @@ pub(crate) struct Stopped {
 impl Stopped {
     /// A copy of everything that it has, as a backup holds it.
     pub(crate) async fn backup(&self) -> tempfile::TempDir {
-        // The last connection takes the write-ahead log with it.
-        let wal = self.folder.path().join("state/verifier.db-wal");
-        let closed = async {
-            while wal.exists() {
+        // Nobody writes any more, but the last reader takes the write-ahead log with it: then it is copied once more.
+        let copied = async {
+            loop {
+                let copy = tempfile::tempdir().unwrap();
+                if copy_folder(&self.folder.path().join("state"), &copy.path().join("state")).is_ok() {
+                    return copy;
+                }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(WITHIN, closed).await.unwrap();
-        let copy = tempfile::tempdir().unwrap();
-        copy_folder(&self.folder.path().join("state"), &copy.path().join("state"));
+        let copy = tokio::time::timeout(WITHIN, copied).await.unwrap();
         // The configuration names the store by its place.
         let config = copy.path().join("state/verifier.toml");
         let text = std::fs::read_to_string(&config).unwrap();
@@ -378,16 +379,17 @@ impl Stopped {
     }
 }
 
-fn copy_folder(from: &std::path::Path, to: &PathBuf) {
+fn copy_folder(from: &std::path::Path, to: &PathBuf) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().mode(0o700).create(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    std::fs::DirBuilder::new().mode(0o700).create(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
         let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &to);
-        } else if entry.file_type().unwrap().is_file() {
-            std::fs::copy(entry.path(), to).unwrap();
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &to)?;
+        } else if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to)?;
         }
     }
+    Ok(())
 }
