@@ -185,6 +185,17 @@ impl Member {
         Stopped { domain, folder, address, ahead_s: ahead_s.load(Ordering::Relaxed) }
     }
 
+    /// Store and log.
+    pub(crate) fn tables(&self) -> &verifier::log::Opened {
+        &self.open.opened
+    }
+
+    /// The clock as its tasks read it.
+    pub(crate) fn clock(&self) -> verifier::federation::sync::Now {
+        let ahead = self.ahead_s.clone();
+        Arc::new(move || Ok(UnixSeconds(wall() + ahead.load(Ordering::Relaxed))))
+    }
+
     pub(crate) fn now(&self) -> UnixSeconds {
         UnixSeconds(wall() + self.ahead_s.load(Ordering::Relaxed))
     }
