@@ -30,6 +30,8 @@ const LEASE_MS: u32 = 600_000;
 fn main() {
     let mut criterion = Criterion::default().configure_from_args().sample_size(20);
     let runtime = Runtime::new().expect("a runtime");
+    // Processes are started, and let go of, within it.
+    let _within = runtime.enter();
     let mesh = runtime.block_on(founded());
     let mut alone = Vec::new();
     for domain in DOMAINS {
@@ -59,7 +61,7 @@ async fn founded() -> Mesh {
 /// From phase 1 to phase 5, the best of what criterion asks for.
 fn best_us(criterion: &mut Criterion, runtime: &Runtime, mesh: &Mesh, name: &str, options: &[&str]) -> f64 {
     let arguments: Vec<&str> = [options, &["--", "true"]].concat();
-    let intended = || runtime.block_on(reached(mesh.exec(NODE, &arguments).expect("an execution"), 1));
+    let intended = || runtime.block_on(async { reached(mesh.exec(NODE, &arguments).expect("an execution"), 1).await });
     measure::best_us_given(criterion, &format!("mesh/{name}"), intended, |execution| {
         runtime.block_on(reached(execution, 5))
     })

@@ -17,6 +17,8 @@ mod denied;
 mod keys;
 #[path = "mesh/lineage.rs"]
 mod lineage;
+#[path = "mesh/partners.rs"]
+mod partners;
 #[path = "mesh/proxy.rs"]
 mod proxy;
 #[path = "mesh/together.rs"]

@@ -137,21 +137,9 @@ impl Desk {
         }
     }
 
-    /// Enough of the intent's domains must be such as can be relied on now. A partner that is stale, forked, rolled back or
-    /// distrusted is none; a domain that we have no relation with judges for itself, and so does this one.
+    /// What several domains authorize together begins and goes on only while enough of them stand with us.
     fn relies_on(&self, intent: &Intent) -> Result<Result<(), GovernanceDenial>, Fault> {
-        let (partners, now) = (self.parts.trust.partners(), self.now()?);
-        let (mut reliable, mut lost) = (0_usize, None);
-        for domain in intent.domains.named() {
-            match partners.partner(domain).map(|partner| partner.fresh(now).map(drop)) {
-                Ok(Err(denial)) => lost = lost.or(Some(denial)),
-                Ok(Ok(())) | Err(_) => reliable = reliable.saturating_add(1),
-            }
-        }
-        Ok(match lost {
-            Some(denial) if reliable < intent.domains.needed() => Err(denial),
-            Some(_) | None => Ok(()),
-        })
+        Ok(self.parts.trust.partners().stand_behind(&self.parts.domain, intent, self.now()?))
     }
 
     /// Takes in a capture: a node that waits for its first reference values may ask too.

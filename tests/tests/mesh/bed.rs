@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use attestd::cli::DemoPlatform;
 use attestd::demo::mesh::{Mesh, Reach};
@@ -14,6 +15,8 @@ pub(crate) const A: &str = "a.example";
 pub(crate) const B: &str = "b.example";
 pub(crate) const C: &str = "c.example";
 pub(crate) const DOMAINS: [&str; 3] = [A, B, C];
+/// What a domain says serves for so long after it was last seen: longer than any test but those about it.
+const STALENESS_S: u32 = 600;
 pub(crate) const NODE: &str = "node-1";
 const EVENTS_CAP: usize = 200;
 pub(crate) const HALTED: i32 = 5;
@@ -35,27 +38,55 @@ pub(crate) struct Bed {
     pub(crate) mesh: Mesh,
     /// Between the node and each domain, in their order.
     pub(crate) proxies: Vec<Proxy>,
+    /// Between each domain's public surface and the others, in their order.
+    pub(crate) surfaces: Vec<Proxy>,
 }
 
 impl Bed {
     /// A simulated SNP guest that all three domains trust as it is.
     pub(crate) async fn founded(lease_ms: u32) -> Self {
+        Self::federated(lease_ms, STALENESS_S).await
+    }
+
+    /// The same; what a domain says serves the others for so long after it was last seen.
+    pub(crate) async fn federated(lease_ms: u32, max_staleness_s: u32) -> Self {
         let mut mesh = Mesh::on(programs(), &[DemoPlatform::SimulatedSnp], lease_ms, false).await.unwrap();
-        let (mut proxies, mut domains) = (Vec::new(), Vec::new());
+        let (mut proxies, mut surfaces, mut domains, mut partners) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for name in DOMAINS {
             mesh.found(name).await.unwrap();
             let reach = mesh.reach(name).unwrap();
             let proxy = Proxy::to(&reach.nodes).await;
             domains.push((name, Reach { nodes: proxy.address.clone(), ..reach }));
             proxies.push(proxy);
+            let surface = Proxy::to(&mesh.public(name).unwrap()).await;
+            partners.push((name, surface.address.clone()));
+            surfaces.push(surface);
+        }
+        if let Err(fault) = mesh.federate(&partners, max_staleness_s).await {
+            panic!("{}", mesh.explained(fault));
         }
         mesh.enrol(NODE, 0, &domains).await.unwrap();
-        let mut bed = Self { mesh, proxies };
+        let mut bed = Self { mesh, proxies, surfaces };
         let started = bed.mesh.run(NODE).await;
         bed.explained(started);
         let trusted = bed.mesh.trust_what_runs_now(NODE, &DOMAINS).await;
         bed.explained(trusted);
         bed
+    }
+
+    /// Starts a domain's verifier again, behind the proxies.
+    pub(crate) async fn back(&mut self, at: usize) {
+        let served = self.mesh.serve(DOMAINS[at]).await;
+        self.explained(served);
+        self.proxies[at].retarget(&self.mesh.reach(DOMAINS[at]).unwrap().nodes);
+        self.surfaces[at].retarget(&self.mesh.public(DOMAINS[at]).unwrap());
+    }
+
+    /// Looks until a partner stands like this with a domain, and says how long that took.
+    pub(crate) async fn until_stands(&self, domain: &str, partner: &str, standing: &str) -> Duration {
+        let begun = Instant::now();
+        self.explained(self.mesh.stands(domain, partner, standing).await);
+        begun.elapsed()
     }
 
     /// What came of it; a fault is told with every log.

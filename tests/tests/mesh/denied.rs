@@ -139,8 +139,7 @@ async fn a_verifier_that_cannot_prove_to_be_the_domains_is_not_spoken_with() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partner_that_falls_silent_is_denied_once_it_is_stale() {
-    let mut bed = Bed::founded(20_000).await;
-    bed.explained(bed.mesh.trust(A, C, 3).await);
+    let mut bed = Bed::federated(20_000, 3).await;
     let both = ["--domain", A, "--domain", C, "--", "true"];
     assert_eq!(bed.ended(bed.exec(&both)).await.1, 0);
     bed.mesh.kill(C).await.unwrap();

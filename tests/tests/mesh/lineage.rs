@@ -7,17 +7,21 @@ impl Bed {
         self.mesh.path(name).display().to_string()
     }
 
-    async fn exported(&self, domain: &str) -> String {
+    /// A domain's export, and the verifier keys of those who cosigned its log.
+    async fn exported(&self, domain: &str) -> (String, Vec<String>) {
         let out = self.text(&format!("{domain}.proof"));
-        self.explained(self.mesh.ask(domain, &["proof", "export", NODE, "--out", &out], 0).await);
-        out
+        let made = self.explained(self.mesh.ask(domain, &["proof", "export", NODE, "--out", &out], 0).await);
+        let witnesses = made["witnesses"].as_array().unwrap().iter();
+        (out, witnesses.map(|vkey| vkey.as_str().unwrap().to_owned()).collect())
     }
 
-    /// Verifies by the pins of these domains; what was refused, by its code.
-    async fn verified(&self, file: &str, pinned: &[&str], code: Option<&str>) -> serde_json::Value {
+    /// Verifies by the pins of these domains, knowing these witnesses; what was refused, by its code.
+    async fn verified(&self, file: &str, known: (&[&str], &[String]), code: Option<&str>) -> serde_json::Value {
+        let (pinned, witnesses) = known;
         let pins: Vec<String> = pinned.iter().map(|domain| self.text(&format!("{domain}/pin.toml"))).collect();
         let mut verify = vec!["proof", "verify", file];
         pins.iter().for_each(|pin| verify.extend(["--pin", pin]));
+        witnesses.iter().for_each(|vkey| verify.extend(["--witness", vkey]));
         let report = self.explained(self.mesh.ask_nobody(&verify, code.map_or(0, |_| DENIED)).await);
         assert_eq!(report.pointer("/failures/0/code").and_then(|code| code.as_str()), code, "{report}");
         report
@@ -29,23 +33,26 @@ async fn a_proof_across_the_domains_verifies_and_neither_a_part_of_it_nor_a_chan
     let bed = Bed::founded(4_000).await;
     let (_, exit_code) = bed.ended(bed.exec(&["--", "true"])).await;
     assert_eq!(exit_code, 0);
-    let mut parts = Vec::new();
+    let (mut parts, mut witnesses) = (Vec::new(), Vec::new());
     for domain in DOMAINS {
         let ended = async || Ok(bed.records(domain, NODE).await.contains(&"end".to_owned()).then_some(()));
         bed.explained(bed.mesh.until("each domain's record of the end", ended).await);
-        parts.push(bed.exported(domain).await);
+        let (part, cosigned_by) = bed.exported(domain).await;
+        assert!(!cosigned_by.is_empty(), "{domain}: nobody cosigned its log");
+        parts.push(part);
+        witnesses.extend(cosigned_by);
     }
     let whole = bed.text("whole.proof");
     let merge = ["proof", "merge", &parts[2], &parts[0], &parts[1], "--out", &whole];
     bed.explained(bed.mesh.ask_nobody(&merge, 0).await);
-    let report = bed.verified(&whole, &DOMAINS, None).await;
+    let report = bed.verified(&whole, (&DOMAINS, &[]), None).await;
     assert_eq!(report["domains"].as_array().unwrap().len(), 3);
     // Each domain's record of the end follows from the others' authorizations: without their logs it proves nothing.
-    bed.verified(&parts[0], &[A], Some("audit.parent_missing")).await;
-    bed.verified(&whole, &[A, B], Some("audit.domain_not_pinned")).await;
+    bed.verified(&parts[0], (&[A], &witnesses), Some("audit.parent_missing")).await;
+    bed.verified(&whole, (&[A, B], &[]), Some("audit.domain_not_pinned")).await;
     let two = bed.text("two.proof");
     bed.explained(bed.mesh.ask_nobody(&["proof", "merge", &parts[0], &parts[1], "--out", &two], 0).await);
-    bed.verified(&two, &[A, B, C], Some("audit.parent_missing")).await;
+    bed.verified(&two, (&[A, B, C], &witnesses), Some("audit.parent_missing")).await;
     let twice = ["proof", "merge", &parts[0], &parts[0], "--out", &bed.text("twice.proof")];
     bed.explained(bed.mesh.ask_nobody(&twice, DENIED).await);
     // Another domain's authority vouches for none of it.

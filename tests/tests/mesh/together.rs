@@ -53,12 +53,10 @@ async fn an_execution_starts_with_two_of_three_and_ends_when_one_of_the_two_is_g
     bed.mesh.kill(B).await.unwrap();
     let (seen, exit_code) = bed.ended(execution).await;
     assert_eq!((seen.last().unwrap().field("halt_code"), exit_code), ("halt.lease_ended", HALTED));
-    let halted = async || Ok(bed.records(A, crate::bed::NODE).await.contains(&"halt".to_owned()).then_some(()));
-    bed.explained(bed.mesh.until("the record of the halt", halted).await);
-    // Who was away learns of it when it is back, by a record of its own.
-    for (at, domain) in [(1, B), (2, C)] {
-        bed.mesh.serve(domain).await.unwrap();
-        bed.proxies[at].retarget(&bed.mesh.reach(domain).unwrap().nodes);
+    // Who was away learns of it when it is back, by a record of its own; what nobody could cosign is shown from then on.
+    bed.back(1).await;
+    bed.back(2).await;
+    for domain in DOMAINS {
         let halted =
             async || Ok(bed.records(domain, crate::bed::NODE).await.contains(&"halt".to_owned()).then_some(()));
         bed.explained(bed.mesh.until("the record of the halt", halted).await);

@@ -5,6 +5,7 @@
 //! authority (`governor::partners`).
 
 mod client;
+mod concerned;
 mod hints;
 pub mod jwks;
 pub mod listener;

@@ -1,5 +1,6 @@
 //! Several domains, each with its verifier, and nodes that are enrolled with all of them: real processes on one machine.
 
+mod federation;
 pub(super) mod story;
 
 use std::path::PathBuf;
@@ -64,20 +65,18 @@ impl Mesh {
         Ok(Self { stage, lease_ms, domains: Vec::new(), nodes: Vec::new(), machines })
     }
 
-    /// Founds a lab domain that knows the machines' makers, and starts its verifier.
+    /// Founds a lab domain that knows the machines' makers, and starts its verifier. It releases nothing that no partner
+    /// has cosigned.
     ///
     /// # Errors
     /// [`DemoFault`].
     pub async fn found(&mut self, name: &str) -> Made<()> {
         let any = "127.0.0.1:0";
         let mut init = vec!["init", "--lab", "--domain", name, "--listen-enrolment", any, "--listen-nodes", any];
+        init.extend(["--listen-federation", any, "--witness-quorum", "1"]);
         let roots: Vec<String> = self.machines.iter().flat_map(|machine| machine.roots(&self.stage)).collect();
         init.extend(roots.iter().map(String::as_str));
         self.ask(name, &init, 0).await?;
-        let configured = format!("{name}/verifier.toml");
-        let mut config = self.stage.read(&configured)?;
-        config.extend_from_slice(FEDERATION_TOML);
-        self.stage.write(&configured, &config)?;
         self.domains.push(Domain { name: name.to_owned(), verifier: None });
         self.serve(name).await?;
         if self.machines.iter().any(|machine| machine.tee.is_some()) {
@@ -132,9 +131,13 @@ impl Mesh {
     /// # Errors
     /// [`DemoFault`]: it does not.
     pub fn reach(&self, name: &str) -> Made<Reach> {
-        let bytes = self.stage.read(&format!("{name}/addresses.json"))?;
-        let addresses: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let addresses = self.addresses(name)?;
         Ok(Reach { nodes: string(&addresses, &["/nodes"])?, enrolment: string(&addresses, &["/enrolment"])? })
+    }
+
+    fn addresses(&self, name: &str) -> Made<Value> {
+        let bytes = self.stage.read(&format!("{name}/addresses.json"))?;
+        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
     /// Makes the machine of this number something that nobody approved: what is measured changes.
@@ -235,47 +238,6 @@ impl Mesh {
             self.ask(domain, &activate, 0).await?;
         }
         Ok(())
-    }
-
-    /// A domain trusts another as its partner, by the bundle that this one's operators give and the digest that they tell.
-    ///
-    /// # Errors
-    /// [`DemoFault`].
-    pub async fn trust(&self, domain: &str, partner: &str, max_staleness_s: u64) -> Made<()> {
-        let (file, key) = (self.stage.text(&format!("{partner}-for-{domain}.bundle")), self.signer(partner));
-        let renew = ["domain", "bundle", "--renew", "--key", &key, "--lifetime-s", "3600", "--refresh-hint-s", "1"];
-        self.ask(partner, &renew, 0).await?;
-        let bundle = self.ask(partner, &["domain", "bundle", "--out", &file], 0).await?;
-        let pin = string(&bundle, &["/bundle"])?;
-        let addresses: Value =
-            serde_json::from_slice(&self.stage.read(&format!("{partner}/addresses.json"))?).unwrap_or_default();
-        let at = string(&addresses, &["/public", "/federation"])?;
-        let port = at.rsplit(':').next().unwrap_or_default();
-        let (url, staleness, signer) =
-            (format!("https://localhost:{port}"), max_staleness_s.to_string(), self.signer(domain));
-        let grant = ["--url", &url, "--profile", "https-spiffe", "--path-prefix", "/node/", "--kind", "sev-snp"];
-        let limits =
-            ["--kind", "tpm", "--lease-ms", "60000", "--rate-per-minute", "600", "--max-staleness-s", &staleness];
-        let order = ["--signer", &signer, "--reason", "authorizes with us"];
-        let trust = [&["domain", "trust", &file, "--pin", &pin][..], &grant, &limits, &order].concat();
-        self.ask(domain, &trust, 0).await?;
-        self.stands(domain, partner, "fresh").await
-    }
-
-    /// Waits until a partner stands so with a domain.
-    ///
-    /// # Errors
-    /// [`DemoFault`].
-    pub async fn stands(&self, domain: &str, partner: &str, standing: &str) -> Made<()> {
-        let seen = async || {
-            let status = self.ask(domain, &["governance", "status"], 0).await?;
-            let rows = status.pointer("/partners").and_then(Value::as_array).cloned().unwrap_or_default();
-            let row = rows.into_iter().find(|row| row.pointer("/partner").and_then(Value::as_str) == Some(partner));
-            let stands =
-                row.as_ref().and_then(|row| row.pointer("/standing")).and_then(Value::as_str).map(str::to_owned);
-            Ok((stands.as_deref() == Some(standing)).then_some(()))
-        };
-        self.stage.until(&format!("{partner} to be {standing} for {domain}"), seen).await
     }
 
     /// Replaces a domain's policy.
@@ -380,6 +342,3 @@ impl Mesh {
         found.ok_or_else(|| DemoFault::new(name, "no such domain"))
     }
 }
-
-/// Where a domain publishes for others: a port of its own.
-const FEDERATION_TOML: &[u8] = b"\n[federation]\nlisten = \"127.0.0.1:0\"\nnames = [\"localhost\", \"127.0.0.1\"]\n";
