@@ -10,7 +10,7 @@ use std::time::Instant;
 use stateright::{Checker as _, HasDiscoveries, Model};
 
 /// Steps within which a seeded bug must show.
-const HUNT_CAP: usize = 3_000_000;
+const HUNT_CAP: usize = 8_000_000;
 
 /// The model, breadth first, whole or up to so many steps (it says which): no `always` property breaks, and every
 /// `sometimes` property has an example. Returns how many states there were.

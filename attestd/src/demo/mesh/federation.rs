@@ -71,13 +71,21 @@ impl Mesh {
     /// [`DemoFault`].
     pub async fn stands(&self, domain: &str, partner: &str, standing: &str) -> Made<()> {
         let stands = async || {
-            let status = self.ask(domain, &["governance", "status"], 0).await?;
-            let rows = status.pointer("/partners").and_then(Value::as_array);
-            let row = rows.into_iter().flatten().find(|row| row.pointer("/partner") == Some(&Value::from(partner)));
-            let standing = row.filter(|row| row.pointer("/standing") == Some(&Value::from(standing)));
-            Ok(standing.map(drop))
+            let is = self.standing(domain, partner).await?;
+            Ok((is.as_deref() == Some(standing)).then_some(()))
         };
         self.until(&format!("{partner} to be {standing} for {domain}"), stands).await
+    }
+
+    /// How a partner stands with a domain now; nothing for a stranger.
+    ///
+    /// # Errors
+    /// [`DemoFault`].
+    pub async fn standing(&self, domain: &str, partner: &str) -> Made<Option<String>> {
+        let status = self.ask(domain, &["governance", "status"], 0).await?;
+        let rows = status.pointer("/partners").and_then(Value::as_array);
+        let row = rows.into_iter().flatten().find(|row| row.pointer("/partner") == Some(&Value::from(partner)));
+        Ok(row.and_then(|row| row.pointer("/standing")?.as_str()).map(str::to_owned))
     }
 
     /// `HOST:PORT` of a domain's public surface.
