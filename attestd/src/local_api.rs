@@ -1,25 +1,27 @@
-//! The daemon's local service: gRPC on a Unix socket in a directory of mode 0700, for its own user and root only.
+//! The daemon's local services: gRPC on Unix sockets in a directory of mode 0700, for its own user and root only. One
+//! socket is the operator's, another is for workloads, so that neither waits for the other.
+
+mod caller;
+mod peers;
+mod workload;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use futures_util::Stream;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 use wire::bounded::local::{EvidenceRequest, ExecRequest};
 use wire::proto::{self, exec_event::Event, local_server};
 
 use crate::collect::{Inspected, InspectionFault};
 use crate::node::{Node, Refused};
+pub(crate) use caller::{Caller, Place, Process};
+use peers::Peers;
 
 /// A bound socket.
 pub(crate) struct LocalApi {
@@ -39,12 +41,21 @@ impl LocalApi {
         Ok(Self { listener })
     }
 
-    /// Serves until an error of the listener's.
+    /// Serves running executions until an error of the listener's.
+    pub(crate) async fn serve_workloads(self, node: Arc<Node>) -> io::Result<()> {
+        tonic::transport::Server::builder()
+            .add_service(workload::service(node))
+            .serve_with_incoming(Peers::of(self.listener))
+            .await
+            .map_err(io::Error::other)
+    }
+
+    /// Serves the operator until an error of the listener's.
     pub(crate) async fn serve(self, node: Arc<Node>) -> io::Result<()> {
         let service = local_server::LocalServer::new(Local { node }).max_decoding_message_size(REQUEST_CAP_BYTES);
         tonic::transport::Server::builder()
             .add_service(service)
-            .serve_with_incoming(Peers { listener: self.listener })
+            .serve_with_incoming(Peers::of(self.listener))
             .await
             .map_err(io::Error::other)
     }
@@ -54,13 +65,24 @@ struct Local {
     node: Arc<Node>,
 }
 
+impl Local {
+    /// Orders are the operator's. A workload runs under the same user, and neither halts the node nor starts what would
+    /// have no parent.
+    fn operator<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        let caller = Caller::of(request)?;
+        if self.node.is_ours(&caller) {
+            return Err(Status::permission_denied("a workload does not order this node about"));
+        }
+        Ok(caller)
+    }
+}
+
 #[tonic::async_trait]
 impl local_server::Local for Local {
     type ExecStream = ReceiverStream<Result<proto::ExecEvent, Status>>;
 
     async fn exec(&self, request: Request<proto::ExecRequest>) -> Result<Response<Self::ExecStream>, Status> {
-        let uid = request.extensions().get::<PeerUid>().map(|peer| peer.0);
-        let uid = uid.ok_or_else(|| Status::unauthenticated("peer credentials unknown"))?;
+        let uid = self.operator(&request)?.uid();
         let wanted = ExecRequest::try_from(request.into_inner())
             .map_err(|denial| Status::invalid_argument(denial.to_string()))?;
         let (events_sender, mut events) = mpsc::channel(EVENTS_CAP);
@@ -91,6 +113,7 @@ impl local_server::Local for Local {
     }
 
     async fn halt(&self, request: Request<proto::HaltRequest>) -> Result<Response<proto::StatusAnswer>, Status> {
+        self.operator(&request)?;
         let halted = self.node.halt_by_operator(&request.into_inner().reason).await;
         halted.map_err(|refused| Status::invalid_argument(refused.to_string()))?;
         Ok(Response::new(proto::StatusAnswer { json: self.node.status().await.to_string() }))
@@ -115,77 +138,6 @@ impl local_server::Local for Local {
                 }
             }
         }))
-    }
-}
-
-/// Connections of this user and of root; others are closed before a byte is read.
-struct Peers {
-    listener: UnixListener,
-}
-
-impl Stream for Peers {
-    type Item = io::Result<Peer>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Peer>>> {
-        let ours = rustix::process::geteuid().as_raw();
-        loop {
-            match ready!(self.listener.poll_accept(context)) {
-                Ok((stream, _)) => match stream.peer_cred().map(|credentials| credentials.uid()) {
-                    Ok(uid) if uid == ours || uid == 0 => {
-                        return Poll::Ready(Some(Ok(Peer { stream, uid: PeerUid(uid) })));
-                    }
-                    Ok(uid) => tracing::warn!(uid, "a local client of another user was turned away"),
-                    Err(error) => tracing::warn!(%error, "a local client without credentials was turned away"),
-                },
-                // A client that gave up, or no descriptor left: the listener itself is sound.
-                Err(error) => {
-                    tracing::warn!(%error, "accepting a local client");
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-}
-
-/// A connection whose peer is known.
-struct Peer {
-    stream: UnixStream,
-    uid: PeerUid,
-}
-
-#[derive(Clone, Copy)]
-struct PeerUid(u32);
-
-impl Connected for Peer {
-    type ConnectInfo = PeerUid;
-
-    fn connect_info(&self) -> PeerUid {
-        self.uid
-    }
-}
-
-impl AsyncRead for Peer {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Peer {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

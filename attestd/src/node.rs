@@ -6,6 +6,7 @@
 mod conversation;
 mod domain;
 mod execution;
+mod governed;
 mod halting;
 mod intents;
 mod keys;
@@ -35,6 +36,7 @@ use wire::protocol::{EXECUTION_KEY_INFO, execution_key_aad, key_share_aad};
 
 use self::domain::{AcceptDenial, Domain, Seen};
 use self::execution::Order;
+pub(crate) use self::governed::{Governed, Standing};
 use self::keys::Opened;
 use self::link::Link;
 pub(crate) use self::refused::Refused;
@@ -44,6 +46,7 @@ use crate::config::{Config, DomainConfig, HaltAction};
 use crate::gateway::{Gateway, Running};
 use crate::halt_store::HaltStore;
 use crate::journal::Journal;
+use crate::local_api::Process;
 use crate::outbox::{Outbox, RecordKind, Unsent};
 use crate::state::{StateDir, StateError};
 use crate::tls::{ClientIdentity, Connection};
@@ -112,6 +115,8 @@ pub struct Node {
 #[derive(Default)]
 struct Executions {
     orders: BTreeMap<u64, mpsc::Sender<Order>>,
+    /// Those that run, by their supervisors.
+    governed: BTreeMap<u64, (Process, Arc<Governed>)>,
     shown: BTreeMap<u64, serde_json::Value>,
     stopping: bool,
 }
@@ -381,6 +386,7 @@ impl Node {
     fn forget(&self, execution: u64) {
         let mut executions = lock(&self.executions);
         executions.orders.remove(&execution);
+        executions.governed.remove(&execution);
         executions.shown.remove(&execution);
         drop(executions);
         let mut running = lock(&self.watching.running);

@@ -141,6 +141,12 @@ impl StateDir {
         socket_path(&self.path)
     }
 
+    /// Where the processes of running executions reach the daemon.
+    #[must_use]
+    pub fn workload_socket_path(&self) -> PathBuf {
+        self.path.join("run").join("workload.sock")
+    }
+
     /// Reads `name` whole, `None` if it does not exist.
     ///
     /// # Errors

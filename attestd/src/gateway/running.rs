@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Pid, Signal, pidfd_send_signal};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
@@ -36,6 +36,11 @@ impl Running {
     #[must_use]
     pub const fn workload_pid(&self) -> i32 {
         self.supervisor.workload_pid
+    }
+
+    /// Its supervisor: every process of it descends from there.
+    pub(crate) fn supervisor(&self) -> std::io::Result<(Pid, OwnedFd)> {
+        Ok((self.supervisor.pid, self.supervisor.pidfd.try_clone()?))
     }
 
     /// Its stdout and stderr, once.

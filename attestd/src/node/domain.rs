@@ -2,6 +2,8 @@
 //!
 //! Nothing that a verifier sends counts before it passed here, offline, against the bundle pinned at enrolment.
 
+use std::sync::Arc;
+
 use audit::AuditDenial;
 use audit::checkpoint::{Checkpoint, LogIdentity, VerifiedCheckpoint};
 use audit::receipt::{Receipt, VerifiedReceipt};
@@ -54,6 +56,8 @@ pub(crate) struct Asked<'a> {
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) artifact: VerifiedArtifact,
+    /// As its issuer signed it.
+    pub(crate) cose: Arc<[u8]>,
     pub(crate) log_index: u64,
     /// Wrapped to the node key, until the workload starts.
     pub(crate) keys: Vec<WrappedKey>,
@@ -123,7 +127,8 @@ impl Domain {
         if checkpoint {
             seen.checkpoint = Some(Receipt::decode(&answer.receipt)?.checkpoint);
         }
-        Ok(Accepted { log_index: receipt.index(), keys: answer.keys.clone(), artifact })
+        let cose = answer.artifact.as_slice().into();
+        Ok(Accepted { log_index: receipt.index(), keys: answer.keys.clone(), cose, artifact })
     }
 
     /// The decision is in the domain's log, and it is this one.

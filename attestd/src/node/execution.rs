@@ -3,6 +3,8 @@
 //! The machine decides (`governance::lease`); here is only how each of its actions is done on this node. One task per
 //! execution; it never waits for a client or a verifier while a lease runs.
 
+mod shown;
+
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use governance::text::Text;
 use tokio::sync::{mpsc, oneshot};
 
 use super::domain::Accepted;
+use super::governed::Governed;
 use super::keys;
 use super::link::{Ask, Reply, ReplyTo};
 use super::narration::Narration;
@@ -27,7 +30,7 @@ use super::verdicts::Verdicts;
 use super::{Authorizations, Ending, Node};
 use crate::clock::boottime_ms;
 use crate::collect::HeldKey;
-use crate::gateway::{EndCause, Ended, Running, Workload};
+use crate::gateway::{EndCause, Ended, GatewayError, Running, Workload};
 use crate::journal::Begun;
 
 /// What the node orders one of its executions.
@@ -67,6 +70,8 @@ pub(crate) struct Execution {
     /// Taken when it starts.
     workload: Option<Workload>,
     running: Option<Running>,
+    /// What its processes may ask about, from its start.
+    governed: Option<Arc<Governed>>,
     ended: Option<Ended>,
     /// Processes that stand still.
     frozen: Option<u32>,
@@ -107,6 +112,7 @@ impl Execution {
             lease,
             workload: Some(workload),
             running: None,
+            governed: None,
             ended: None,
             frozen: None,
             accepted: BTreeMap::new(),
@@ -139,10 +145,14 @@ impl Execution {
                 () = until_boottime(wake_at_ms) => self.step(LeaseEvent::Tick).await,
             }
             self.conclude().await;
+            self.tell();
             self.node.show(self.number, self.shown());
         }
         if self.running.is_some() {
             self.kill().await;
+        }
+        if let Some(governed) = &self.governed {
+            governed.is_over(shown::ENDED);
         }
         self.node.forget(self.number);
         if let Some(Finish { exit_code, halt_code }) = self.finished {
@@ -351,6 +361,8 @@ impl Execution {
         self.node.journal.begin(self.intent.digest, begun)?;
         let mut running =
             self.node.gateway.start(&artifacts, &self.intent.intent, workload, keys, self.deadline_ms).await?;
+        self.governed = Some(self.node.govern(self.number, &self.intent, &running).map_err(GatewayError::from)?);
+        self.tell();
         self.narration.begun(running.workload_pid());
         if let Some((stdout, stderr)) = running.take_outputs() {
             self.narration.stream(stdout, stderr);
@@ -437,38 +449,6 @@ impl Execution {
         let by =
             self.accepted.iter().map(|(domain, accepted)| (domain.clone(), vec![accepted.artifact.receipt().entry]));
         by.collect()
-    }
-
-    /// For `status`.
-    fn shown(&self) -> serde_json::Value {
-        let now_ms = boottime_ms();
-        let leases = self.lease.live().iter().map(|(domain, live)| {
-            serde_json::json!({
-                "domain": domain.as_str(),
-                "artifact": live.grant.id.to_string(),
-                "seq": live.grant.terms.seq,
-                "epoch": live.grant.epoch,
-                "renew_in_ms": live.renew_at_ms.saturating_sub(now_ms),
-                "ends_in_ms": live.ends_at_ms.saturating_sub(now_ms),
-            })
-        });
-        serde_json::json!({
-            "intent": self.intent.digest.to_string(),
-            "argv": self.intent.intent.workload.argv,
-            "state": state_name(self.lease.state()),
-            "pid": self.running.as_ref().map(Running::workload_pid),
-            "leases": leases.collect::<Vec<_>>(),
-        })
-    }
-}
-
-const fn state_name(state: &LeaseState) -> &'static str {
-    match state {
-        LeaseState::Idle => "idle",
-        LeaseState::Attesting => "attesting",
-        LeaseState::Held => "held",
-        LeaseState::Renewing => "renewing",
-        LeaseState::Halted { .. } => "halted",
     }
 }
 

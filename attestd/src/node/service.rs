@@ -28,6 +28,7 @@ impl Node {
         let (node, link_tasks) = Self::new(parts)?;
         node.resume().await;
         let local_api = LocalApi::bind(&node.state.socket_path()).map_err(ServeFault::LocalApi)?;
+        let workload_api = LocalApi::bind(&node.state.workload_socket_path()).map_err(ServeFault::LocalApi)?;
         let mut links = JoinSet::new();
         for task in link_tasks {
             links.spawn(task.run(Arc::clone(&node)));
@@ -38,6 +39,7 @@ impl Node {
             () = stop => {}
             never = systemd::alive(|| node.status()) => match never {},
             served = local_api.serve(Arc::clone(&node)) => served.map_err(ServeFault::LocalApi)?,
+            served = workload_api.serve_workloads(Arc::clone(&node)) => served.map_err(ServeFault::LocalApi)?,
         }
         systemd::stopping();
         node.stop().await;

@@ -75,6 +75,11 @@ fn status(pid: Pid) -> Option<Status> {
     Some(Status { zombie, parent: fields.next()?.parse().ok()? })
 }
 
+/// Whose child a process is now.
+pub(crate) fn parent(pid: Pid) -> Option<Pid> {
+    status(pid).and_then(|status| Pid::from_raw(status.parent))
+}
+
 fn parse_pid(text: &str) -> Option<Pid> {
     text.parse().ok().filter(|pid| *pid > 0).and_then(Pid::from_raw)
 }

@@ -1,0 +1,70 @@
+//! What a workload may ask about its own execution, and nobody else.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use wire::proto::{self, workload_server};
+
+use super::Caller;
+use crate::clock::boottime_ms;
+use crate::node::{Governed, Node, Standing};
+
+pub(super) fn service(node: Arc<Node>) -> workload_server::WorkloadServer<Workload> {
+    workload_server::WorkloadServer::new(Workload { node }).max_decoding_message_size(REQUEST_CAP_BYTES)
+}
+
+pub(super) struct Workload {
+    node: Arc<Node>,
+}
+
+impl Workload {
+    async fn governed<T>(&self, request: &Request<T>) -> Result<Arc<Governed>, Status> {
+        let caller = Caller::of(request)?;
+        self.node.governed(&caller).await.map_err(|not| Status::permission_denied(not.to_string()))
+    }
+}
+
+#[tonic::async_trait]
+impl workload_server::Workload for Workload {
+    type WatchStream = ReceiverStream<Result<proto::Standing, Status>>;
+
+    async fn watch(&self, request: Request<proto::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let governed = self.governed(&request).await?;
+        let (to_client, stream) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut standing = governed.standing();
+            loop {
+                let now = standing.borrow_and_update().clone();
+                if to_client.send(Ok(message(&governed, &now))).await.is_err() || now.over.is_some() {
+                    return;
+                }
+                tokio::select! {
+                    changed = standing.changed() => if changed.is_err() { return },
+                    () = to_client.closed() => return,
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+fn message(governed: &Governed, standing: &Standing) -> proto::Standing {
+    let artifacts = standing
+        .artifacts
+        .iter()
+        .map(|(domain, artifact)| proto::InForce { domain: domain.to_string(), artifact: artifact.to_vec() });
+    proto::Standing {
+        intent: governed.intent.digest.as_bytes().to_vec(),
+        artifacts: artifacts.collect(),
+        ends_in_ms: match standing.over {
+            Some(_) => 0,
+            None => standing.ends_at_ms.saturating_sub(boottime_ms()),
+        },
+        over: standing.over.unwrap_or_default().to_owned(),
+    }
+}
+
+/// Requests say next to nothing.
+const REQUEST_CAP_BYTES: usize = 4096;

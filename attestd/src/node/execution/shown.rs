@@ -1,0 +1,59 @@
+//! How an execution stands, for whoever asks: `status`, and its own processes.
+
+use std::sync::Arc;
+
+use governance::lease::LeaseState;
+
+use super::Execution;
+use crate::clock::boottime_ms;
+use crate::gateway::Running;
+use crate::node::governed::Standing;
+
+impl Execution {
+    /// Tells its processes how it stands.
+    pub(super) fn tell(&self) {
+        let Some(governed) = &self.governed else { return };
+        let over = match self.lease.state() {
+            LeaseState::Halted { reason } => Some(reason.code()),
+            LeaseState::Held | LeaseState::Renewing => self.finished.as_ref().map(|_| ENDED),
+            LeaseState::Idle | LeaseState::Attesting => Some(ENDED),
+        };
+        let artifacts = self.accepted.iter().map(|(domain, accepted)| (domain.clone(), Arc::clone(&accepted.cose)));
+        governed.stands(Standing { artifacts: artifacts.collect(), ends_at_ms: self.deadline_ms, over });
+    }
+
+    /// For `status`.
+    pub(super) fn shown(&self) -> serde_json::Value {
+        let now_ms = boottime_ms();
+        let leases = self.lease.live().iter().map(|(domain, live)| {
+            serde_json::json!({
+                "domain": domain.as_str(),
+                "artifact": live.grant.id.to_string(),
+                "seq": live.grant.terms.seq,
+                "epoch": live.grant.epoch,
+                "renew_in_ms": live.renew_at_ms.saturating_sub(now_ms),
+                "ends_in_ms": live.ends_at_ms.saturating_sub(now_ms),
+            })
+        });
+        serde_json::json!({
+            "intent": self.intent.digest.to_string(),
+            "argv": self.intent.intent.workload.argv,
+            "state": state_name(self.lease.state()),
+            "pid": self.running.as_ref().map(Running::workload_pid),
+            "leases": leases.collect::<Vec<_>>(),
+        })
+    }
+}
+
+const fn state_name(state: &LeaseState) -> &'static str {
+    match state {
+        LeaseState::Idle => "idle",
+        LeaseState::Attesting => "attesting",
+        LeaseState::Held => "held",
+        LeaseState::Renewing => "renewing",
+        LeaseState::Halted { .. } => "halted",
+    }
+}
+
+/// An execution that ended without a halt.
+pub(super) const ENDED: &str = "ended";

@@ -1,0 +1,113 @@
+//! What the processes of a running execution may know of it, and how one of them is told from any other process.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evidence::names::DomainName;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::execution::SignedIntent;
+use super::{Node, lock};
+use crate::gateway::Running;
+use crate::local_api::{Caller, Place, Process};
+
+/// A running execution, as its own processes see it.
+#[derive(Debug)]
+pub(crate) struct Governed {
+    pub(crate) intent: Arc<SignedIntent>,
+    standing: watch::Sender<Standing>,
+}
+
+/// How it stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    /// The newest artifact that each domain gave for it, as signed.
+    pub(crate) artifacts: BTreeMap<DomainName, Arc<[u8]>>,
+    /// When its supervisor ends it, CLOCK_BOOTTIME.
+    pub(crate) ends_at_ms: u64,
+    /// Why it is over, as a code; none while it goes on.
+    pub(crate) over: Option<&'static str>,
+}
+
+impl Governed {
+    /// How it stands, now and whenever that changes; the last change says that it is over.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    pub(super) fn stands(&self, standing: Standing) {
+        // What is over stays so.
+        self.standing.send_if_modified(|now| {
+            let goes_on = now.over.is_none();
+            if goes_on {
+                *now = standing;
+            }
+            goes_on
+        });
+    }
+
+    pub(super) fn is_over(&self, code: &'static str) {
+        self.standing.send_if_modified(|now| now.over.is_none() && now.over.replace(code).is_none());
+    }
+}
+
+/// The caller is no process of an execution that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("only a process of an execution that this daemon runs may ask this")]
+pub(crate) struct NotGoverned;
+
+impl Node {
+    /// Makes an execution known by its supervisor, from which all its processes descend.
+    pub(super) fn govern(
+        &self,
+        execution: u64,
+        intent: &Arc<SignedIntent>,
+        running: &Running,
+    ) -> io::Result<Arc<Governed>> {
+        let supervisor = Process::from(running.supervisor()?);
+        let governed = Arc::new(Governed { intent: Arc::clone(intent), standing: watch::Sender::default() });
+        lock(&self.executions).governed.insert(execution, (supervisor, Arc::clone(&governed)));
+        Ok(governed)
+    }
+
+    /// The execution that a local client is a process of.
+    ///
+    /// # Errors
+    /// [`NotGoverned`].
+    pub(crate) async fn governed(&self, caller: &Caller) -> Result<Arc<Governed>, NotGoverned> {
+        let process = caller.process().ok_or(NotGoverned)?;
+        let until = Instant::now().checked_add(KNOWN_WITHIN);
+        loop {
+            match self.place(process) {
+                Place::Below(execution) => {
+                    let found =
+                        lock(&self.executions).governed.get(&execution).map(|(_, governed)| Arc::clone(governed));
+                    return found.ok_or(NotGoverned);
+                }
+                // A workload may ask before its supervisor's report of its start was read.
+                Place::Ours if until.is_some_and(|until| Instant::now() < until) => sleep(LOOK_AGAIN_AFTER).await,
+                Place::Ours | Place::Elsewhere => return Err(NotGoverned),
+            }
+        }
+    }
+
+    /// Whether it was this daemon that started a local client, as a workload or one of its processes.
+    pub(crate) fn is_ours(&self, caller: &Caller) -> bool {
+        caller.process().is_some_and(|process| match self.place(process) {
+            Place::Below(_) | Place::Ours => true,
+            Place::Elsewhere => false,
+        })
+    }
+
+    fn place(&self, process: &Process) -> Place<u64> {
+        let roots = lock(&self.executions).governed.iter().map(|(number, (root, _))| root.named(*number)).collect();
+        process.place(&roots)
+    }
+}
+
+/// A report that is on its way is read by then.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
