@@ -8,7 +8,17 @@ use rustix::time::{ClockId, clock_gettime};
 /// CLOCK_BOOTTIME in milliseconds: it never jumps and goes on while the machine is suspended. Leases are measured by it.
 #[must_use]
 pub fn boottime_ms() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
+    milliseconds(ClockId::Boottime)
+}
+
+/// CLOCK_MONOTONIC in milliseconds: as [`boottime_ms`], but it stands still while the machine is suspended.
+#[must_use]
+pub fn monotonic_ms() -> u64 {
+    milliseconds(ClockId::Monotonic)
+}
+
+fn milliseconds(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let milliseconds = u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000;
     seconds.saturating_mul(1_000).saturating_add(milliseconds)

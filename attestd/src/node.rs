@@ -26,7 +26,7 @@ use evidence::names::{DomainName, NodeId};
 use evidence::threshold::Authority;
 use governance::artifact::VerifiedArtifact;
 use governance::end::{END_VERSION, EndRecord};
-use governance::halt::HaltReason;
+use governance::halt::{HaltReason, Trigger};
 use governance::trust_bundle::VerifiedBundle;
 use serde_bytes::ByteBuf;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -108,6 +108,8 @@ pub struct Node {
     /// Halted workloads that stand still.
     frozen: Mutex<Vec<Running>>,
     last_evidence: Mutex<Option<Sha256Digest>>,
+    /// How long the IMA log was when evidence with it was last accepted, in bytes.
+    judged_ima_bytes: Mutex<Option<u64>>,
     captured: Mutex<BTreeSet<DomainName>>,
 }
 
@@ -190,6 +192,7 @@ impl Node {
             watching: Watching { watch, running: Mutex::default(), next: AtomicU64::new(0) },
             frozen: Mutex::default(),
             last_evidence: Mutex::new(None),
+            judged_ima_bytes: Mutex::new(None),
             captured: Mutex::default(),
         };
         Ok((Arc::new(node), tasks))
@@ -270,6 +273,9 @@ impl Node {
 
     fn attested(&self, collected: &Collected) {
         *lock(&self.last_evidence) = Some(collected.evidence.digest());
+        let judged = collected.quoted.as_ref().and_then(|quoted| quoted.ima_bytes);
+        let mut newest = lock(&self.judged_ima_bytes);
+        *newest = judged.max(*newest); // domains ask one by one; the machine is the same
     }
 
     /// Once in the life of the daemon, so that an operator has the node's present values at hand.
@@ -363,19 +369,31 @@ impl Node {
         Ok(())
     }
 
-    /// Watches the TPM until the last execution has ended.
+    /// Watches this machine until the last execution has ended.
     fn watch_while_running(self: &Arc<Self>, execution: u64, appraised: BTreeMap<u8, Digest>) {
         let mut running = lock(&self.watching.running);
         running.0.insert(execution);
         if running.1.is_none() {
             let node = Arc::clone(self);
             let task = tokio::spawn(async move {
-                let reason = node.watching.watch.until_changed(appraised).await;
+                let judged = || *lock(&node.judged_ima_bytes);
+                let attest = |trigger| node.attest_now(trigger);
+                let reason = node.watching.watch.until_changed(appraised, judged, attest).await;
                 tracing::warn!(code = reason.code(), "the local watch saw a change");
                 node.trip(reason);
             });
             running.1 = Some(task.abort_handle());
         }
+    }
+
+    /// Shows every domain what this machine is now, without waiting for their answers.
+    fn attest_now(&self, trigger: Trigger) {
+        let orders: Vec<_> = lock(&self.executions).orders.values().cloned().collect();
+        tokio::spawn(async move {
+            for order in orders {
+                let _ = order.send(Order::Attest(trigger)).await; // it may just have ended
+            }
+        });
     }
 
     fn show(&self, execution: u64, shown: serde_json::Value) {

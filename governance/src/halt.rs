@@ -35,6 +35,8 @@ pub enum HaltReason {
         domain: DomainName,
         /// Its code.
         code: Text,
+        /// Why it was asked then.
+        trigger: Trigger,
     },
     /// Too few leases were renewed in time.
     LeaseEnded,
@@ -50,10 +52,16 @@ pub enum HaltReason {
         /// PCR index.
         pcr: u8,
     },
-    /// The IMA log showed what it must not.
-    ImaChanged,
-    /// The TPM was reset or restarted.
+    /// The IMA log holds less than what was judged of it, or is gone.
+    ImaRolledBack,
+    /// The TPM was reset: the machine was started anew, or the TPM was.
     TpmReset,
+    /// The TPM was restarted or resumed: the machine was suspended to memory or disk.
+    TpmRestarted,
+    /// The TPM's clock or counters are lower than they were: another TPM, or a restored copy.
+    TpmRolledBack,
+    /// The TPM no longer vouches for its clock: it may have reported the same time before.
+    TpmClockUnsafe,
     /// The TPM or TEE device no longer answers.
     DeviceLost,
     /// A verifier's log is inconsistent with what the node has seen of it.
@@ -86,17 +94,47 @@ pub enum HaltReason {
     Interrupted,
 }
 
+/// Why a node asks for a renewal: because it is due, or because of something that only a verifier can judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// It was due.
+    Scheduled,
+    /// The IMA log holds entries that no verifier has judged.
+    ImaAppended,
+    /// The machine was suspended and goes on.
+    Resumed,
+    /// Another program used this node's standing request for reports, or the TEE's kernel interface began anew.
+    TeeDisturbed,
+}
+
+impl Trigger {
+    /// Stable code of a halt that follows when a verifier refuses.
+    #[must_use]
+    pub const fn halt_code(self) -> &'static str {
+        match self {
+            Self::Scheduled => "halt.refused_at_renewal",
+            Self::ImaAppended => "halt.ima_changed",
+            Self::Resumed => "halt.suspended",
+            Self::TeeDisturbed => "halt.tee_disturbed",
+        }
+    }
+}
+
 impl HaltReason {
     /// Stable code, `halt.<trigger>`.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::RefusedAtRenewal { .. } => "halt.refused_at_renewal",
+            Self::RefusedAtRenewal { trigger, .. } => trigger.halt_code(),
             Self::LeaseEnded => "halt.lease_ended",
             Self::Revoked { .. } => "halt.revoked",
             Self::PcrChanged { .. } => "halt.pcr_changed",
-            Self::ImaChanged => "halt.ima_changed",
+            Self::ImaRolledBack => "halt.ima_rolled_back",
             Self::TpmReset => "halt.tpm_reset",
+            Self::TpmRestarted => "halt.tpm_restarted",
+            Self::TpmRolledBack => "halt.tpm_rolled_back",
+            Self::TpmClockUnsafe => "halt.tpm_clock_unsafe",
             Self::DeviceLost => "halt.device_lost",
             Self::LogForked { .. } => "halt.log_forked",
             Self::ClockWentBack { .. } => "halt.clock_went_back",

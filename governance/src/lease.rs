@@ -11,7 +11,7 @@ use evidence::{digest::Sha256Digest, names::DomainName};
 
 use crate::{
     artifact::{ArtifactId, LeaseTerms, VerifiedArtifact},
-    halt::HaltReason,
+    halt::{HaltReason, Trigger},
     intent::Domains,
     text::Text,
 };
@@ -89,6 +89,8 @@ pub enum LeaseEvent {
     Revoked(DomainName, Text),
     /// The node saw something that ends everything at once.
     Trip(HaltReason),
+    /// The node saw something that only a verifier can judge: ask at once, with evidence collected from now on.
+    AttestNow(Trigger),
     /// Time passed.
     Tick,
     /// The workload ended by itself.
@@ -128,6 +130,14 @@ enum Request {
     NotBefore(u64),
 }
 
+/// A domain has yet to judge what the node saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Unjudged {
+    trigger: Trigger,
+    /// The request under way may carry evidence from before: another one must follow its answer.
+    after_answer: bool,
+}
+
 /// The machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
@@ -136,6 +146,7 @@ pub struct Lease {
     state: LeaseState,
     live: BTreeMap<DomainName, Live>,
     requests: BTreeMap<DomainName, Request>,
+    unjudged: BTreeMap<DomainName, Unjudged>,
     /// Newest grant of each domain in this execution; it stays when its lease ends, so that no older one follows it.
     granted: BTreeMap<DomainName, Grant>,
     newest_ms: u64,
@@ -145,8 +156,8 @@ impl Lease {
     /// A machine for an execution that these domains must authorize; no lease is longer than `cap_ms`.
     #[must_use]
     pub fn new(domains: Domains, cap_ms: u64) -> Self {
-        let (live, requests, granted) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { domains, cap_ms, state: LeaseState::Idle, live, requests, granted, newest_ms: 0 }
+        let (live, requests, unjudged, granted) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { domains, cap_ms, state: LeaseState::Idle, live, requests, unjudged, granted, newest_ms: 0 }
     }
 
     /// A machine that starts halted, as after a restart with a durable halt.
@@ -221,7 +232,9 @@ impl Lease {
             }
             LeaseEvent::Granted(domain, grant) => self.granted(domain, grant, now_ms),
             LeaseEvent::Refused(domain, code) => {
-                let reason = HaltReason::RefusedAtRenewal { domain: domain.clone(), code };
+                let trigger = self.unjudged.get(&domain).filter(|unjudged| !unjudged.after_answer);
+                let trigger = trigger.map_or(Trigger::Scheduled, |unjudged| unjudged.trigger);
+                let reason = HaltReason::RefusedAtRenewal { domain: domain.clone(), code, trigger };
                 self.lost(&domain, reason)
             }
             LeaseEvent::Revoked(domain, code) => {
@@ -230,6 +243,7 @@ impl Lease {
             }
             LeaseEvent::Unanswered(domain) => self.unanswered(domain, now_ms),
             LeaseEvent::Trip(reason) => self.halt(reason),
+            LeaseEvent::AttestNow(trigger) => self.attest_now(trigger, now_ms),
             LeaseEvent::Tick => self.tick(now_ms),
             LeaseEvent::WorkloadEnded(exit_code) => self.ended(exit_code),
             LeaseEvent::Readmitted => (self, Vec::new()),
@@ -260,7 +274,15 @@ impl Lease {
             return self.unanswered(domain, now_ms);
         }
         let renew_after_ms = grant.terms.renew_after_ms.min(duration_ms / 3);
-        let renew_at_ms = sent_ms.saturating_add(renew_after_ms);
+        let mut renew_at_ms = sent_ms.saturating_add(renew_after_ms);
+        match self.unjudged.get_mut(&domain) {
+            // It may have answered evidence from before what was seen since.
+            Some(unjudged) if unjudged.after_answer => {
+                unjudged.after_answer = false;
+                renew_at_ms = now_ms;
+            }
+            Some(_) | None => drop(self.unjudged.remove(&domain)),
+        }
         self.requests.remove(&domain);
         self.granted.insert(domain.clone(), grant);
         self.live.insert(domain, Live { grant, renew_at_ms, ends_at_ms });
@@ -277,8 +299,25 @@ impl Lease {
         (self, actions)
     }
 
+    /// Whatever is under way is followed by another request, everything else is due now.
+    fn attest_now(mut self, trigger: Trigger, now_ms: u64) -> (Self, Vec<LeaseAction>) {
+        for (domain, request) in &self.requests {
+            let after_answer = matches!(request, Request::Wanted | Request::Sent(_));
+            self.unjudged.insert(domain.clone(), Unjudged { trigger, after_answer });
+        }
+        self.requests.retain(|_, request| !matches!(request, Request::NotBefore(_)));
+        for (domain, live) in &mut self.live {
+            if !self.requests.contains_key(domain) {
+                live.renew_at_ms = live.renew_at_ms.min(now_ms);
+                self.unjudged.insert(domain.clone(), Unjudged { trigger, after_answer: false });
+            }
+        }
+        if self.runs() { self.tick(now_ms) } else { (self, Vec::new()) }
+    }
+
     /// A domain no longer authorizes.
     fn lost(mut self, domain: &DomainName, reason: HaltReason) -> (Self, Vec<LeaseAction>) {
+        self.unjudged.remove(domain);
         self.requests.remove(domain);
         self.live.remove(domain);
         match self.state {
@@ -300,6 +339,9 @@ impl Lease {
                 self.give_up_if_hopeless()
             }
             LeaseState::Held | LeaseState::Renewing => {
+                if let Some(unjudged) = self.unjudged.get_mut(&domain) {
+                    unjudged.after_answer = false; // the next request carries evidence from after it
+                }
                 // One that never granted is not asked again: the execution began without it.
                 if self.requests.remove(&domain).is_some() && self.live.contains_key(&domain) {
                     self.requests.insert(domain, Request::NotBefore(now_ms.saturating_add(RETRY_AFTER_MS)));
@@ -353,6 +395,7 @@ impl Lease {
     fn clear(&mut self, state: LeaseState) {
         self.live.clear();
         self.requests.clear();
+        self.unjudged.clear();
         self.granted.clear();
         self.state = state;
     }

@@ -139,6 +139,9 @@ fn events(names: &[&str]) -> Vec<LeaseEvent> {
         LeaseEvent::Readmitted,
         LeaseEvent::Trip(HaltReason::PcrChanged { pcr: 4 }),
     ];
+    if names.len() != 2 {
+        events.push(LeaseEvent::AttestNow(Trigger::Resumed));
+    }
     for name in names {
         let d = domain(name);
         events.push(LeaseEvent::Sent(d.clone()));
@@ -284,11 +287,68 @@ fn an_answer_that_comes_after_the_end_is_too_late() {
 #[test]
 fn a_refused_renewal_halts_unless_enough_domains_remain() {
     let refused = |lease| run(lease, &[(1_000, LeaseEvent::Refused(domain("a"), text("policy.denied")))]).0;
-    let reason = HaltReason::RefusedAtRenewal { domain: domain("a"), code: text("policy.denied") };
+    let (code, trigger) = (text("policy.denied"), Trigger::Scheduled);
+    let reason = HaltReason::RefusedAtRenewal { domain: domain("a"), code, trigger };
     assert_eq!(refused(held(2, &["a", "b"])).state(), &LeaseState::Halted { reason });
     let left = refused(held(1, &["a", "b"]));
     assert_eq!(left.state(), &LeaseState::Held);
     assert_eq!(left.live().keys().collect::<Vec<_>>(), [&domain("b")]);
+}
+
+#[test]
+fn what_only_a_verifier_can_judge_is_shown_to_every_domain_at_once() {
+    let (lease, asked) = run(held(2, &["a", "b"]), &[(300, LeaseEvent::AttestNow(Trigger::ImaAppended))]);
+    assert_eq!(asked, [LeaseAction::Ask(domain("a")), LeaseAction::Ask(domain("b"))]);
+    let steps = [
+        (300, LeaseEvent::Sent(domain("a"))),
+        (300, LeaseEvent::Sent(domain("b"))),
+        (400, LeaseEvent::Granted(domain("a"), grant(1, 2, 3_000))),
+        (500, LeaseEvent::Refused(domain("b"), text("reference.ima_unknown"))),
+    ];
+    let (lease, _) = run(lease, &steps);
+    let LeaseState::Halted { reason } = lease.state() else { panic!("{lease:?}") };
+    assert_eq!(reason.code(), "halt.ima_changed");
+}
+
+#[test]
+fn an_answer_to_evidence_from_before_is_followed_by_another_request() {
+    let seen = [
+        (1_100, LeaseEvent::Tick),
+        (1_100, LeaseEvent::Sent(domain("a"))),
+        (1_200, LeaseEvent::AttestNow(Trigger::ImaAppended)),
+    ];
+    let (lease, asked) = run(held(1, &["a"]), &seen);
+    assert_eq!(asked, [], "one request at a time");
+    // Refused meanwhile: that was about what went before.
+    let (refused, _) = run(lease.clone(), &[(1_300, LeaseEvent::Refused(domain("a"), text("policy.denied")))]);
+    let LeaseState::Halted { reason } = refused.state() else { panic!("{refused:?}") };
+    assert_eq!(reason.code(), "halt.refused_at_renewal");
+    let (lease, _) = run(lease, &[(1_300, LeaseEvent::Granted(domain("a"), grant(1, 2, 3_000)))]);
+    assert_eq!(lease.wake_at_ms(), Some(1_300));
+    let (lease, asked) = run(lease, &[(1_300, LeaseEvent::Tick)]);
+    assert_eq!(asked, [LeaseAction::Ask(domain("a"))]);
+    let answered =
+        [(1_300, LeaseEvent::Sent(domain("a"))), (1_400, LeaseEvent::Granted(domain("a"), grant(1, 3, 3_000)))];
+    assert_eq!(run(lease, &answered).0.wake_at_ms(), Some(2_300), "judged: the next one is due as ever");
+}
+
+#[test]
+fn a_domain_that_did_not_answer_is_asked_at_once_when_something_was_seen() {
+    let seen = [
+        (1_100, LeaseEvent::Tick),
+        (1_100, LeaseEvent::Sent(domain("a"))),
+        (1_200, LeaseEvent::Unanswered(domain("a"))),
+        (1_300, LeaseEvent::AttestNow(Trigger::Resumed)),
+    ];
+    assert_eq!(run(held(1, &["a"]), &seen).1, [LeaseAction::Ask(domain("a"))]);
+}
+
+/// A machine that slept past the end of its lease is not given the time to ask.
+#[test]
+fn a_lease_that_ended_while_the_machine_slept_is_over_before_anybody_is_asked() {
+    let (lease, actions) = run(held(1, &["a"]), &[(3_100, LeaseEvent::AttestNow(Trigger::Resumed))]);
+    assert_eq!(lease.state(), &LeaseState::Halted { reason: HaltReason::LeaseEnded });
+    assert!(!actions.iter().any(|action| matches!(action, LeaseAction::Ask(_))), "{actions:?}");
 }
 
 #[test]

@@ -24,11 +24,11 @@ pub use tee::{BesideTpm, TeeCollector};
 pub use tpm::{Quoted, TpmCollector};
 
 use self::tpm::OfTpm;
-use crate::config::WatchConfig;
+use crate::config::Config;
 use crate::tee::TeeKind;
 use crate::tee::node_key::XWingKey;
 use crate::tpm::objects::NodeKey;
-use crate::watch::{TeeWatch, TpmWatch, Watch};
+use crate::watch::{Clocks, TeeWatch, TpmWatch, Watch};
 
 /// Evidence and what the node needs to know of it.
 #[derive(Clone, Debug)]
@@ -104,18 +104,24 @@ impl Collector {
         }
     }
 
-    /// What is looked at between renewals: PCRs wherever there are any. `None` for PCRs that do not exist.
+    /// What is looked at between renewals: PCRs wherever there are any, and the IMA log if one is configured. `None` for
+    /// PCRs that do not exist.
     #[must_use]
-    pub fn watch(&self, config: &WatchConfig) -> Option<Watch> {
-        let interval = Duration::from_millis(config.interval_ms);
-        match &self.of {
-            Of::Tpm(tpm) | Of::TpmOnTee(tpm, _) => {
-                let pcrs = config.pcrs.iter().try_fold(PcrSet::EMPTY, |pcrs, pcr| pcrs.with(*pcr))?;
-                let selection = PcrSelection { bank: HashAlg::Sha256, pcrs };
-                Some(Watch::Tpm(TpmWatch::new(tpm.tpm().clone(), tpm.ak().blob().clone(), selection, interval)))
-            }
-            Of::Tee(tee) => Some(Watch::Tee(TeeWatch::new(tee.tee().clone(), interval))),
-        }
+    pub fn watch(&self, config: &Config) -> Option<Watch> {
+        let (tpm, tee) = match &self.of {
+            Of::Tpm(tpm) => (Some(tpm), None),
+            Of::Tee(tee) => (None, Some(tee.tee())),
+            Of::TpmOnTee(tpm, tee) => (Some(tpm), Some(tee.tee())),
+        };
+        let pcrs = config.watch.pcrs.iter().try_fold(PcrSet::EMPTY, |pcrs, pcr| pcrs.with(*pcr))?;
+        let selection = PcrSelection { bank: HashAlg::Sha256, pcrs };
+        Some(Watch {
+            tpm: tpm.map(|tpm| TpmWatch::new(tpm.tpm().clone(), tpm.ak().blob().clone(), selection)),
+            tee: tee.map(|tee| TeeWatch::new(tee.clone())),
+            ima_log: config.logs.ima_log.clone(),
+            interval: Duration::from_millis(config.watch.interval_ms),
+            clocks: Clocks::read,
+        })
     }
 
     /// Answers a challenge.

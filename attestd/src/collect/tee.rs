@@ -74,6 +74,10 @@ impl BesideTpm {
         Self { tee, ccel }
     }
 
+    pub(super) const fn tee(&self) -> &Tee {
+        &self.tee
+    }
+
     pub(super) const fn kind(&self) -> TeeKind {
         self.tee.kind()
     }

@@ -34,6 +34,8 @@ pub struct Quoted {
     pub values: PcrValues,
     /// Digest over them, as in the quote.
     pub pcr_digest: Digest,
+    /// How long the IMA log was before it was quoted, in bytes, if it goes with the Evidence: what the quote covers at least.
+    pub ima_bytes: Option<u64>,
 }
 
 /// Everything that a TPM gave for one demand.
@@ -45,6 +47,7 @@ pub(super) struct OfTpm {
     pcr_digest: Digest,
     event_log: Option<Vec<u8>>,
     ima_log: Option<Vec<u8>>,
+    ima_bytes: Option<u64>,
 }
 
 impl TpmCollector {
@@ -75,12 +78,14 @@ impl TpmCollector {
         let ak_name = self.ak.name().to_bytes();
         let binding = demand.binding(node_key.cose_key(), Some(&ak_name));
         let (qualifying, report_data) = (binding.qualifying_data()?, binding.report_data()?);
+        let before = logs::read(wanted.ima_log, &IMA_LOG, ima_log).await?;
+        let ima_bytes = before.map(|log| u64::try_from(log.len()).unwrap_or(u64::MAX));
         let quote = self.tpm.quote(self.ak.blob().clone(), qualifying, wanted.quoted).await?;
         let pcr_digest = quote.values.digest(wanted.quoted.pcrs, HashAlg::Sha256);
         let pcr_digest = pcr_digest.ok_or_else(|| CollectFault::Assembly("a quoted PCR has no value".to_owned()))?;
         let event_log = logs::read(wanted.event_log, &EVENT_LOG, event_log).await?;
         let ima_log = logs::read(wanted.ima_log, &IMA_LOG, ima_log).await?;
-        Ok(OfTpm { node_key: Arc::new(node_key), report_data, quote, pcr_digest, event_log, ima_log })
+        Ok(OfTpm { node_key: Arc::new(node_key), report_data, quote, pcr_digest, event_log, ima_log, ima_bytes })
     }
 }
 
@@ -103,6 +108,11 @@ impl OfTpm {
     }
 
     pub(super) fn quoted(self) -> Quoted {
-        Quoted { clock: self.quote.clock, values: self.quote.values, pcr_digest: self.pcr_digest }
+        Quoted {
+            clock: self.quote.clock,
+            values: self.quote.values,
+            pcr_digest: self.pcr_digest,
+            ima_bytes: self.ima_bytes,
+        }
     }
 }

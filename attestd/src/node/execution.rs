@@ -13,7 +13,7 @@ use std::time::Duration;
 use evidence::digest::Sha256Digest;
 use evidence::names::DomainName;
 use governance::artifact::VerifiedArtifact;
-use governance::halt::{HaltReason, Killed, KilledBy};
+use governance::halt::{HaltReason, Killed, KilledBy, Trigger};
 use governance::intent::Intent;
 use governance::lease::{Lease, LeaseAction, LeaseEvent, LeaseState};
 use governance::revocation::RevocationList;
@@ -39,6 +39,8 @@ pub(crate) enum Order {
     Halt(HaltReason, oneshot::Sender<Stopped>),
     /// The daemon stops: end it and record that.
     Stop,
+    /// The node saw something that only a verifier can judge.
+    Attest(Trigger),
     /// A domain revoked something; the execution looks whether it concerns it, and says when it has done what follows.
     Revoked(DomainName, Arc<RevocationList>, oneshot::Sender<()>),
 }
@@ -175,6 +177,7 @@ impl Execution {
                 self.finished = Some(Finish { exit_code, halt_code: code });
             }
             Order::Stop => self.end_early().await,
+            Order::Attest(trigger) => self.step(LeaseEvent::AttestNow(trigger)).await,
             Order::Revoked(domain, list, done) => {
                 let concerned =
                     self.accepted.get(&domain).map(|accepted| list.admits_artifact(accepted.artifact.terms()));

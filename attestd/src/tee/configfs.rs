@@ -21,19 +21,29 @@ const TEXT_CAP_BYTES: usize = 256;
 
 /// A directory in the form of configfs-tsm.
 #[derive(Debug)]
-pub struct Configfs<D = Directory> {
+pub struct Configfs<D: Entries = Directory> {
     directory: D,
     privlevel: Option<u32>,
     /// `service_provider`: whose manifest the report shall cover, `svsm` for one.
     service_provider: Option<String>,
     cleared: bool,
+    /// A request that is never made: nobody else has reason to touch it.
+    standing: Option<Standing>,
+}
+
+/// The watch's own entry, as it was left.
+#[derive(Debug)]
+struct Standing {
+    name: String,
+    generation: u64,
+    provider: String,
 }
 
 impl Configfs {
     /// Reports from `directory`, for this privilege level if one is configured.
     #[must_use]
     pub fn new(directory: PathBuf, privlevel: Option<u32>, service_provider: Option<String>) -> Self {
-        Self { directory: Directory(directory), privlevel, service_provider, cleared: false }
+        Self { directory: Directory(directory), privlevel, service_provider, cleared: false, standing: None }
     }
 }
 
@@ -114,6 +124,9 @@ struct Entry<'a, D: Entries> {
 
 impl<D: Entries> Drop for Entry<'_, D> {
     fn drop(&mut self) {
+        if self.name.is_empty() {
+            return; // it was kept
+        }
         if let Err(error) = self.directory.remove(&self.name) {
             tracing::warn!(%error, entry = self.name, "a request for a report stays behind until the next start");
         }
@@ -134,6 +147,11 @@ impl<'a, D: Entries> Entry<'a, D> {
             made => made.map_err(failed)?,
         }
         Ok(Self { directory, name })
+    }
+
+    /// Leaves it where it is; its name is what there is to find it by.
+    fn keep(mut self) -> String {
+        std::mem::take(&mut self.name)
     }
 
     fn place(&self, attribute: &str) -> String {
@@ -239,10 +257,47 @@ impl<D: Entries> TeeReports for Configfs<D> {
         Ok(RawReport { provider, outblob, auxblob, manifestblob })
     }
 
+    /// Makes an entry, which the kernel does only with a provider (ENXIO), and looks at one that stays: its `generation`
+    /// counts what others do to it. Whatever was found, the next look compares with what is there now.
     fn probe(&mut self) -> Result<(), TeeError> {
         self.clear_leftovers();
-        // Without a provider the kernel makes no entry (ENXIO).
-        Entry::make(&self.directory)?.number("generation").map(drop)
+        let fresh = Entry::make(&self.directory)?;
+        // Read from the entry just made: only of a provider that is there may its name be asked.
+        let provider = fresh.text("provider")?;
+        let Some(standing) = &mut self.standing else {
+            let generation = fresh.number("generation")?;
+            self.standing = Some(Standing { name: fresh.keep(), generation, provider });
+            return Ok(());
+        };
+        let place = format!("{}/{}", self.directory.place(), standing.name);
+        let before = std::mem::replace(&mut standing.provider, provider.clone());
+        if before != provider {
+            return Err(TeeError::Disturbed { place, why: format!("the provider is {provider:?}, was {before:?}") });
+        }
+        let kept = Entry { directory: &self.directory, name: standing.name.clone() };
+        let generation = kept.number("generation");
+        kept.keep();
+        match generation {
+            Ok(generation) if generation == standing.generation => Ok(()),
+            Ok(generation) => {
+                let before = std::mem::replace(&mut standing.generation, generation);
+                let why = format!("its generation is {generation}, was left at {before}");
+                Err(TeeError::Disturbed { place, why })
+            }
+            Err(TeeError::Lost { .. }) => {
+                *standing = Standing { generation: fresh.number("generation")?, name: fresh.keep(), provider };
+                Err(TeeError::Disturbed { place, why: "it was removed".to_owned() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<D: Entries> Drop for Configfs<D> {
+    fn drop(&mut self) {
+        if let Some(Standing { name, .. }) = self.standing.take() {
+            drop(Entry { directory: &self.directory, name });
+        }
     }
 }
 

@@ -113,7 +113,7 @@ impl Entries for Memory {
 
 fn configfs(memory: &Memory, privlevel: Option<u32>, service: Option<&str>) -> Configfs<Memory> {
     let service_provider = service.map(str::to_owned);
-    Configfs { directory: memory.clone(), privlevel, service_provider, cleared: false }
+    Configfs { directory: memory.clone(), privlevel, service_provider, cleared: false, standing: None }
 }
 
 fn obtain(configfs: &mut Configfs<Memory>) -> Result<TeeReport, TeeError> {
@@ -162,10 +162,35 @@ fn leftovers_of_processes_that_are_gone_are_removed_and_nothing_else() {
     for name in names {
         memory.make(name).unwrap();
     }
-    configfs(&memory, None, None).probe().unwrap();
+    let mut watched = configfs(&memory, None, None);
+    watched.probe().unwrap();
+    assert_eq!(memory.names().unwrap().len(), 4, "the watch keeps one");
+    drop(watched);
     let mut left = memory.names().unwrap();
     left.sort_unstable();
     assert_eq!(left, [ours.as_str(), "attestd-x-1", "someone-4194305-1"]);
+}
+
+#[test]
+fn what_another_program_does_to_the_standing_request_is_noticed_once() {
+    let memory = Memory::default();
+    let mut configfs = configfs(&memory, None, None);
+    configfs.probe().unwrap();
+    configfs.report(&[7; 64]).unwrap();
+    configfs.probe().unwrap(); // reports of ours are made in entries of their own
+    let standing = memory.names().unwrap().pop().unwrap();
+    memory.write(&standing, "inblob", &[9; 64]).unwrap();
+    for disturb in [None, Some(())] {
+        if disturb.is_some() {
+            memory.remove(&standing).unwrap();
+        }
+        let error = configfs.probe().unwrap_err();
+        assert_eq!((error.code(), error.is_final()), ("fault.tee_disturbed", false), "{error}");
+        configfs.probe().unwrap();
+        assert_eq!(memory.names().unwrap().len(), 1);
+    }
+    drop(configfs);
+    assert!(memory.names().unwrap().is_empty());
 }
 
 #[test]

@@ -48,6 +48,14 @@ pub enum TeeError {
     /// Another writer changed the request while the report was made, this time.
     #[error("the report's request was changed by another writer")]
     Raced,
+    /// Another program changed or removed the request that the watch keeps, which nobody but this daemon has reason to touch.
+    #[error("{place}: {why}: another program uses this daemon's request, or the TEE's interface began anew")]
+    Disturbed {
+        /// The request.
+        place: String,
+        /// What is other than it was left.
+        why: String,
+    },
     /// The platform understood and said no.
     #[error("the TEE refused: {why}")]
     Refused {
@@ -101,6 +109,7 @@ impl TeeError {
             Self::NotPermitted { .. } => "fault.tee_not_permitted",
             Self::Unreachable { .. } => "fault.tee_unreachable",
             Self::Unstable { .. } | Self::Raced => "fault.tee_unstable",
+            Self::Disturbed { .. } => "fault.tee_disturbed",
             Self::Refused { .. } | Self::BelowFloor { .. } => "fault.tee_refused",
             Self::OtherPlatform { .. } => "fault.tee_other_platform",
             Self::Malformed { .. } | Self::TooLarge { .. } => "fault.tee_malformed",
@@ -116,6 +125,7 @@ impl TeeError {
             | Self::Unreachable { .. }
             | Self::Unstable { .. }
             | Self::Raced
+            | Self::Disturbed { .. }
             | Self::Refused { .. }
             | Self::BelowFloor { .. }
             | Self::Malformed { .. }

@@ -33,6 +33,8 @@ pub enum ClockBreak {
     Restarted,
     /// The clock is earlier than it was: another TPM, or a restored copy.
     WentBack,
+    /// The TPM took back its word that the clock was never told so before (Part 1, 36.3.3: `safe`).
+    Unsafe,
 }
 
 impl ClockBreak {
@@ -47,6 +49,8 @@ impl ClockBreak {
             Some(Self::WentBack)
         } else if now.restart_count > earlier.restart_count {
             Some(Self::Restarted)
+        } else if earlier.safe && !now.safe {
+            Some(Self::Unsafe)
         } else {
             None
         }
@@ -79,6 +83,7 @@ mod tests {
             (ClockInfo { reset_count: 4, clock_ms: 200, ..base }, Some(ClockBreak::WentBack)),
             (ClockInfo { restart_count: 3, ..base }, Some(ClockBreak::Restarted)),
             (ClockInfo { restart_count: 1, ..base }, Some(ClockBreak::WentBack)),
+            (ClockInfo { clock_ms: 101, safe: false, ..base }, Some(ClockBreak::Unsafe)),
         ];
         for (now, expected) in cases {
             assert_eq!(ClockBreak::between(&base, &now), expected, "{now:?}");

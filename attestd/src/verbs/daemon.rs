@@ -56,7 +56,7 @@ fn parts(config: Config, state: StateDir) -> anyhow::Result<Parts> {
     }
     let machine = Machine::open(&config.identity)?;
     let collector = machine.with_saved_keys(&config, &state)?;
-    let watch = collector.watch(&config.watch).context("watch.pcrs")?;
+    let watch = collector.watch(&config).context("watch.pcrs")?;
     let gateway = Gateway::new(GatewaySettings {
         // The very binary that runs, also after an upgrade replaced its file.
         program: PathBuf::from("/proc/self/exe"),

@@ -1,50 +1,52 @@
-//! The TEE: is there still one to ask?
+//! The TEE: is there still one to ask, and does nobody else speak for us with it?
 
-use std::time::Duration;
+use governance::halt::{HaltReason, Trigger};
 
-use governance::halt::HaltReason;
-use tokio::time::MissedTickBehavior;
-
-use super::{FAILURES_CAP, clock_went_back, wall_less_boot_s};
-use crate::tee::Tee;
+use super::{FAILURES_CAP, Finding};
+use crate::tee::{Tee, TeeError};
 
 /// A look at the TEE from time to time. What a TEE measured before it started does not change while it runs; what a guest
 /// measures into a TD's registers shows at the next renewal.
 #[derive(Clone, Debug)]
 pub struct TeeWatch {
     tee: Tee,
-    interval: Duration,
+}
+
+/// A watch since its first look.
+pub(super) struct TeeLooks<'a> {
+    tee: &'a Tee,
+    failures: u32,
 }
 
 impl TeeWatch {
-    /// A watch that looks this often.
+    /// A watch over this TEE.
     #[must_use]
-    pub const fn new(tee: Tee, interval: Duration) -> Self {
-        Self { tee, interval }
+    pub const fn new(tee: Tee) -> Self {
+        Self { tee }
     }
 
-    /// Resolves when the TEE is not there any more, or the clock went back.
-    pub(super) async fn until_changed(&self) -> HaltReason {
-        let mut ticks = tokio::time::interval(self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut failures, mut newest_s) = (0_u32, wall_less_boot_s());
-        loop {
-            ticks.tick().await;
-            match self.tee.probe().await {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    failures = failures.saturating_add(1);
-                    tracing::warn!(%error, failures, "the watch could not reach the TEE");
-                    if error.is_final() || failures >= FAILURES_CAP {
-                        return HaltReason::DeviceLost;
-                    }
-                }
+    pub(super) const fn begin(&self) -> TeeLooks<'_> {
+        TeeLooks { tee: &self.tee, failures: 0 }
+    }
+}
+
+impl TeeLooks<'_> {
+    pub(super) async fn look(&mut self) -> Option<Finding> {
+        match self.tee.probe().await {
+            Ok(()) => {
+                self.failures = 0;
+                None
             }
-            let now_s = wall_less_boot_s();
-            if let Some(reason) = clock_went_back(newest_s, now_s) {
-                return reason;
+            Err(error @ TeeError::Disturbed { .. }) => {
+                self.failures = 0;
+                tracing::warn!(%error, "the watch's own request for reports was touched");
+                Some(Finding::Attest(Trigger::TeeDisturbed))
             }
-            newest_s = newest_s.max(now_s);
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                tracing::warn!(%error, failures = self.failures, "the watch could not reach the TEE");
+                (error.is_final() || self.failures >= FAILURES_CAP).then_some(Finding::Halt(HaltReason::DeviceLost))
+            }
         }
     }
 }
@@ -53,6 +55,7 @@ impl TeeWatch {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
 
     use super::*;
     use crate::tee::reports::RawReport;
@@ -76,19 +79,31 @@ mod tests {
         }
     }
 
-    async fn halted_after(from: u32, until: u32, error: TeeError) -> (HaltReason, u32) {
+    async fn found_after(from: u32, until: u32, error: TeeError) -> (Finding, u32) {
         let looks = Arc::new(AtomicU32::new(0));
         let source = Failing { looks: Arc::clone(&looks), from, until, error };
-        let tee = Tee::start(TeeKind::SevSnp, source, Duration::from_secs(60)).unwrap();
-        let reason = TeeWatch::new(tee, Duration::from_millis(1)).until_changed().await;
-        (reason, looks.load(Ordering::Relaxed))
+        let watch = TeeWatch::new(Tee::start(TeeKind::SevSnp, source, Duration::from_secs(60)).unwrap());
+        let mut begun = watch.begin();
+        loop {
+            if let Some(finding) = begun.look().await {
+                return (finding, looks.load(Ordering::Relaxed));
+            }
+        }
     }
+
+    const LOST: Finding = Finding::Halt(HaltReason::DeviceLost);
 
     #[tokio::test]
     async fn a_lost_tee_halts_at_once_and_a_failing_one_after_three_looks() {
         let lost = || TeeError::Lost { place: "there".to_owned(), why: "gone".to_owned() };
-        assert_eq!(halted_after(2, u32::MAX, lost()).await, (HaltReason::DeviceLost, 3));
+        assert_eq!(found_after(2, u32::MAX, lost()).await, (LOST, 3));
         let refused = || TeeError::NotPermitted { place: "there".to_owned() };
-        assert_eq!(halted_after(2, u32::MAX, refused()).await, (HaltReason::DeviceLost, 5));
+        assert_eq!(found_after(2, u32::MAX, refused()).await, (LOST, 5));
+    }
+
+    #[tokio::test]
+    async fn a_request_of_ours_that_another_program_touched_is_for_a_verifier_to_judge() {
+        let disturbed = TeeError::Disturbed { place: "there".to_owned(), why: "generation 2, left at 0".to_owned() };
+        assert_eq!(found_after(1, 2, disturbed).await, (Finding::Attest(Trigger::TeeDisturbed), 2));
     }
 }

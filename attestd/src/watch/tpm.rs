@@ -3,24 +3,21 @@
 //! What is compared with are the values that the verifier appraised, where it named them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use evidence::digest::Digest;
 use evidence::tpm::attest::ClockInfo;
 use evidence::tpm::pcr::PcrSelection;
 use governance::halt::HaltReason;
-use tokio::time::MissedTickBehavior;
 
-use super::{FAILURES_CAP, clock_went_back, wall_less_boot_s};
+use super::{FAILURES_CAP, Finding};
 use crate::tpm::{ClockBreak, KeyBlob, Tpm, TpmError};
 
-/// What is looked at, and how often.
+/// What is looked at.
 #[derive(Clone, Debug)]
 pub struct TpmWatch {
     tpm: Tpm,
     ak: KeyBlob,
     selection: PcrSelection,
-    interval: Duration,
 }
 
 /// One look at the TPM.
@@ -30,15 +27,21 @@ pub struct Reading {
     pub pcrs: BTreeMap<u8, Digest>,
     /// Its clock and counters.
     pub clock: ClockInfo,
-    /// This machine's wall clock, in seconds, less the time since boot: constant while nobody sets the clock.
-    pub wall_less_boot_s: i64,
+}
+
+/// A watch since its first look.
+pub(super) struct TpmLooks<'a> {
+    watch: &'a TpmWatch,
+    appraised: BTreeMap<u8, Digest>,
+    expected: Option<Reading>,
+    failures: u32,
 }
 
 impl TpmWatch {
     /// A watch over these PCRs by this attestation key's view of the clock.
     #[must_use]
-    pub const fn new(tpm: Tpm, ak: KeyBlob, selection: PcrSelection, interval: Duration) -> Self {
-        Self { tpm, ak, selection, interval }
+    pub const fn new(tpm: Tpm, ak: KeyBlob, selection: PcrSelection) -> Self {
+        Self { tpm, ak, selection }
     }
 
     /// Looks once.
@@ -49,35 +52,28 @@ impl TpmWatch {
         let clock = self.tpm.clock(self.ak.clone()).await?;
         let values = self.tpm.pcrs(self.selection).await?;
         let pcrs = values.iter().map(|(pcr, value)| (pcr, *value)).collect();
-        Ok(Reading { pcrs, clock, wall_less_boot_s: wall_less_boot_s() })
+        Ok(Reading { pcrs, clock })
     }
 
-    /// Resolves when the TPM is no longer what `appraised` says, or no longer there. The first look is taken at once;
-    /// PCRs that the verifier did not appraise, and the clock, are compared with that one.
-    pub(super) async fn until_changed(&self, appraised: BTreeMap<u8, Digest>) -> HaltReason {
-        let mut ticks = tokio::time::interval(self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut expected: Option<Reading> = None;
-        let mut failures = 0_u32;
-        loop {
-            ticks.tick().await;
-            match self.look().await {
-                Ok(reading) => {
-                    failures = 0;
-                    let before = expected.get_or_insert_with(|| first(&reading, &appraised));
-                    if let Some(reason) = before.broken_by(&reading) {
-                        return reason;
-                    }
-                    before.clock = reading.clock;
-                    before.wall_less_boot_s = before.wall_less_boot_s.max(reading.wall_less_boot_s);
-                }
-                Err(error) => {
-                    failures = failures.saturating_add(1);
-                    tracing::warn!(%error, failures, "the watch could not read the TPM");
-                    if is_final(&error) || failures >= FAILURES_CAP {
-                        return HaltReason::DeviceLost;
-                    }
-                }
+    pub(super) const fn begin(&self, appraised: BTreeMap<u8, Digest>) -> TpmLooks<'_> {
+        TpmLooks { watch: self, appraised, expected: None, failures: 0 }
+    }
+}
+
+impl TpmLooks<'_> {
+    pub(super) async fn look(&mut self) -> Option<Finding> {
+        match self.watch.look().await {
+            Ok(reading) => {
+                self.failures = 0;
+                let before = self.expected.get_or_insert_with(|| first(&reading, &self.appraised));
+                let broken = before.broken_by(&reading);
+                before.clock = reading.clock;
+                broken.map(Finding::Halt)
+            }
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                tracing::warn!(%error, failures = self.failures, "the watch could not read the TPM");
+                (is_final(&error) || self.failures >= FAILURES_CAP).then_some(Finding::Halt(HaltReason::DeviceLost))
             }
         }
     }
@@ -89,13 +85,11 @@ impl Reading {
     pub fn broken_by(&self, later: &Self) -> Option<HaltReason> {
         // A reset also clears PCRs: it is named first because it is the cause.
         match ClockBreak::between(&self.clock, &later.clock) {
-            Some(ClockBreak::Reset | ClockBreak::Restarted | ClockBreak::WentBack) => {
-                return Some(HaltReason::TpmReset);
-            }
+            Some(ClockBreak::Reset) => return Some(HaltReason::TpmReset),
+            Some(ClockBreak::Restarted) => return Some(HaltReason::TpmRestarted),
+            Some(ClockBreak::WentBack) => return Some(HaltReason::TpmRolledBack),
+            Some(ClockBreak::Unsafe) => return Some(HaltReason::TpmClockUnsafe),
             None => {}
-        }
-        if let Some(reason) = clock_went_back(self.wall_less_boot_s, later.wall_less_boot_s) {
-            return Some(reason);
         }
         let differs = |(pcr, value): &(&u8, &Digest)| later.pcrs.get(pcr) != Some(value);
         self.pcrs.iter().find(differs).map(|(pcr, _)| HaltReason::PcrChanged { pcr: *pcr })
@@ -142,7 +136,7 @@ mod tests {
 
     fn reading(pcr4: &[u8], clock: ClockInfo) -> Reading {
         let pcrs = [(4, HashAlg::Sha256.hash(&[pcr4])), (7, HashAlg::Sha256.hash(&[b"7"]))].into();
-        Reading { pcrs, clock, wall_less_boot_s: 1_000 }
+        Reading { pcrs, clock }
     }
 
     #[test]
@@ -153,17 +147,15 @@ mod tests {
         let mut missing = reading(b"4", CLOCK);
         missing.pcrs.remove(&7);
         assert_eq!(before.broken_by(&missing), Some(HaltReason::PcrChanged { pcr: 7 }));
-        for clock in [
-            ClockInfo { reset_count: 4, restart_count: 0, ..CLOCK },
-            ClockInfo { restart_count: 2, ..CLOCK },
-            ClockInfo { clock_ms: 999, ..CLOCK },
+        for (clock, reason) in [
+            (ClockInfo { reset_count: 4, restart_count: 0, ..CLOCK }, HaltReason::TpmReset),
+            (ClockInfo { restart_count: 2, ..CLOCK }, HaltReason::TpmRestarted),
+            (ClockInfo { clock_ms: 999, ..CLOCK }, HaltReason::TpmRolledBack),
+            (ClockInfo { reset_count: 2, ..CLOCK }, HaltReason::TpmRolledBack),
+            (ClockInfo { safe: false, ..CLOCK }, HaltReason::TpmClockUnsafe),
         ] {
-            assert_eq!(before.broken_by(&reading(b"x", clock)), Some(HaltReason::TpmReset));
+            assert_eq!(before.broken_by(&reading(b"x", clock)), Some(reason));
         }
-        let set_back = |by: i64| Reading { wall_less_boot_s: 1_000 - by, ..reading(b"4", CLOCK) };
-        assert_eq!(before.broken_by(&set_back(2)), None);
-        assert_eq!(before.broken_by(&set_back(3)), Some(HaltReason::ClockWentBack { by_s: 3 }));
-        assert_eq!(before.broken_by(&set_back(-500)), None);
     }
 
     #[test]
