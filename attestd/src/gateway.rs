@@ -1,7 +1,9 @@
 //! The execution gateway: the only place that starts a workload.
 
+mod cgroup;
 mod environment;
 mod executable;
+pub mod facilities;
 mod key;
 mod running;
 
@@ -16,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use governance::GovernanceDenial;
 use governance::artifact::VerifiedArtifact;
 use governance::intent::Intent;
+use governance::isolation::Isolation;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
@@ -25,7 +28,8 @@ pub use executable::{Executable, ExecutableError};
 pub use key::{ExecutionKey, key_variable};
 pub use running::Running;
 
-use crate::supervise::control::{self, ControlError, Order, Report, Start};
+pub use crate::supervise::confine::Unavailable;
+use crate::supervise::control::{self, ControlError, Order, Report, Start, StartFault};
 pub use crate::supervise::control::{EndCause, Ended, Outcome};
 use crate::supervise::{SUPERVISE, descendants};
 
@@ -79,7 +83,7 @@ impl Gateway {
         ends_at_boottime_ms: u64,
     ) -> Result<Running, GatewayError> {
         permit(artifacts, intent, &workload, &keys)?;
-        let cgroup = self.make_cgroup()?;
+        let cgroup = self.make_cgroup(&intent.isolation)?;
         let (order_end, supervisor_end) = control::pair().map_err(io::Error::from)?;
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
@@ -92,6 +96,7 @@ impl Gateway {
             supervisor_end,
             outputs: [stdout_writer.into(), stderr_writer.into()],
             argv: intent.workload.argv.clone(),
+            isolation: intent.isolation.clone(),
             workload,
             keys,
             cgroup,
@@ -107,11 +112,22 @@ impl Gateway {
         Ok(Running::new(supervisor, order_end, (stdout, stderr), frozen, ended))
     }
 
-    fn make_cgroup(&self) -> Result<Option<String>, GatewayError> {
-        let Some(parent) = &self.settings.cgroup else { return Ok(None) };
+    /// Refuses what this machine cannot give, before anybody is asked to authorize it.
+    ///
+    /// # Errors
+    /// [`GatewayError::Unavailable`].
+    pub fn admit(&self, isolation: &Isolation) -> Result<(), GatewayError> {
+        Ok(facilities::admit(isolation, self.settings.cgroup.as_deref())?)
+    }
+
+    fn make_cgroup(&self, isolation: &Isolation) -> Result<Option<String>, GatewayError> {
+        let Some(parent) = &self.settings.cgroup else {
+            // What was asked for is never left out in silence, even if nobody looked before.
+            return facilities::admit(isolation, None).map(|()| None).map_err(GatewayError::from);
+        };
         let number = self.executions.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("attestd-{}-{number}", getpid().as_raw_pid()));
-        std::fs::create_dir(&path).map_err(|source| GatewayError::Cgroup { path: path.clone(), source })?;
+        let name = format!("attestd-{}-{number}", getpid().as_raw_pid());
+        let path = cgroup::make(parent, &name, &isolation.limits)?;
         let text = path.to_str().ok_or(GatewayError::Request { what: "the cgroup's path is not UTF-8" })?;
         Ok(Some(text.to_owned()))
     }
@@ -159,6 +175,7 @@ struct Preparation {
     supervisor_end: OwnedFd,
     outputs: [OwnedFd; 2],
     argv: Vec<String>,
+    isolation: Isolation,
     workload: Workload,
     keys: Vec<ExecutionKey>,
     cgroup: Option<String>,
@@ -210,7 +227,7 @@ fn attend(
 
 /// Starts the supervisor, hands everything over and waits until the executable runs.
 fn begin(preparation: Preparation, child: &mut Option<Child>) -> Result<Supervisor, GatewayError> {
-    let Preparation { program, orders, supervisor_end, outputs, argv, workload, keys, cgroup, ends_at_boottime_ms } =
+    let Preparation { program, orders, supervisor_end, outputs, argv, isolation, workload, keys, cgroup, .. } =
         preparation;
     workload.executable.verify_unchanged()?;
     let mut command = Command::new(program);
@@ -236,13 +253,14 @@ fn begin(preparation: Preparation, child: &mut Option<Child>) -> Result<Supervis
         environment: workload.environment.into_pairs(),
         working_directory: working_directory.to_owned(),
         key_variables: sealed.iter().map(|key| key.variable.clone()).collect(),
+        isolation,
         cgroup,
-        ends_at_boottime_ms,
+        ends_at_boottime_ms: preparation.ends_at_boottime_ms,
     };
     let [stdout, stderr] = &outputs;
     let mut descriptors: Vec<BorrowedFd<'_>> = vec![workload.executable.file().as_fd(), stdout.as_fd(), stderr.as_fd()];
     descriptors.extend(sealed.iter().map(|key| key.descriptor.as_fd()));
-    control::send(&orders, &Order::Start(start), &descriptors)?;
+    control::send(&orders, &Order::Start(Box::new(start)), &descriptors)?;
     drop(sealed);
     drop(outputs);
 
@@ -255,7 +273,8 @@ fn begin(preparation: Preparation, child: &mut Option<Child>) -> Result<Supervis
             }
             Ok(Supervisor { pid, pidfd, workload_pid })
         }
-        Some((Report::NotStarted { what }, _)) => Err(GatewayError::NotStarted { what }),
+        Some((Report::NotStarted { fault: StartFault::Unavailable(lacks) }, _)) => Err(lacks.into()),
+        Some((Report::NotStarted { fault: StartFault::Failed { what } }, _)) => Err(GatewayError::NotStarted { what }),
         Some((Report::Frozen { .. } | Report::Ended(_), _)) | None => Err(GatewayError::SupervisorLost),
     }
 }
@@ -326,6 +345,9 @@ pub enum GatewayError {
         /// What failed.
         what: String,
     },
+    /// The machine does not give the isolation that the intent asks for.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
     /// The supervisor died.
     #[error("the workload's supervisor died")]
     SupervisorLost,

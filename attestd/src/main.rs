@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode};
 
 use attestd::cli::{Cli, ConfigVerb, Format, Outcome, Verb};
 use attestd::config::Config;
+use attestd::gateway::facilities;
 use attestd::tee::detect;
 use clap::{CommandFactory as _, Parser as _};
 
@@ -68,13 +69,17 @@ fn config_check(common: &attestd::cli::Common) -> anyhow::Result<Outcome> {
                 Format::Text => {
                     write!(out, "{}", config.in_words())?;
                     detect::look(&config).iter().try_for_each(|finding| writeln!(out, "Here: {finding}."))?;
+                    let isolation = facilities::in_words(config.halt.cgroup.as_deref());
+                    isolation.iter().try_for_each(|sentence| writeln!(out, "Here: {sentence}"))?;
                 }
                 Format::Json => {
                     let words = config.in_words();
                     let enforced: Vec<&str> = words.lines().collect();
                     let machine: Vec<_> = detect::look(&config).iter().map(detect::Finding::to_json).collect();
-                    let document =
-                        serde_json::json!({ "config": "accepted", "enforced": enforced, "machine": machine });
+                    let document = serde_json::json!({
+                        "config": "accepted", "enforced": enforced, "machine": machine,
+                        "isolation": facilities::to_json(config.halt.cgroup.as_deref()),
+                    });
                     writeln!(out, "{document}")?;
                 }
             }

@@ -6,15 +6,18 @@
 //!
 //! ```text
 //! attestd ──control──▶ attestd __supervise ──fork──▶ attestd __launch ══exec══▶ workload
-//!                      subreaper, own session         PDEATHSIG=KILL, no new privileges, no core dumps
+//!                      subreaper, own session         PDEATHSIG=KILL, no new privileges, no core dumps,
+//!                                                     and what the intent gives up (`confine`)
 //! ```
 //!
-//! What it cannot do, because the workload runs under the same user: stop the workload from killing its supervisor. The
-//! workload's first process dies with it (PDEATHSIG), the rest falls to the daemon, which is a subreaper too.
+//! What it cannot do, because the workload runs under the same user: stop the workload from killing its supervisor, unless
+//! the intent confines signals. The workload's first process dies with it (PDEATHSIG), the rest falls to the daemon, which is a subreaper too.
 
+pub mod confine;
 pub mod control;
 pub(crate) mod descendants;
 mod launch;
+mod syscalls;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -30,7 +33,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use control::{EndCause, Ended, Order, Outcome, Report, Start};
+use control::{EndCause, Ended, Order, Outcome, Report, Start, StartFault};
 use descendants::Reaped;
 
 /// First argument of the supervisor.
@@ -56,14 +59,14 @@ fn supervise(daemon: Option<Pid>) -> ExitCode {
     let channel = stdin.as_fd();
     match supervise_on(channel, daemon) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(what) => {
-            let _ = control::send(channel, &Report::NotStarted { what }, &[]);
+        Err(fault) => {
+            let _ = control::send(channel, &Report::NotStarted { fault }, &[]);
             ExitCode::FAILURE
         }
     }
 }
 
-fn supervise_on(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(), String> {
+fn supervise_on(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(), StartFault> {
     let daemon = daemon.ok_or("the daemon is gone")?;
     let daemon = pidfd_open(daemon, PidfdFlags::empty()).map_err(|errno| format!("watch the daemon: {errno}"))?;
     rustix::process::set_child_subreaper(Some(getpid())).map_err(|errno| format!("become subreaper: {errno}"))?;
@@ -75,7 +78,7 @@ fn supervise_on(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(), Stri
     let start = match order {
         Order::Start(start) => start,
         Order::Deadline { .. } | Order::Freeze | Order::Kill => {
-            return Err("ordered something else before the start".to_owned());
+            return Err("ordered something else before the start".into());
         }
     };
     let deadline = Deadline::new().map_err(|errno| format!("lease timer: {errno}"))?;
@@ -83,9 +86,9 @@ fn supervise_on(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(), Stri
     let cgroup = start.cgroup.clone();
     let workload = match begin(&start, descriptors) {
         Ok(workload) => workload,
-        Err(what) => {
+        Err(fault) => {
             kill_all(cgroup.as_deref(), None);
-            return Err(what);
+            return Err(fault);
         }
     };
     let pid = workload.pid.as_raw_pid();
@@ -104,7 +107,7 @@ struct Workload {
 }
 
 /// Starts the launcher and waits until it has become the workload.
-fn begin(start: &Start, descriptors: Vec<OwnedFd>) -> Result<Workload, String> {
+fn begin(start: &Start, descriptors: Vec<OwnedFd>) -> Result<Workload, StartFault> {
     let (status_reader, status_writer) = std::io::pipe().map_err(|error| format!("status pipe: {error}"))?;
     let child = launch::command(start, descriptors, status_writer.into())?
         .spawn()
@@ -114,23 +117,24 @@ fn begin(start: &Start, descriptors: Vec<OwnedFd>) -> Result<Workload, String> {
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| format!("watch the workload: {errno}"))?;
     match launch_error(status_reader.into()) {
         None => Ok(Workload { pid, pidfd }),
-        Some(what) => Err(what),
+        Some(fault) => Err(fault),
     }
 }
 
 /// What the launcher said before it became the workload: nothing, or why it did not.
-fn launch_error(reader: OwnedFd) -> Option<String> {
+fn launch_error(reader: OwnedFd) -> Option<StartFault> {
     let limit = Timespec { tv_sec: LAUNCH_TIMEOUT_S, tv_nsec: 0 };
     match poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&limit)) {
-        Ok(0) => return Some(format!("the executable did not start within {LAUNCH_TIMEOUT_S} s")),
+        Ok(0) => return Some(format!("the executable did not start within {LAUNCH_TIMEOUT_S} s").into()),
         Ok(_) => {}
-        Err(errno) => return Some(format!("wait for the launcher: {errno}")),
+        Err(errno) => return Some(format!("wait for the launcher: {errno}").into()),
     }
     let mut what = String::new();
     match File::from(reader).take(LAUNCH_ERROR_CAP_BYTES).read_to_string(&mut what) {
         Ok(0) => None,
-        Ok(_) => Some(what),
-        Err(error) => Some(format!("read the launcher's status: {error}")),
+        // Its own words; what cuts them short (it was killed, the cap) leaves them as they are.
+        Ok(_) => Some(serde_json::from_str(&what).unwrap_or(StartFault::Failed { what })),
+        Err(error) => Some(format!("read the launcher's status: {error}").into()),
     }
 }
 

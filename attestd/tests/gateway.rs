@@ -21,6 +21,7 @@ use governance::artifact::{
     GovernanceMetadata, LeaseTerms, PolicyValidation, ReceiptReference, RuntimeBindings, VerifiedArtifact,
 };
 use governance::intent::{self, Domains, INTENT_VERSION, Intent};
+use governance::isolation::Isolation;
 use governance::node_key::NodeKey;
 use governance::scope::Scope;
 use governance::text::Text;
@@ -43,6 +44,7 @@ fn intent(executable: &Executable, argv: &[&str], domains: Domains) -> Intent {
             executable: Sha256Digest(*executable.digest()),
         },
         scope: Scope { keys, ..Scope::default() },
+        isolation: Isolation::default(),
         domains,
         parent: None,
         node: NodeId::new("node-1").unwrap(),
@@ -256,6 +258,39 @@ async fn an_executable_changed_after_it_was_opened_does_not_start() {
     std::fs::write(&path, "#!/bin/sh\necho evil\n").unwrap();
     let refused = bench.gateway.start(&[artifact], &intent, workload(executable), vec![], lease_ms(1_000)).await;
     assert!(matches!(refused, Err(GatewayError::Executable(ExecutableError::Changed { .. }))));
+}
+
+#[tokio::test]
+async fn an_executable_swapped_after_it_was_opened_is_not_what_runs() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tool");
+    let write = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    write("#!/bin/sh\necho good\n");
+    let executable = Executable::open(path.to_str().unwrap(), "", Path::new("/")).unwrap();
+    let intent = intent(&executable, &["tool"], Domains::All([domain("a.example")].into()));
+    let artifact = artifact("a.example", &intent, Sha256Digest(*executable.digest()));
+    std::fs::rename(&path, folder.path().join("moved")).unwrap();
+    write("#!/bin/sh\necho evil\n");
+    let started = bench.gateway.start(&[artifact], &intent, workload(executable), vec![key()], lease_ms(60_000)).await;
+    assert_eq!(first_line(&mut started.unwrap()).await, "good");
+}
+
+#[tokio::test]
+async fn isolation_that_this_machine_does_not_give_starts_nothing() {
+    let bench = Bench::new();
+    let mut intent = intent(&bench.executable, &["sh", "-c", "exit 0"], Domains::All([domain("a.example")].into()));
+    intent.isolation = Isolation { cgroup: true, ..Isolation::default() };
+    let artifact = artifact("a.example", &intent, Sha256Digest(*bench.executable.digest()));
+    let admitted = bench.gateway.admit(&intent.isolation).unwrap_err();
+    let refused =
+        bench.gateway.start(&[artifact], &intent, workload(bench.executable), vec![key()], lease_ms(1_000)).await;
+    for refused in [admitted, refused.err().unwrap()] {
+        assert!(matches!(&refused, GatewayError::Unavailable(lacks) if lacks.facility == "cgroup"), "{refused}");
+    }
 }
 
 #[tokio::test]

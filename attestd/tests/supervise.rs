@@ -1,102 +1,17 @@
 //! The supervisor as a process: whatever happens to its daemon, nothing of the workload is left.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, PipeReader, Read};
-use std::os::fd::{AsFd, OwnedFd};
+mod supervised;
+
+use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use attestd::clock::boottime_ms;
-use attestd::supervise::control::{self, EndCause, Ended, Order, Outcome, Report, Start};
-
-/// A supervisor of ours with its channel, and the workload's stdout.
-struct Supervised {
-    child: Child,
-    channel: Option<OwnedFd>,
-    stdout: BufReader<PipeReader>,
-}
-
-fn start(script: &str, keys: &[&[u8]], lease_ms: u64, cgroup: Option<String>) -> Supervised {
-    let argv = ["workload", "-c", script].map(str::to_owned).to_vec();
-    start_program("/bin/sh", argv, keys, lease_ms, cgroup)
-}
-
-fn start_program(
-    program: &str,
-    argv: Vec<String>,
-    keys: &[&[u8]],
-    lease_ms: u64,
-    cgroup: Option<String>,
-) -> Supervised {
-    let (ours, theirs) = control::pair().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_attestd"));
-    command.arg("__supervise").stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
-    let child = command.spawn().unwrap();
-    drop(command);
-    let (stdout, writer) = std::io::pipe().unwrap();
-    let executable = File::open(program).unwrap();
-    let keys: Vec<File> = keys.iter().map(|key| key_file(key)).collect();
-    let order = Order::Start(Start {
-        argv,
-        environment: vec![("PATH".into(), "/usr/bin:/bin".into()), ("LANG".into(), "C".into())],
-        working_directory: "/".into(),
-        key_variables: (0..keys.len()).map(|n| format!("ATTESTD_KEY_FD_K{n}")).collect(),
-        cgroup,
-        ends_at_boottime_ms: boottime_ms().checked_add(lease_ms).unwrap(),
-    });
-    let mut descriptors = vec![executable.as_fd(), writer.as_fd(), writer.as_fd()];
-    descriptors.extend(keys.iter().map(AsFd::as_fd));
-    control::send(&ours, &order, &descriptors).unwrap();
-    Supervised { child, channel: Some(ours), stdout: BufReader::new(stdout) }
-}
-
-fn key_file(bytes: &[u8]) -> File {
-    use std::io::{Seek, Write};
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(bytes).unwrap();
-    file.rewind().unwrap();
-    file
-}
-
-impl Supervised {
-    fn report(&self) -> Option<Report> {
-        control::receive(self.channel.as_ref().unwrap()).unwrap().map(|(report, _)| report)
-    }
-
-    fn started(&self) -> i32 {
-        match self.report() {
-            Some(Report::Started { pid }) => pid,
-            other => panic!("not started: {other:?}"),
-        }
-    }
-
-    fn ended(&self) -> Ended {
-        match self.report() {
-            Some(Report::Ended(ended)) => ended,
-            other => panic!("not ended: {other:?}"),
-        }
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        line.trim().to_owned()
-    }
-}
-
-impl Drop for Supervised {
-    fn drop(&mut self) {
-        drop(self.channel.take());
-        let _ = self.child.wait(); // it exits by itself, once nothing of the workload is left
-    }
-}
-
-fn is_alive(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
-}
+use attestd::supervise::control::{self, EndCause, Ended, Order, Outcome, Report, StartFault};
+use governance::isolation::Isolation;
+use supervised::{is_alive, start, start_program, writable_cgroup};
 
 /// Shell text that leaves behind a process with another session, another parent and no open descriptor of ours.
 const DAEMONIZE: &str = "setsid sh -c '(sleep 600 >/dev/null 2>&1 & echo $!) ' & wait $!; echo done; exec sleep 600";
@@ -191,9 +106,10 @@ fn a_killed_supervisor_takes_the_workload_along() {
 
 #[test]
 fn what_cannot_be_executed_is_reported() {
-    let supervised = start_program("/etc/passwd", vec!["passwd".into()], &[], 60_000, None);
+    let supervised = start_program("/etc/passwd", vec!["passwd".into()], &[], 60_000, None, Isolation::default());
     let report = supervised.report();
-    assert!(matches!(&report, Some(Report::NotStarted { what }) if what.starts_with("execute:")), "{report:?}");
+    let Some(Report::NotStarted { fault: StartFault::Failed { what } }) = report else { panic!("{report:?}") };
+    assert!(what.starts_with("execute:"), "{what}");
 }
 
 #[test]
@@ -202,7 +118,8 @@ fn a_script_runs_from_its_descriptor() {
     let path = folder.path().join("script");
     std::fs::write(&path, "#!/bin/sh\necho from $1\n").unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let mut supervised = start_program(path.to_str().unwrap(), vec!["script".into(), "here".into()], &[], 60_000, None);
+    let argv = vec!["script".into(), "here".into()];
+    let mut supervised = start_program(path.to_str().unwrap(), argv, &[], 60_000, None, Isolation::default());
     supervised.started();
     assert_eq!(supervised.line(), "from here");
     assert_eq!(supervised.ended().outcome, Outcome::Exited(0));
@@ -252,13 +169,4 @@ fn what_cannot_be_frozen_is_killed() {
     control::send(supervised.channel.as_ref().unwrap(), &Order::Freeze, &[]).unwrap();
     assert_eq!(supervised.ended().cause, EndCause::Killed);
     assert!(!is_alive(&workload));
-}
-
-fn writable_cgroup() -> Option<String> {
-    let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
-        .into_iter()
-        .find(|root| Path::new(root).join("cgroup.procs").exists())?;
-    let cgroup = format!("{root}/attestd-test-{}-{:?}", std::process::id(), std::thread::current().id());
-    std::fs::create_dir(&cgroup).ok()?;
-    Some(cgroup)
 }

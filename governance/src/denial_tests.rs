@@ -17,6 +17,7 @@ use crate::{
     governance_state::{GovernanceState, VerifiedState},
     halt::HaltRecord,
     intent::{Domains, Intent},
+    isolation::Files,
     node_key::NodeKey,
     revocation::{Revocation, RevocationList, Revoked},
     scope::Scope,
@@ -99,6 +100,10 @@ fn intent_with(change: fn(&mut Intent)) -> GovernanceDenial {
     bent.encode().unwrap_err()
 }
 
+fn files(read: &str) -> Files {
+    Files { read: [text(read)].into(), write: BTreeSet::new() }
+}
+
 fn intent_cases() -> Vec<Case> {
     vec![
         ("governance.too_large", || Intent::decode(&[0; 50_000]).unwrap_err()),
@@ -120,6 +125,11 @@ fn intent_cases() -> Vec<Case> {
             intent_with(|intent| intent.workload.environment.extend(["LD_PRELOAD".into()]))
         }),
         ("governance.field_invalid", || intent_with(|intent| intent.workload.environment.extend(["A=B".into()]))),
+        ("governance.field_invalid", || intent_with(|intent| intent.isolation.files = Some(files("lib")))),
+        ("governance.field_invalid", || intent_with(|intent| intent.isolation.files = Some(files("/usr/../etc")))),
+        ("governance.field_invalid", || intent_with(|intent| intent.isolation.limits.memory_bytes = Some(0))),
+        ("governance.field_invalid", || intent_with(|intent| intent.isolation.limits.processes = Some(0))),
+        ("governance.field_invalid", || intent_with(|intent| intent.isolation.limits.cpu_millis = Some(9))),
         ("governance.field_invalid", || intent_with(|intent| intent.domains = Domains::All(BTreeSet::new()))),
         ("governance.field_invalid", || {
             intent_with(|intent| intent.domains = Domains::Quorum { k: 2, of: [domain()].into() })

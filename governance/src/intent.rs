@@ -14,6 +14,7 @@ use crate::{
     artifact::VerifiedArtifact,
     codec::{self, Kind},
     denial::GovernanceDenial,
+    isolation::Isolation,
     scope::Scope,
     text::Text,
 };
@@ -107,6 +108,8 @@ pub struct Intent {
     pub workload: Workload,
     /// What it may reach.
     pub scope: Scope,
+    /// How it is kept apart from the rest of the machine.
+    pub isolation: Isolation,
     /// Who must authorize.
     pub domains: Domains,
     /// Digest of the parent's artifact for a child execution.
@@ -210,6 +213,7 @@ impl Intent {
         if named == 0 || named > DOMAINS_CAP || needed == 0 || needed > named {
             return refuse("domains", "1 to 16 domains, and no more needed than named");
         }
+        self.isolation.bounded(KIND.name)?;
         self.scope.bounded(KIND.name)
     }
 }

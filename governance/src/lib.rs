@@ -27,6 +27,7 @@ pub mod fence;
 pub mod governance_state;
 pub mod halt;
 pub mod intent;
+pub mod isolation;
 pub mod key_share;
 pub mod lease;
 pub mod node_key;

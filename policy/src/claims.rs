@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::facts::{SnpFacts, TdxFacts, TpmFacts};
 use crate::facts::{text, texts};
+pub use crate::isolation::IsolationClaims;
 
 use crate::value::Cedar;
 
@@ -76,6 +77,7 @@ impl IntentClaims {
             keys: intent.scope.keys.iter().map(ToString::to_string).collect(),
             labels: intent.scope.labels.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             child: intent.parent.is_some(),
+            isolation: IsolationClaims::of(&intent.isolation),
         }
     }
 
@@ -107,6 +109,9 @@ pub struct IntentClaims {
     pub labels: Vec<String>,
     /// Whether it has a parent artifact.
     pub child: bool,
+    /// How it asks to be kept apart.
+    #[serde(default)]
+    pub isolation: IsolationClaims,
 }
 
 impl Claims {
@@ -150,6 +155,7 @@ impl IntentClaims {
             ("keys", texts(&self.keys)),
             ("labels", texts(&self.labels)),
             ("child", Cedar::new_bool(self.child)),
+            ("isolation", self.isolation.to_cedar()),
         ])
     }
 }

@@ -23,6 +23,7 @@ mod ear_json;
 pub mod engine;
 pub mod explain;
 mod facts;
+mod isolation;
 mod machine;
 pub mod result;
 pub mod schema;

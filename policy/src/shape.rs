@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::claims::{Claims, IntentClaims, Question, ReferenceClaims, SnpFacts, TdxFacts, TpmFacts};
+use crate::claims::{Claims, IntentClaims, IsolationClaims, Question, ReferenceClaims, SnpFacts, TdxFacts, TpmFacts};
 use crate::schema::Action;
 
 /// The action of a question, and one bit for each optional attribute that it has.
@@ -132,7 +132,24 @@ fn of_intent(intent: &IntentClaims) -> u32 {
         keys: _,
         labels: _,
         child: _,
+        isolation,
     } = intent;
+    of_isolation(isolation)
+}
+
+fn of_isolation(isolation: &IsolationClaims) -> u32 {
+    let IsolationClaims {
+        seccomp: _,
+        confine_files: _,
+        read: _,
+        write: _,
+        confine_signals: _,
+        privileges: _,
+        cgroup: _,
+        memory_bytes: _,
+        processes: _,
+        cpu_millis: _,
+    } = isolation;
     NONE
 }
 

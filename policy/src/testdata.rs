@@ -2,7 +2,7 @@
 
 use evidence::{names::DomainName, time::UnixSeconds};
 
-use crate::claims::{Claims, IntentClaims, ReferenceClaims, SnpFacts, TdxFacts, TpmFacts};
+use crate::claims::{Claims, IntentClaims, IsolationClaims, ReferenceClaims, SnpFacts, TdxFacts, TpmFacts};
 use crate::set::{PolicyDocument, PolicySet};
 
 pub(crate) fn document(cedar: &str) -> PolicyDocument {
@@ -102,5 +102,6 @@ pub(crate) fn intent() -> IntentClaims {
         keys: vec!["db".into()],
         labels: vec!["environment=production".into()],
         child: false,
+        isolation: IsolationClaims::default(),
     }
 }

@@ -11,6 +11,7 @@ use governance::artifact::{
     PolicyValidation, ReceiptReference, RuntimeBindings,
 };
 use governance::intent::{Domains, INTENT_VERSION, Workload};
+use governance::isolation::Isolation;
 use governance::scope::Scope;
 use governance::text::Text;
 use governance::trust_bundle::{BUNDLE_VERSION, KeyRecord, OWN_LIFETIME_CAP_S, TrustBundle};
@@ -73,6 +74,7 @@ impl Bench {
             requester: Text::new("uid:0").unwrap(),
             workload: Workload { argv: vec!["sh".into()], environment: [].into(), executable: Sha256Digest([1; 32]) },
             scope: Scope { keys, ..Scope::default() },
+            isolation: Isolation::default(),
             domains: Domains::All([name.clone()].into()),
             parent: None,
             node: node.clone(),

@@ -8,6 +8,7 @@ use evidence::digest::Sha256Digest;
 use evidence::names::{DomainName, ItemName};
 use governance::GovernanceDenial;
 use governance::intent::{self, Domains, INTENT_VERSION, Intent};
+use governance::isolation::Isolation;
 use governance::scope::Scope;
 use governance::text::Text;
 use serde::Deserialize;
@@ -39,6 +40,8 @@ struct IntentFile {
     domains: Option<BTreeSet<DomainName>>,
     quorum: Option<u8>,
     parent: Option<Sha256Digest>,
+    #[serde(default)]
+    isolation: Isolation,
 }
 
 impl Node {
@@ -57,6 +60,7 @@ impl Node {
         }
         let environment = Environment::new(file.environment.clone(), &self.config.gateway.environment)
             .map_err(|error| Refused::denied("governance.field_invalid", error))?;
+        self.gateway.admit(&file.isolation)?;
         let program = file.argv.first().cloned().ok_or_else(|| malformed("no program"))?;
         let executable = open(program, environment.search_path().to_owned(), directory.clone()).await?;
         let intent = self.intent(file, &executable, uid)?;
@@ -106,6 +110,7 @@ impl Node {
                 environment: file.environment.into_keys().collect(),
                 executable: Sha256Digest(*executable.digest()),
             },
+            isolation: file.isolation,
             scope: Scope { keys: file.keys, capabilities: file.capabilities, labels: file.labels },
             domains: match file.quorum {
                 None => Domains::All(named),
@@ -125,9 +130,17 @@ fn as_file(request: ExecRequest) -> Result<IntentFile, Refused> {
         let directory = Some(request.working_directory).filter(|path| !path.is_empty()).map(PathBuf::from);
         let (argv, environment) = (request.argv, request.environment);
         let domains = Some(request.domains).filter(|domains| !domains.is_empty());
-        let (quorum, parent) = (request.need, None);
-        let file = IntentFile { argv, environment, keys, capabilities, labels, directory, domains, quorum, parent };
-        return Ok(file);
+        return Ok(IntentFile {
+            argv,
+            environment,
+            keys,
+            capabilities,
+            labels,
+            directory,
+            domains,
+            quorum: request.need,
+            ..IntentFile::default()
+        });
     }
     let text = std::str::from_utf8(&request.intent_toml).map_err(|error| malformed(&error.to_string()))?;
     toml::from_str(text).map_err(|error| malformed(error.message()))

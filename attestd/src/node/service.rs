@@ -14,6 +14,7 @@ use super::execution::Order;
 use super::refused::Refused;
 use super::{Node, Parts, lock};
 use crate::collect::{Inspected, InspectionFault};
+use crate::gateway::facilities;
 use crate::local_api::LocalApi;
 use crate::state::StateError;
 use crate::systemd;
@@ -124,6 +125,7 @@ impl Node {
             "node": self.id().as_str(),
             "platform": self.config.identity.kind().name(),
             "machine": detect::look(&self.config).iter().map(Finding::to_json).collect::<Vec<_>>(),
+            "isolation": facilities::to_json(self.config.halt.cgroup.as_deref()),
             "state": state,
             "halt": halt,
             "domains": domains,

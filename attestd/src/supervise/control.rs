@@ -8,6 +8,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use governance::isolation::Isolation;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -16,12 +17,14 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::confine::Unavailable;
+
 /// What the daemon orders.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Order {
     /// First and once; the descriptors come with it: executable, stdout, stderr, then one per key.
-    Start(Start),
+    Start(Box<Start>),
     /// The execution may go on until then.
     Deadline {
         /// CLOCK_BOOTTIME.
@@ -45,6 +48,8 @@ pub struct Start {
     pub working_directory: String,
     /// Names of the variables that tell the workload where its keys are, in the order of the key descriptors.
     pub key_variables: Vec<String>,
+    /// What it gives up before its first instruction.
+    pub isolation: Isolation,
     /// cgroup v2 directory of this execution, made by the daemon; absent when none is configured.
     pub cgroup: Option<String>,
     /// CLOCK_BOOTTIME.
@@ -62,8 +67,8 @@ pub enum Report {
     },
     /// Nothing was started.
     NotStarted {
-        /// What failed, for the operator.
-        what: String,
+        /// Why.
+        fault: StartFault,
     },
     /// Every process of it stands still.
     Frozen {
@@ -72,6 +77,33 @@ pub enum Report {
     },
     /// Everything that descended from the workload is gone.
     Ended(Ended),
+}
+
+/// Why nothing was started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum StartFault {
+    /// The machine does not give what the intent asks for.
+    #[error(transparent)]
+    Unavailable(Unavailable),
+    /// Something failed.
+    #[error("{what}")]
+    Failed {
+        /// What it was, for the operator.
+        what: String,
+    },
+}
+
+impl From<String> for StartFault {
+    fn from(what: String) -> Self {
+        Self::Failed { what }
+    }
+}
+
+impl From<&str> for StartFault {
+    fn from(what: &str) -> Self {
+        what.to_owned().into()
+    }
 }
 
 /// How an execution ended.

@@ -1,21 +1,23 @@
 //! The process that becomes the workload: it gives up what it must not have and then execs the verified descriptor.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
+use governance::isolation::Isolation;
 use rustix::process::{Pid, Signal, getpid, getppid};
 
-use super::control::Start;
+use super::confine::confine;
+use super::control::{Start, StartFault};
 use super::{LAUNCH, forbid_core_dumps};
 
-/// The launcher's command line: `__launch SUPERVISOR EXECUTABLE-FD CGROUP|- ARGV…`. Its environment is already the
-/// workload's, its stdin the status pipe, and every descriptor sits where the workload will find it.
+/// The launcher's command line: `__launch SUPERVISOR EXECUTABLE-FD CGROUP|- ISOLATION ARGV…`. Its environment is already
+/// the workload's, its stdin the status pipe, and every descriptor sits where the workload will find it.
 pub(super) fn command(start: &Start, descriptors: Vec<OwnedFd>, status: OwnedFd) -> Result<Command, String> {
     let mut descriptors = descriptors.into_iter();
     let (Some(executable), Some(stdout), Some(stderr)) = (descriptors.next(), descriptors.next(), descriptors.next())
@@ -40,7 +42,8 @@ pub(super) fn command(start: &Start, descriptors: Vec<OwnedFd>, status: OwnedFd)
     mappings.push(FdMapping { parent_fd: executable, child_fd: number });
 
     command.arg(LAUNCH).arg(getpid().as_raw_pid().to_string()).arg(number.to_string());
-    command.arg(start.cgroup.as_deref().unwrap_or(NO_CGROUP)).args(&start.argv);
+    let isolation = serde_json::to_string(&start.isolation).map_err(|error| error.to_string())?;
+    command.arg(start.cgroup.as_deref().unwrap_or(NO_CGROUP)).arg(isolation).args(&start.argv);
     command.current_dir(&start.working_directory).process_group(0);
     command.stdin(Stdio::from(status)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
     command.fd_mappings(mappings).map_err(|error| error.to_string())?;
@@ -51,30 +54,36 @@ pub(super) fn command(start: &Start, descriptors: Vec<OwnedFd>, status: OwnedFd)
 pub(super) fn launch(arguments: &[OsString]) -> ExitCode {
     // A close-on-exec copy of the status pipe: it closes when the exec succeeds, and stdin is then /dev/null.
     let Ok(status) = std::io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
-    let what = become_workload(arguments);
-    let _ = File::from(status).write_all(what.as_bytes());
+    let fault = match become_workload(arguments) {
+        Ok(never) => match never {},
+        Err(fault) => fault,
+    };
+    let _ = serde_json::to_writer(File::from(status), &fault);
     ExitCode::FAILURE
 }
 
-fn become_workload(arguments: &[OsString]) -> String {
-    let [supervisor, executable, cgroup, name, rest @ ..] = arguments else {
-        return "arguments are missing".to_owned();
+fn become_workload(arguments: &[OsString]) -> Result<Infallible, StartFault> {
+    let [supervisor, executable, cgroup, isolation, name, rest @ ..] = arguments else {
+        return Err("arguments are missing".into());
     };
     let numbers = supervisor
         .to_str()
         .and_then(|text| text.parse().ok())
         .zip(executable.to_str().and_then(|text| text.parse::<u32>().ok()));
-    let Some((supervisor, executable)) = numbers else { return "arguments are not numbers".to_owned() };
-    if let Err(what) = give_up_privileges(supervisor) {
-        return what;
+    let Some((supervisor, executable)) = numbers else { return Err("arguments are not numbers".into()) };
+    let isolation: Isolation =
+        isolation.to_str().and_then(|text| serde_json::from_str(text).ok()).ok_or("no isolation")?;
+    give_up_privileges(supervisor)?;
+    if cgroup != NO_CGROUP {
+        std::fs::write(Path::new(cgroup).join("cgroup.procs"), "0").map_err(|e| format!("enter the cgroup: {e}"))?;
     }
-    if cgroup != NO_CGROUP
-        && let Err(error) = std::fs::write(Path::new(cgroup).join("cgroup.procs"), "0")
-    {
-        return format!("enter the cgroup: {error}");
-    }
-    let error = Command::new(format!("/proc/self/fd/{executable}")).arg0(name).args(rest).stdin(Stdio::null()).exec();
-    format!("execute: {error}")
+    let path = format!("/proc/self/fd/{executable}");
+    // Opened while that is still allowed.
+    let nothing = File::open("/dev/null").map_err(|error| format!("open /dev/null: {error}"))?;
+    let file = File::open(&path).map_err(|error| format!("open the executable: {error}"))?;
+    confine(&isolation, &file).map_err(StartFault::Unavailable)?;
+    drop(file);
+    Err(format!("execute: {}", Command::new(path).arg0(name).args(rest).stdin(Stdio::from(nothing)).exec()).into())
 }
 
 /// What a workload must not have: a life without its supervisor, set-uid programs (they would shed PDEATHSIG and could not

@@ -13,6 +13,7 @@ use governance::{
     end::{END_VERSION, EndRecord},
     halt::{HALT_VERSION, HaltReason, HaltRecord},
     intent::{Domains, INTENT_VERSION, Intent, Workload},
+    isolation::Isolation,
     scope::Scope,
     text::Text,
 };
@@ -187,6 +188,7 @@ impl Node {
                 executable: Sha256Digest::of(b"app"),
             },
             scope: Scope { keys: keys.iter().map(|name| ItemName::new(*name).unwrap()).collect(), ..Scope::default() },
+            isolation: Isolation::default(),
             domains: Domains::All([domain()].into()),
             parent: None,
             node: self.machine.node_id.clone(),
