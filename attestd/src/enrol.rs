@@ -31,7 +31,7 @@ use crate::grants::{Grant, GrantDenial, JudgedGrant};
 use crate::machine::Machine;
 use crate::record_key;
 use crate::state::{StateDir, StateError};
-use crate::tls::{self, ClientIdentity, ConnectFault, Connection};
+use crate::tls::{ClientIdentity, ConnectFault, Connection};
 use crate::tpm::error::TpmError;
 use crate::tpm::objects::{Endorsement, KeyFault};
 
@@ -215,7 +215,7 @@ pub async fn enrol(
         let judged = JudgedGrant::judge(stream.grant().await?, &domain.name, unix_now())?;
         let certificate_pem = &judged.grant().certificate_pem;
         // A certificate for another key would only show at the next connection.
-        tls::accept_identity(domain, &ClientIdentity { certificate_pem, key_pkcs8: &pkcs8 })?;
+        ClientIdentity { certificate_pem, key_pkcs8: &pkcs8 }.usable()?;
         Ok(judged.store(state)?)
     };
     granted.await.map_err(|error: EnrolError| error.about(ek))

@@ -1,4 +1,7 @@
-//! What domains granted this node at enrolment: `enrolment.cbor`, judged anew whenever it is read.
+//! What domains granted this node at enrolment, and what followed it since: `enrolment.cbor`, judged anew whenever it is
+//! read.
+
+use std::sync::{Mutex, PoisonError};
 
 use evidence::digest::Sha256Digest;
 use evidence::names::DomainName;
@@ -22,7 +25,7 @@ pub struct Grant {
     pub domain: DomainName,
     /// TLS client certificate for its verifier, PEM chain.
     pub certificate_pem: Vec<u8>,
-    /// Its keys, signed by its policy authority.
+    /// Its newest keys, signed by its policy authority; what they sign counts only while this bundle is in force.
     pub bundle: VerifiedBundle,
     /// Its policy authority: who may sign the next bundle, and readmit this node.
     pub authority: Authority,
@@ -111,9 +114,17 @@ impl JudgedGrant {
     /// means nothing, and the grant without it would start a second lineage.
     ///
     /// # Errors
-    /// [`GrantDenial::State`], [`GrantDenial::TooMany`].
+    /// [`GrantDenial::State`], [`GrantDenial::TooMany`], [`GrantDenial::Bundle`] for one that is older than the held one.
     pub fn store(self, state: &StateDir) -> Result<Grant, GrantDenial> {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<Stored> = state.read_cbor(FILE)?.unwrap_or_default();
+        if let Some(held) = all.iter().find(|held| held.domain == self.stored.domain)
+            && held.authority == self.stored.authority
+        {
+            let (domain, held) = (held.domain.clone(), remembered(held)?.bundle);
+            let newer = self.grant.bundle.supersedes(&held);
+            newer.map_err(|source| GrantDenial::Bundle { domain, source: Box::new(source) })?;
+        }
         all.retain(|held| held.domain != self.stored.domain);
         if all.len() >= GRANTS_CAP {
             return Err(GrantDenial::TooMany);
@@ -132,13 +143,45 @@ impl JudgedGrant {
     }
 }
 
-/// Reads the grant of `domain`, `None` before enrolment.
+/// Reads the grant of `domain`, `None` before enrolment. That its bundle may have run out meanwhile is no reason not to
+/// connect: the verifier brings a newer one, and until then nothing that it signed counts.
 ///
 /// # Errors
-/// [`GrantDenial`], also once its bundle has expired.
-pub fn load(state: &StateDir, domain: &DomainName, now: UnixSeconds) -> Result<Option<Grant>, GrantDenial> {
+/// [`GrantDenial`].
+pub fn load(state: &StateDir, domain: &DomainName) -> Result<Option<Grant>, GrantDenial> {
     let all: Vec<Stored> = state.read_cbor(FILE)?.unwrap_or_default();
-    all.iter().find(|held| held.domain == *domain).map(|held| verified(held, now)).transpose()
+    all.iter().find(|held| held.domain == *domain).map(remembered).transpose()
+}
+
+/// Keeps a newer bundle of `domain`, which the caller judged.
+pub(crate) fn keep_bundle(state: &StateDir, domain: &DomainName, signatures: &[Vec<u8>]) -> Result<(), StateError> {
+    let bundle: Vec<_> = signatures.iter().cloned().map(ByteBuf::from).collect();
+    change(state, domain, |held| held.bundle = bundle)
+}
+
+/// Keeps a newer client certificate for `domain`.
+pub(crate) fn keep_certificate(state: &StateDir, domain: &DomainName, pem: &[u8]) -> Result<(), StateError> {
+    change(state, domain, |held| held.certificate_pem = ByteBuf::from(pem))
+}
+
+fn change(state: &StateDir, domain: &DomainName, change: impl FnOnce(&mut Stored)) -> Result<(), StateError> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all: Vec<Stored> = state.read_cbor(FILE)?.unwrap_or_default();
+    if let Some(held) = all.iter_mut().find(|held| held.domain == *domain) {
+        change(held);
+        state.write_cbor(FILE, &all)?;
+    }
+    Ok(())
+}
+
+/// What was verified when it was taken, read again as of the moment it was issued.
+fn remembered(stored: &Stored) -> Result<Grant, GrantDenial> {
+    let bundle = |source| GrantDenial::Bundle { domain: stored.domain.clone(), source: Box::new(source) };
+    let absent = || GovernanceDenial::Malformed { what: "trust bundle", cause: "no signature".to_owned() };
+    let first = stored.bundle.first().ok_or_else(|| bundle(absent()))?;
+    let malformed = |cause: String| bundle(GovernanceDenial::Malformed { what: "trust bundle", cause });
+    let payload = evidence::cose::claimed_payload(first).map_err(|denial| malformed(denial.to_string()))?;
+    verified(stored, TrustBundle::decode(&payload).map_err(bundle)?.issued_at)
 }
 
 fn verified(stored: &Stored, now: UnixSeconds) -> Result<Grant, GrantDenial> {
@@ -151,3 +194,6 @@ fn verified(stored: &Stored, now: UnixSeconds) -> Result<Grant, GrantDenial> {
     }
     Ok(Grant { domain, certificate_pem: stored.certificate_pem.to_vec(), bundle, authority: stored.authority.clone() })
 }
+
+/// The file is read, changed and written by one at a time: each domain's link changes its own part.
+static TURN: Mutex<()> = Mutex::new(());

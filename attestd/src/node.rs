@@ -6,6 +6,7 @@
 mod conversation;
 mod domain;
 mod execution;
+mod following;
 mod governed;
 mod halting;
 mod intents;
@@ -49,7 +50,6 @@ use crate::journal::Journal;
 use crate::local_api::Process;
 use crate::outbox::{Outbox, RecordKind, Unsent};
 use crate::state::{StateDir, StateError};
-use crate::tls::{ClientIdentity, Connection};
 use crate::tpm::hpke::SealedMessage;
 use crate::watch::Watch;
 
@@ -59,7 +59,7 @@ pub struct DomainIdentity {
     pub config: DomainConfig,
     /// This node's TLS client certificate there, PEM.
     pub certificate_pem: Vec<u8>,
-    /// Its keys, pinned.
+    /// Its keys, as they were when this daemon started; newer ones are followed.
     pub bundle: VerifiedBundle,
     /// Who may readmit this node.
     pub authority: Authority,
@@ -95,6 +95,8 @@ pub struct Node {
     outbox: Outbox,
     journal: Journal,
     domains: BTreeMap<DomainName, DomainIdentity>,
+    /// The newest TLS client certificate for each domain, PEM.
+    certificates: Mutex<BTreeMap<DomainName, Vec<u8>>>,
     links: BTreeMap<DomainName, Link>,
     seen: Mutex<BTreeMap<DomainName, Seen>>,
     halts: tokio::sync::Mutex<HaltStore>,
@@ -165,11 +167,14 @@ impl Node {
         let (mut links, mut tasks) = (BTreeMap::new(), Vec::new());
         for identity in &domains {
             let name = identity.config.name.clone();
-            let domain = Domain { name: name.clone(), node: config.node_id.clone(), bundle: identity.bundle.clone() };
+            let (authority, bundle) = (identity.authority.clone(), identity.bundle.clone());
+            let domain = Domain::new(name.clone(), config.node_id.clone(), authority, bundle);
             let (link, task) = link::link(domain, seen.get(&name).cloned().unwrap_or_default());
             links.insert(name, link);
             tasks.push(task);
         }
+        let certificates = domains.iter().map(|domain| (domain.config.name.clone(), domain.certificate_pem.clone()));
+        let certificates = Mutex::new(certificates.collect());
         let halted = watch::Sender::new(halts.current().map(|halt| halt.reason.clone()));
         let node = Self {
             config,
@@ -182,6 +187,7 @@ impl Node {
             outbox,
             journal,
             domains: domains.into_iter().map(|domain| (domain.config.name.clone(), domain)).collect(),
+            certificates,
             links,
             seen: Mutex::new(seen),
             halts: tokio::sync::Mutex::new(halts),
@@ -223,13 +229,6 @@ impl Node {
 
     fn keep_frozen(&self, running: Running) {
         lock(&self.frozen).push(running);
-    }
-
-    async fn connect(&self, domain: &DomainName) -> Result<Connection, Refused> {
-        let unknown = || Refused::fault("fault.bug", "a link to an unknown domain");
-        let identity = self.domains.get(domain).ok_or_else(unknown)?;
-        let client = ClientIdentity { certificate_pem: &identity.certificate_pem, key_pkcs8: &self.key_pkcs8 };
-        Connection::for_node(&identity.config, &client).await.map_err(|fault| Refused::fault(fault.code(), &fault))
     }
 
     /// Passes a judgement on; a log that shows two histories also halts this node.

@@ -35,6 +35,12 @@ pub enum ConnectFault {
         /// Why.
         why: String,
     },
+    /// A CA certificate of the domain's trust bundle could not be used.
+    #[error("CA certificate of the trust bundle: {why}")]
+    Bundle {
+        /// Why.
+        why: String,
+    },
     /// The configured server name is none.
     #[error("server_name {name} is neither a DNS name nor an address")]
     ServerName {
@@ -86,6 +92,7 @@ impl ConnectFault {
         match self {
             Self::Connect { source, .. } if is_unproven(source) => "fault.verifier_unproven",
             Self::Authority { .. } | Self::ServerName { .. } => "fault.configuration",
+            Self::Bundle { .. } => "fault.verifier_unproven",
             Self::Identity { .. } => "fault.client_certificate",
             Self::Connect { .. } | Self::TimedOut { .. } | Self::Handshake { .. } | Self::Http { .. } => {
                 "fault.verifier_unreachable"
@@ -108,6 +115,16 @@ pub struct ClientIdentity<'a> {
     pub key_pkcs8: &'a [u8],
 }
 
+impl ClientIdentity<'_> {
+    /// Whether it can be shown at all: the certificate parses and is for this key.
+    ///
+    /// # Errors
+    /// [`ConnectFault::Identity`].
+    pub fn usable(&self) -> Result<(), ConnectFault> {
+        client_config(RootCertStore::empty(), Some(self)).map(|_| ())
+    }
+}
+
 /// One connection: what is asked over `channel` is bound to `exporter`. It never reconnects by itself, because
 /// another connection has another exporter.
 #[derive(Clone, Debug)]
@@ -124,27 +141,25 @@ impl Connection {
     /// # Errors
     /// [`ConnectFault`].
     pub async fn for_enrolment(domain: &DomainConfig) -> Result<Self, ConnectFault> {
-        open(&domain.enrolment, &domain.server_name, client_config(&domain.ca, None)?).await
+        open(&domain.enrolment, &domain.server_name, client_config(configured(&domain.ca)?, None)?).await
     }
 
-    /// Connects to the domain's listener for nodes.
+    /// Connects to the domain's listener for nodes. The verifier must be under one of the `authorities` (DER), the CA
+    /// certificates of the domain's newest trust bundle; under the configured CA where that names none.
     ///
     /// # Errors
     /// [`ConnectFault`].
-    pub async fn for_node(domain: &DomainConfig, identity: &ClientIdentity<'_>) -> Result<Self, ConnectFault> {
-        open(&domain.nodes, &domain.server_name, client_config(&domain.ca, Some(identity))?).await
+    pub async fn for_node<D: AsRef<[u8]>>(
+        domain: &DomainConfig,
+        authorities: &[D],
+        identity: &ClientIdentity<'_>,
+    ) -> Result<Self, ConnectFault> {
+        let roots = if authorities.is_empty() { configured(&domain.ca)? } else { bundled(authorities)? };
+        open(&domain.nodes, &domain.server_name, client_config(roots, Some(identity))?).await
     }
 }
 
-/// Whether a granted certificate can be shown at all: it parses and is for this key.
-///
-/// # Errors
-/// [`ConnectFault::Identity`].
-pub fn accept_identity(domain: &DomainConfig, identity: &ClientIdentity<'_>) -> Result<(), ConnectFault> {
-    client_config(&domain.ca, Some(identity)).map(|_| ())
-}
-
-fn client_config(ca: &Path, identity: Option<&ClientIdentity<'_>>) -> Result<ClientConfig, ConnectFault> {
+fn configured(ca: &Path) -> Result<RootCertStore, ConnectFault> {
     let authority = |why: String| ConnectFault::Authority { path: ca.to_owned(), why };
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_file_iter(ca).map_err(|e| authority(e.to_string()))?;
@@ -154,20 +169,33 @@ fn client_config(ca: &Path, identity: Option<&ClientIdentity<'_>>) -> Result<Cli
     if roots.is_empty() {
         return Err(authority("it holds no certificate".to_owned()));
     }
+    Ok(roots)
+}
+
+fn bundled<D: AsRef<[u8]>>(authorities: &[D]) -> Result<RootCertStore, ConnectFault> {
+    let mut roots = RootCertStore::empty();
+    for der in authorities {
+        let added = roots.add(CertificateDer::from(der.as_ref()).into_owned());
+        added.map_err(|error| ConnectFault::Bundle { why: error.to_string() })?;
+    }
+    Ok(roots)
+}
+
+fn client_config(roots: RootCertStore, identity: Option<&ClientIdentity<'_>>) -> Result<ClientConfig, ConnectFault> {
+    let unusable = |error: rustls::Error| ConnectFault::Identity { why: error.to_string() };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|e| authority(e.to_string()))?
+        .map_err(unusable)?
         .with_root_certificates(roots);
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
-            let unusable = |why: String| ConnectFault::Identity { why };
             let chain = CertificateDer::pem_slice_iter(identity.certificate_pem)
                 .collect::<Result<Vec<_>, _>>()
-                .map_err(|e| unusable(e.to_string()))?;
+                .map_err(|e| ConnectFault::Identity { why: e.to_string() })?;
             let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.key_pkcs8)).clone_key();
-            builder.with_client_auth_cert(chain, key).map_err(|e| unusable(e.to_string()))?
+            builder.with_client_auth_cert(chain, key).map_err(unusable)?
         }
     };
     config.alpn_protocols = vec![ALPN_H2.to_vec()];

@@ -125,6 +125,9 @@ pub enum GovernanceDenial {
     /// A trust bundle with a lower sequence than the held one.
     #[error("trust bundle of {domain} has sequence {got}, held is {held}")]
     BundleRolledBack { domain: DomainName, got: u64, held: u64 },
+    /// The trust bundle in hand has run out, and no newer one came.
+    #[error("trust bundle of {domain} expired at {expires_at}, judged at {now}")]
+    BundleExpired { domain: DomainName, expires_at: UnixSeconds, now: UnixSeconds },
     /// Another trust bundle with the sequence of the held one.
     #[error("trust bundle of {domain}, sequence {sequence}: {got}, held is {held}")]
     BundleForked { domain: DomainName, sequence: u64, got: Sha256Digest, held: Sha256Digest },
@@ -233,6 +236,7 @@ impl GovernanceDenialKind {
             Self::StateGap => "governance.state_gap",
             Self::StateMismatch => "governance.state_mismatch",
             Self::BundleRolledBack => "governance.bundle_rolled_back",
+            Self::BundleExpired => "governance.bundle_expired",
             Self::BundleForked => "governance.bundle_forked",
             Self::StatementReplayed => "governance.statement_replayed",
             Self::PolicyConflict => "policy.conflict",
@@ -300,6 +304,9 @@ impl GovernanceDenialKind {
             | Self::LogForked
             | Self::LogRolledBack => {
                 "two histories were signed, or an old one was restored: look at the domain's log before all else"
+            }
+            Self::BundleExpired => {
+                "let the policy authority sign the domain's next bundle (verifier domain bundle --renew), and check the clocks"
             }
             Self::StateGap => "fetch the states between",
             Self::StatementReplayed => "sign the statement with a higher sequence",

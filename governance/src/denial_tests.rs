@@ -279,7 +279,8 @@ fn state_cases() -> Vec<Case> {
             let other = TrustBundle { refresh_hint_s: 301, ..bundle(8) };
             read_bundle(&other, NOW).unwrap().supersedes(&held).unwrap_err()
         }),
-        ("governance.expired", || read_bundle(&bundle(8), NOW.plus(3_600)).unwrap_err()),
+        ("governance.bundle_expired", || read_bundle(&bundle(8), NOW.plus(3_600)).unwrap_err()),
+        ("governance.bundle_expired", || read_bundle(&bundle(8), NOW).unwrap().in_force(NOW.plus(3_600)).unwrap_err()),
         ("governance.not_yet_valid", || read_bundle(&bundle(8), NOW.minus(61)).unwrap_err()),
         ("governance.lifetime", || {
             let long = TrustBundle { expires_at: NOW.plus(OWN_LIFETIME_CAP_S), ..bundle(8) };

@@ -150,10 +150,11 @@ pub enum PartnerAction {
     },
 }
 
-/// A state with what came along.
+/// A state with what it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
     state: VerifiedState,
+    bundle: VerifiedBundle,
     revocations: RevocationList,
 }
 
@@ -162,6 +163,7 @@ struct Held {
 pub struct Partner {
     endpoint: PartnerEndpoint,
     grant: FederationGrant,
+    /// The newest one. Until a state that names it was proven, whoever relies on the partner gets the one before.
     bundle: VerifiedBundle,
     held: Option<Held>,
     /// The newest state that was signed, while its proofs are still wanting.
@@ -294,11 +296,7 @@ impl Partner {
             return Err(unseen(seen_at));
         }
         held.state.fresh(now)?;
-        let expires_at = self.bundle.bundle().expires_at;
-        if now >= expires_at {
-            return Err(GovernanceDenial::Expired { what: "trust bundle", expires_at, now });
-        }
-        self.consistent(&held.state)?;
+        held.bundle.in_force(now)?;
         Ok(Fresh { partner: self, held, now })
     }
 
@@ -425,12 +423,12 @@ impl Partner {
             let (domain, epoch) = (self.domain().clone(), offered.state().epoch);
             return Err(GovernanceDenial::StateUnlogged { domain, epoch });
         }
-        self.consistent(&offered)?;
+        let bundle = self.named_by(&offered)?.clone();
         let (named, got) = (offered.state().revocations, revocations.digest()?);
         if got != named {
             return self.inconsistent("list of revocations", got, named);
         }
-        self.held = Some(Held { state: offered, revocations });
+        self.held = Some(Held { state: offered, bundle, revocations });
         self.offered = None;
         self.seen_at = Some(now);
         actions.push(PartnerAction::Remember);
@@ -445,13 +443,22 @@ impl Partner {
         Err(GovernanceDenial::Domain { what: "governance state", got: got.clone(), expected: expected.clone() })
     }
 
-    /// A state counts only beside the bundle that it names.
-    fn consistent(&self, state: &VerifiedState) -> Result<(), GovernanceDenial> {
-        let (held, named) = (self.bundle.digest(), state.state().bundle);
-        if held == named { Ok(()) } else { self.inconsistent("trust bundle", held, named) }
+    /// A state counts only beside the bundle that it names: the newest, or still the one before it.
+    fn named_by(&self, state: &VerifiedState) -> Result<&VerifiedBundle, GovernanceDenial> {
+        let named = state.state().bundle;
+        let known = std::iter::once(&self.bundle).chain(self.held.as_ref().map(|held| &held.bundle));
+        match known.into_iter().find(|bundle| bundle.digest() == named) {
+            Some(bundle) => Ok(bundle),
+            None => self.inconsistent("trust bundle", self.bundle.digest(), named),
+        }
     }
 
-    fn inconsistent(&self, what: &'static str, got: Sha256Digest, named: Sha256Digest) -> Result<(), GovernanceDenial> {
+    fn inconsistent<T>(
+        &self,
+        what: &'static str,
+        got: Sha256Digest,
+        named: Sha256Digest,
+    ) -> Result<T, GovernanceDenial> {
         Err(GovernanceDenial::TrustInconsistent { domain: self.domain().clone(), what, got, named })
     }
 
@@ -508,13 +515,13 @@ impl<'p> Fresh<'p> {
     /// Its keys of one role whose signatures count now. A witness's keys count only as far as it is granted.
     #[must_use]
     pub fn keys(&self, role: Role) -> evidence::cose::KeySet {
-        self.partner.bundle.keys(role, self.now)
+        self.held.bundle.keys(role, self.now)
     }
 
-    /// Its bundle.
+    /// The bundle that its governance state names.
     #[must_use]
     pub const fn bundle(&self) -> &'p VerifiedBundle {
-        self.partner.bundle()
+        &self.held.bundle
     }
 
     /// Its governance state.

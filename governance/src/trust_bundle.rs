@@ -124,7 +124,7 @@ impl TrustBundle {
             return Err(GovernanceDenial::NotYetValid { what: KIND.name, not_before: bundle.issued_at, now });
         }
         if now >= bundle.expires_at {
-            return Err(GovernanceDenial::Expired { what: KIND.name, expires_at: bundle.expires_at, now });
+            return Err(GovernanceDenial::BundleExpired { domain: bundle.domain, expires_at: bundle.expires_at, now });
         }
         Ok(VerifiedBundle { digest: Sha256Digest::of(&payload), bundle })
     }
@@ -195,6 +195,18 @@ impl VerifiedBundle {
     #[must_use]
     pub const fn digest(&self) -> Sha256Digest {
         self.digest
+    }
+
+    /// Refuses once it has run out: what its keys signed counts no more until a newer one came.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial::BundleExpired`].
+    pub fn in_force(&self, now: UnixSeconds) -> Result<(), GovernanceDenial> {
+        let (domain, expires_at) = (&self.bundle.domain, self.bundle.expires_at);
+        if now < expires_at {
+            return Ok(());
+        }
+        Err(GovernanceDenial::BundleExpired { domain: domain.clone(), expires_at, now })
     }
 
     /// Keys of one role whose signatures count at `now`; none once the bundle expired.

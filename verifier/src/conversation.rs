@@ -258,6 +258,8 @@ fn push_message(push: Push) -> proto::Push {
         Push::Revocation(cose) => Kind::Revocation(proto::Revocation { cose: cose.to_vec() }),
         Push::Halt { code, reason } => Kind::Halt(proto::Halt { code, reason }),
         Push::Checkpoint(note) => Kind::Checkpoint(note.as_bytes().to_vec()),
+        Push::TrustBundle(cose) => Kind::TrustBundle(proto::ByAuthority { cose: cose.to_vec() }),
+        Push::ClientCertificate(pem) => Kind::ClientCertificate(pem.to_vec()),
     };
     proto::Push { push: Some(push) }
 }

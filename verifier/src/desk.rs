@@ -23,14 +23,16 @@ use crate::clock::Clock;
 use crate::config::Admission;
 use crate::ear_key::EarKey;
 use crate::endorsements::{EndorsementStore, ProvenNodes};
+use crate::enrolment::pem;
 use crate::fault::Fault;
 use crate::intake::Request;
 use crate::keys::KeyEncryptionKey;
 use crate::live::Live;
 use crate::log::{Log, Seen};
 use crate::metrics::Metrics;
-use crate::nodes::{self, Node, NodeStatus};
+use crate::nodes::{self, Node, NodeIdentity, NodeStatus};
 use crate::platforms::Platforms;
+use crate::random;
 use crate::rate::PerNode;
 use crate::refusal::{ProtocolDenial, Refused};
 use crate::signatures;
@@ -208,12 +210,23 @@ impl Desk {
             governance_state: trust.state_cose().to_vec(),
             checkpoint: self.parts.log.checkpoint().into_bytes(),
             lineage_head: node.head_current.0.to_vec(),
+            trust_bundle: Some(proto::ByAuthority { cose: trust.bundle.signatures.clone() }),
+            client_certificate: self.client_certificate(&node)?,
         };
         let readmission = match (hello.halted, node.status) {
             (true, NodeStatus::Active) => self.readmission(&node).await?,
             (true, NodeStatus::Pending | NodeStatus::Quarantined) | (false, _) => None,
         };
         Ok((welcome, readmission))
+    }
+
+    /// A fresh certificate by which the node is let in, PEM.
+    pub(crate) fn client_certificate(&self, node: &Node) -> Result<Vec<u8>, Fault> {
+        let NodeIdentity { id, record_key, .. } = &node.identity;
+        let bug = || Fault::Bug { what: format!("record key of {id}") };
+        let raw = record_key.raw().try_into().map_err(|_| bug())?;
+        let certificate = self.ca().node_certificate(id, raw, random::bytes()?, self.now()?)?;
+        Ok(pem(&certificate))
     }
 
     /// Nodes keep the newest checkpoint they saw. One that we signed and our log does not lead to means that this log was

@@ -290,7 +290,8 @@ fn read_record_key(cose_key: &[u8], csr: &[u8]) -> Result<(PublicKey, [u8; 32]),
     Ok((record_key, raw))
 }
 
-fn pem(der: &[u8]) -> Vec<u8> {
+/// A certificate as text.
+pub(crate) fn pem(der: &[u8]) -> Vec<u8> {
     use base64::Engine;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let mut out = String::from("-----BEGIN CERTIFICATE-----\n");

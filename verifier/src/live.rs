@@ -32,6 +32,10 @@ pub enum Push {
     },
     /// Our newest checkpoint.
     Checkpoint(Arc<str>),
+    /// Our newest trust bundle, one COSE_Sign1 for each authority key that signed.
+    TrustBundle(Arc<[Vec<u8>]>),
+    /// The client certificate for the node's next connection, PEM.
+    ClientCertificate(Arc<[u8]>),
 }
 
 /// The streams open now, at most one for a node.

@@ -48,7 +48,7 @@ pub(crate) struct Conversation<'a> {
 impl<'a> Conversation<'a> {
     /// Connects, says hello and judges the welcome.
     pub(crate) async fn open(node: &Arc<Node>, domain: &'a Domain, seen: &'a Mutex<Seen>) -> Result<Self, Refused> {
-        let connection = node.connect(&domain.name).await?;
+        let connection = node.connect(domain).await?;
         let mut client = proto::attestation_client::AttestationClient::new(connection.channel)
             .max_decoding_message_size(MESSAGE_CAP_BYTES);
         let (to, messages) = mpsc::channel(1);
@@ -73,6 +73,7 @@ impl<'a> Conversation<'a> {
             | Answer::Push(_)
             | Answer::Readmission { .. }) => return Err(unexpected_instead(&other, "welcome")),
         };
+        node.follow_bundle(domain, &welcome.trust_bundle)?;
         let (state, log_size) = {
             let mut seen = seen.lock().await;
             let state = node.judged(domain, domain.welcomed(&welcome, &mut seen, unix_now())).await?;
@@ -80,6 +81,7 @@ impl<'a> Conversation<'a> {
             (Arc::new(state), log_size(&welcome.checkpoint))
         };
         node.welcomed(&domain.name, welcome.lineage_head)?;
+        node.show_certificate(&domain.name, welcome.client_certificate)?;
         Ok(Self { node: Arc::clone(node), domain, seen, exporter: connection.exporter, to, from, state, log_size })
     }
 
@@ -321,7 +323,7 @@ impl<'a> Conversation<'a> {
             Answer::Push(push) => {
                 let revocation = match &push {
                     Push::Revocation(cose) => Some(Sha256Digest::of(cose)),
-                    Push::Halt { .. } | Push::Checkpoint(_) => None,
+                    Push::Halt { .. } | Push::Checkpoint(_) | Push::TrustBundle(_) | Push::ClientCertificate(_) => None,
                 };
                 self.node.pushed(self.domain, push, self.seen).await?;
                 match revocation {

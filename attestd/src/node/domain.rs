@@ -1,8 +1,10 @@
-//! One domain as this node sees it: the keys it pinned, the newest epoch and log it has seen, and what it accepts.
+//! One domain as this node sees it: the keys it holds, the newest epoch and log it has seen, and what it accepts.
 //!
-//! Nothing that a verifier sends counts before it passed here, offline, against the bundle pinned at enrolment.
+//! Nothing that a verifier sends counts before it passed here, offline, against the newest trust bundle. That one came at
+//! enrolment, or since; whoever brings it, the policy authority that was pinned at enrolment signed it, and its sequence
+//! only grows.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use audit::AuditDenial;
 use audit::checkpoint::{Checkpoint, LogIdentity, VerifiedCheckpoint};
@@ -10,13 +12,14 @@ use audit::receipt::{Receipt, VerifiedReceipt};
 use audit::record::RecordBody;
 use evidence::digest::Sha256Digest;
 use evidence::names::{DomainName, NodeId};
+use evidence::threshold::Authority;
 use evidence::time::UnixSeconds;
 use governance::GovernanceDenial;
 use governance::artifact::{Artifact, Continues, Expectation, VerifiedArtifact};
 use governance::governance_state::{GovernanceState, VerifiedState};
 use governance::intent::Intent;
 use governance::node_key::NodeKey;
-use governance::trust_bundle::{Role, VerifiedBundle};
+use governance::trust_bundle::{OWN_LIFETIME_CAP_S, Role, TrustBundle, VerifiedBundle};
 use serde::{Deserialize, Serialize};
 use wire::bounded::verifier::{Authorization, Welcome, WrappedKey};
 
@@ -32,12 +35,14 @@ pub(crate) struct Seen {
     pub(crate) checkpoint: Option<String>,
 }
 
-/// A domain and the keys pinned for it.
+/// A domain, who may sign for its keys, and its keys. Clones share the bundle.
 #[derive(Clone, Debug)]
 pub(crate) struct Domain {
     pub(crate) name: DomainName,
     pub(crate) node: NodeId,
-    pub(crate) bundle: VerifiedBundle,
+    /// Pinned at enrolment.
+    authority: Authority,
+    bundle: Arc<RwLock<Arc<VerifiedBundle>>>,
 }
 
 /// What was asked, to compare the answer with.
@@ -64,6 +69,47 @@ pub(crate) struct Accepted {
 }
 
 impl Domain {
+    pub(crate) fn new(name: DomainName, node: NodeId, authority: Authority, bundle: VerifiedBundle) -> Self {
+        Self { name, node, authority, bundle: Arc::new(RwLock::new(Arc::new(bundle))) }
+    }
+
+    /// The newest trust bundle, in force or not.
+    pub(crate) fn bundle(&self) -> Arc<VerifiedBundle> {
+        self.bundle.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Judges a trust bundle that came; nothing for the held one. Whoever keeps it durably gives it to [`Self::hold`].
+    pub(crate) fn newer(
+        &self,
+        signatures: &[Vec<u8>],
+        now: UnixSeconds,
+    ) -> Result<Option<VerifiedBundle>, GovernanceDenial> {
+        let held = self.bundle();
+        let claimed = signatures.first().and_then(|cose| evidence::cose::claimed_payload(cose).ok());
+        if claimed.is_some_and(|payload| Sha256Digest::of(&payload) == held.digest()) {
+            return Ok(None);
+        }
+        let bundle = TrustBundle::verify(signatures, &self.name, &self.authority, OWN_LIFETIME_CAP_S, now)?;
+        bundle.supersedes(&held)?;
+        if bundle.bundle().authority != self.authority {
+            let (what, field, rule) = ("trust bundle", "authority", "the one that was pinned at enrolment");
+            return Err(GovernanceDenial::FieldInvalid { what, field, rule });
+        }
+        Ok(Some(bundle))
+    }
+
+    /// Holds a newer bundle from now on.
+    pub(crate) fn hold(&self, bundle: VerifiedBundle) {
+        *self.bundle.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(bundle);
+    }
+
+    /// The keys that count now.
+    pub(crate) fn keys(&self, now: UnixSeconds) -> Result<Arc<VerifiedBundle>, GovernanceDenial> {
+        let bundle = self.bundle();
+        bundle.in_force(now)?;
+        Ok(bundle)
+    }
+
     /// What a node of this domain is called as an audience.
     fn audience(&self) -> String {
         self.name.node_spiffe_id(&self.node)
@@ -77,7 +123,7 @@ impl Domain {
         seen: &mut Seen,
         now: UnixSeconds,
     ) -> Result<Accepted, AcceptDenial> {
-        let issuer_keys = self.bundle.keys(Role::Issuer, now);
+        let issuer_keys = self.keys(now)?.keys(Role::Issuer, now);
         let held = asked.held.map(VerifiedArtifact::terms);
         let expectation = Expectation {
             audience: &self.audience(),
@@ -116,7 +162,7 @@ impl Domain {
             return Err(mismatch("authorization", "keys"));
         }
         let receipt = self.verify_receipt(&answer.receipt, &artifact, now)?;
-        let checkpoint = self.advance(receipt.checkpoint(), seen.checkpoint.as_deref(), now)?;
+        let checkpoint = Self::advance(receipt.checkpoint(), seen.checkpoint.as_deref())?;
         if terms.governance.epoch > seen.epoch {
             *seen = Seen {
                 epoch: terms.governance.epoch,
@@ -143,7 +189,7 @@ impl Domain {
         if receipt.index() != named.index || receipt.entry_digest() != named.entry {
             return Err(mismatch("receipt", "entry"));
         }
-        let record = receipt.record(&self.name, &self.bundle.keys(Role::Issuer, now))?;
+        let record = receipt.record(&self.name, &self.keys(now)?.keys(Role::Issuer, now))?;
         let (record, wanted) = (record.record(), artifact.terms());
         if record.node.as_ref() != Some(&self.node) || record.subject != wanted.intent {
             return Err(mismatch("authorization record", "subject"));
@@ -186,8 +232,14 @@ impl Domain {
         seen: &mut Seen,
         now: UnixSeconds,
     ) -> Result<VerifiedState, AcceptDenial> {
-        let issuer_keys = self.bundle.keys(Role::Issuer, now);
-        let state = GovernanceState::verify(&welcome.governance_state, &self.name, &issuer_keys, now)?;
+        let bundle = self.keys(now)?;
+        let state =
+            GovernanceState::verify(&welcome.governance_state, &self.name, &bundle.keys(Role::Issuer, now), now)?;
+        let (named, got) = (state.state().bundle, bundle.digest());
+        if got != named {
+            let (domain, what) = (self.name.clone(), "trust bundle");
+            return Err(GovernanceDenial::TrustInconsistent { domain, what, got, named }.into());
+        }
         let (domain, got) = (self.name.clone(), state.state().epoch);
         if got < seen.epoch {
             return Err(GovernanceDenial::StateRolledBack { domain, got, held: seen.epoch }.into());
@@ -196,7 +248,7 @@ impl Domain {
             return Err(GovernanceDenial::StateForked { domain, epoch: got, got: state.digest(), held }.into());
         }
         let checkpoint = VerifiedCheckpoint::verify(&welcome.checkpoint, &self.log(now)?, &[], now)?;
-        let newer = self.advance(&checkpoint, seen.checkpoint.as_deref(), now)?;
+        let newer = Self::advance(&checkpoint, seen.checkpoint.as_deref())?;
         seen.epoch = got;
         seen.state = Some(state.digest());
         if newer {
@@ -208,7 +260,7 @@ impl Domain {
     /// Judges a checkpoint that was pushed.
     pub(crate) fn checkpointed(&self, note: &[u8], seen: &mut Seen, now: UnixSeconds) -> Result<(), AcceptDenial> {
         let checkpoint = VerifiedCheckpoint::verify(note, &self.log(now)?, &[], now)?;
-        if self.advance(&checkpoint, seen.checkpoint.as_deref(), now)? {
+        if Self::advance(&checkpoint, seen.checkpoint.as_deref())? {
             seen.checkpoint = Some(String::from_utf8_lossy(note).into_owned());
         }
         Ok(())
@@ -217,10 +269,10 @@ impl Domain {
     /// Whether a checkpoint is newer than the newest seen. An older one is fine (a replica may lag); another tree of the
     /// same size is not: the log shows two histories. Whether a larger tree continues a smaller one takes a consistency
     /// proof, which auditors and witnesses ask for.
-    fn advance(&self, got: &VerifiedCheckpoint, newest: Option<&str>, now: UnixSeconds) -> Result<bool, AcceptDenial> {
+    fn advance(got: &VerifiedCheckpoint, newest: Option<&str>) -> Result<bool, AcceptDenial> {
         let Some(newest) = newest else { return Ok(true) };
-        let held = VerifiedCheckpoint::verify(newest.as_bytes(), &self.log_ever(now)?, &[], now)?;
-        let (got, held): (&Checkpoint, &Checkpoint) = (got.checkpoint(), held.checkpoint());
+        // Verified when it was seen; its key may have been retired since.
+        let (got, held) = (got.checkpoint(), Checkpoint::claimed(newest.as_bytes())?);
         if got.size == held.size && got.root != held.root {
             return Err(AcceptDenial::LogForked { size: got.size });
         }
@@ -228,19 +280,11 @@ impl Domain {
     }
 
     /// The log by its keys in force.
-    fn log(&self, now: UnixSeconds) -> Result<LogIdentity, AuditDenial> {
-        let keys = self.bundle.bundle().records(Role::Log).iter();
+    fn log(&self, now: UnixSeconds) -> Result<LogIdentity, AcceptDenial> {
+        let bundle = self.keys(now)?;
+        let keys = bundle.bundle().records(Role::Log).iter();
         let in_force = keys.filter(|record| record.from <= now && now < record.until).map(|record| &record.key);
-        LogIdentity::new(&self.bundle.bundle().log_origin, in_force)
-    }
-
-    /// The log by its keys in force and those retired since: what was seen before is still compared with.
-    fn log_ever(&self, now: UnixSeconds) -> Result<LogIdentity, AuditDenial> {
-        let keys = self.bundle.bundle().records(Role::Log).iter();
-        LogIdentity::new(
-            &self.bundle.bundle().log_origin,
-            keys.filter(|record| record.from <= now).map(|record| &record.key),
-        )
+        Ok(LogIdentity::new(&bundle.bundle().log_origin, in_force)?)
     }
 }
 

@@ -206,7 +206,7 @@ impl Node {
                 self.quarantined_by(&domain.name, &code);
             }
             Push::Revocation(cose) => {
-                let issuer_keys = domain.bundle.keys(Role::Issuer, unix_now());
+                let issuer_keys = domain.keys(unix_now())?.keys(Role::Issuer, unix_now());
                 let revocation = Revocation::verify(&cose, &domain.name, &issuer_keys)
                     .map_err(|denial| Refused::denied(denial.code(), &denial))?;
                 self.revoked(domain, revocation).await;
@@ -217,6 +217,8 @@ impl Node {
                 self.judged(domain, judged).await?;
                 self.remember_seen(&domain.name, &seen)?;
             }
+            Push::TrustBundle(signatures) => self.follow_bundle(domain, &signatures)?,
+            Push::ClientCertificate(pem) => self.show_certificate(&domain.name, pem)?,
         }
         Ok(())
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use attestd::cli::{Common, Outcome};
-use attestd::clock::unix_now;
 use attestd::config::Config;
 use attestd::gateway::{Gateway, GatewaySettings};
 use attestd::machine::Machine;
@@ -44,8 +43,7 @@ fn parts(config: Config, state: StateDir) -> anyhow::Result<Parts> {
     let record_key = record_key::load(&state)?.context(enrol)?;
     let mut domains = Vec::new();
     for domain in &config.domains {
-        let grant =
-            grants::load(&state, &domain.name, unix_now()).with_context(|| format!("grant of {}", domain.name))?;
+        let grant = grants::load(&state, &domain.name).with_context(|| format!("grant of {}", domain.name))?;
         let grant = grant.with_context(|| format!("not enrolled with {}: {enrol}", domain.name))?;
         domains.push(DomainIdentity {
             config: domain.clone(),

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Version of the record.
-const MEMORY_VERSION: u8 = 1;
+const MEMORY_VERSION: u8 = 2;
 /// Longest encoded memory, in bytes.
 pub const MEMORY_CAP_BYTES: usize = 2 * 1024 * 1024;
 /// Most revocations of one partner that are taken; a state that names more is never taken.
@@ -35,7 +35,8 @@ pub struct PartnerMemory {
     endpoint: PartnerEndpoint,
     grant: FederationGrant,
     bundle: ByteBuf,
-    state: Option<ByteBuf>,
+    /// The newest state that was proven, and the bundle that it names.
+    state: Option<(ByteBuf, ByteBuf)>,
     revocations: Vec<(Revoked, Text)>,
     offered: Option<ByteBuf>,
     verdict: Verdict,
@@ -61,13 +62,14 @@ impl Partner {
     /// [`GovernanceDenial`] when a part of it cannot be encoded.
     pub fn memory(&self) -> Result<PartnerMemory, GovernanceDenial> {
         let payload = |state: &VerifiedState| state.state().encode().map(ByteBuf::from);
+        let named = |state, bundle: &VerifiedBundle| Ok((payload(state)?, ByteBuf::from(bundle.bundle().encode()?)));
         let revocations = self.held.as_ref().map(|held| held.revocations.entries()).into_iter().flatten();
         Ok(PartnerMemory {
             version: MEMORY_VERSION,
             endpoint: self.endpoint.clone(),
             grant: self.grant.clone(),
             bundle: ByteBuf::from(self.bundle.bundle().encode()?),
-            state: self.state().map(payload).transpose()?,
+            state: self.held.as_ref().map(|held| named(&held.state, &held.bundle)).transpose()?,
             revocations: revocations.map(|(revoked, reason)| (revoked.clone(), reason.clone())).collect(),
             offered: self.offered.as_ref().map(payload).transpose()?,
             verdict: self.verdict,
@@ -95,13 +97,15 @@ impl Partner {
         memory.endpoint.bounded()?;
         memory.grant.bounded()?;
         let recalled = |payload: ByteBuf| VerifiedState::recalled(&payload);
-        let state = memory.state.map(recalled).transpose()?;
         let revocations = RevocationList::new(memory.revocations);
+        let held = memory.state.map(|(state, bundle)| {
+            Ok(Held { state: recalled(state)?, bundle: VerifiedBundle::recalled(&bundle)?, revocations })
+        });
         let mut partner = Self {
             endpoint: memory.endpoint,
             grant: memory.grant,
             bundle: VerifiedBundle::recalled(&memory.bundle)?,
-            held: state.map(|state| Held { state, revocations }),
+            held: held.transpose()?,
             offered: memory.offered.map(recalled).transpose()?,
             head,
             seen_at: None,

@@ -110,7 +110,7 @@ pub(crate) fn cases() -> Vec<Refusal> {
                 pulled(Partner::pinned(verified_bundle(&bundle(8)), endpoint(), grant, NOW), &first_state(), 10);
             partner.fresh(NOW.plus(600)).unwrap_err()
         }),
-        ("governance.expired", || {
+        ("governance.bundle_expired", || {
             let short = TrustBundle { expires_at: NOW.plus(100), ..bundle(8) };
             let state = signed_state(2, Some(digest("1")), |state| state.bundle = verified_bundle(&short).digest());
             let partner = pulled(Partner::pinned(verified_bundle(&short), endpoint(), grant(), NOW), &state, 10);
@@ -154,7 +154,16 @@ pub(crate) fn cases() -> Vec<Refusal> {
             refusal(&partner.on(proves(&state, 10), NOW).1).clone()
         }),
         ("governance.trust_inconsistent", || {
-            denied_after(|_| PartnerEvent::Bundle(Box::new(verified_bundle(&bundle(9)))))
+            // What a state relied on before the newest one was seen counts no more once another took its place.
+            let (partner, first) = fresh();
+            let partner = obeyed(partner, PartnerEvent::Bundle(Box::new(verified_bundle(&bundle(9)))));
+            let third = signed_state(3, Some(first.digest()), |state| {
+                state.bundle = verified_bundle(&bundle(9)).digest();
+            });
+            let partner = pulled(partner, &third, 11);
+            let fourth = signed_state(4, Some(third.digest()), |_| ());
+            let partner = [sees_head(12), sees(&fourth)].into_iter().fold(partner, obeyed);
+            refusal(&partner.on(proves(&fourth, 12), NOW).1).clone()
         }),
         ("governance.bundle_rolled_back", || {
             refused_by_fresh(|_| PartnerEvent::Bundle(Box::new(verified_bundle(&bundle(7)))))
@@ -323,8 +332,16 @@ fn a_restart_keeps_every_high_water_mark_and_forgets_when_it_was_seen() {
 #[test]
 fn a_new_bundle_with_a_state_that_names_it_rotates_the_keys() {
     let (partner, first) = fresh();
-    let partner = obeyed(partner, PartnerEvent::Bundle(Box::new(verified_bundle(&bundle(9)))));
+    let (partner, actions) = partner.on(PartnerEvent::Bundle(Box::new(verified_bundle(&bundle(9)))), NOW);
+    assert_eq!(actions, [PartnerAction::Remember]);
     let digest = partner.bundle().digest();
+    // Until a state names it, what was relied on goes on: over a restart, too, after which it must be seen once.
+    assert_eq!(partner.fresh(NOW).unwrap().bundle().bundle().sequence, 8);
+    let (bytes, logged) = partner.memory().unwrap().encode().unwrap();
+    let recalled = obeyed(Partner::recall(&bytes, logged, partner.head(), NOW).unwrap(), sees(&first));
+    assert_eq!(recalled.fresh(NOW).unwrap().bundle().bundle().sequence, 8);
+    let (older, _) = recalled.on(PartnerEvent::Bundle(Box::new(verified_bundle(&bundle(8)))), NOW);
+    assert_eq!(older.standing(NOW), Standing::RolledBack);
     let third = signed_state(3, Some(first.digest()), |state| state.bundle = digest);
     let partner = pulled(partner, &third, 11);
     assert_eq!(partner.fresh(NOW).unwrap().bundle().bundle().sequence, 9);

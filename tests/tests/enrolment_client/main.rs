@@ -259,13 +259,13 @@ async fn an_enrolled_node_collects_evidence_that_binds() {
     let config = node.configure("node-1", &verifier.address);
     let state = node.state();
     let grant = enrol(&config, &config.domains[0], &Machine::Tpm(node.tpm.clone()), &state).await.unwrap();
-    let stored = grants::load(&state, &grant.domain, now()).unwrap().unwrap();
-    assert_eq!((stored.bundle, stored.certificate_pem), (grant.bundle, grant.certificate_pem.clone()));
+    let stored = grants::load(&state, &grant.domain).unwrap().unwrap();
+    assert_eq!((stored.bundle.clone(), stored.certificate_pem), (grant.bundle, grant.certificate_pem.clone()));
     assert_eq!(state.lineage_head(&grant.domain).unwrap(), Sha256Digest([4; 32]));
     // The certificate is for the record key: the node can connect with it.
     let key = attestd::record_key::load(&state).unwrap().unwrap().to_pkcs8().unwrap();
     let identity = ClientIdentity { certificate_pem: &grant.certificate_pem, key_pkcs8: &key };
-    let connection = Connection::for_node(&config.domains[0], &identity).await.unwrap();
+    let connection = Connection::for_node(&config.domains[0], &stored.bundle.bundle().ca, &identity).await.unwrap();
     let peer = verifier.peers.recv().await.unwrap();
     assert_eq!((peer.node.unwrap().as_str(), peer.channel), ("node-1", connection.exporter));
 
@@ -362,7 +362,7 @@ async fn each_misbehaviour_of_a_verifier_has_its_own_code_and_stores_nothing() {
         let error = enrol(&config, &config.domains[0], &Machine::Tpm(node.tpm.clone()), &state).await.unwrap_err();
         assert_eq!(error.class(), class, "{defect:?}: {error}");
         assert!(error.code().starts_with(code), "{defect:?}: {} ({error})", error.code());
-        assert!(grants::load(&state, &domain, now()).unwrap().is_none(), "{defect:?}");
+        assert!(grants::load(&state, &domain).unwrap().is_none(), "{defect:?}");
     }
     let verifier = serve(Defect::None, anchors).await;
     let config = node.configure("node-1", &verifier.address);

@@ -314,7 +314,7 @@ fn trust_of(snapshot: &Snapshot, governor: &Governor, lab: bool) -> Result<Trust
         revocations: snapshot.revocations.clone(),
         state: snapshot.state.clone(),
         state_cose: snapshot.state_cose.clone(),
-        bundle: governor.bundle().to_vec(),
+        bundle: snapshot.bundle.signatures.clone(),
         authority: governor.authority().clone(),
     }))
 }

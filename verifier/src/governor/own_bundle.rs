@@ -1,5 +1,5 @@
-//! The domain's own trust bundle, as partners get it: signed offline by the policy authority, handed in, and in force from
-//! the governance state that names it. The one that the domain was founded with stays what nodes pin.
+//! The domain's own trust bundle, as partners and nodes get it: signed offline by the policy authority, handed in, and in
+//! force from the governance state that names it.
 
 use evidence::cose::claimed_payload;
 use evidence::digest::Sha256Digest;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::effects::Effect;
 use super::refusal::OrderRefusal;
 use super::{Governor, GovernorParts, Proposal};
+use crate::live::Push;
 use crate::signatures;
 use crate::store::{Store, StoreError};
 
@@ -74,6 +75,7 @@ impl Governor {
             let kid = self.one_signature(evidence::cose::Purpose::TrustBundle, cose)?.1;
             proposal.effects.push(Effect::Signature { payload: bundle, kid, cose: cose.clone() });
         }
+        proposal.pushes.push(Push::TrustBundle(Arc::from(signatures)));
         proposal.rules.bundle = Arc::new(BundleInForce { signatures: signatures.to_vec(), verified });
         let epoch = self.enact(&mut rules, proposal, now).await?.value.epoch;
         Ok(BundleTaken { bundle, sequence, expires_at, epoch })

@@ -4,10 +4,12 @@ use evidence::{challenge::CHALLENGE_TTL_S, digest::Sha256Digest, names::ItemName
 use governance::{key_share::ShareHeader, text::Text};
 
 use super::{
-    ARTIFACT_CAP_BYTES, CHECKPOINT_CAP_BYTES, FieldDenial, RECEIPT_CAP_BYTES, RESULT_CAP_BYTES, REVOCATION_CAP_BYTES,
-    SIGNATURES_CAP, STATE_CAP_BYTES, STATEMENT_CAP_BYTES, TEXT_CAP_BYTES, bytes,
+    ARTIFACT_CAP_BYTES, BUNDLE_CAP_BYTES, CHECKPOINT_CAP_BYTES, FieldDenial, RECEIPT_CAP_BYTES, RESULT_CAP_BYTES,
+    REVOCATION_CAP_BYTES, SIGNATURES_CAP, STATE_CAP_BYTES, STATEMENT_CAP_BYTES, TEXT_CAP_BYTES, bytes,
     demand::{Demands, demands},
-    digest, item_name, list, refuse, spiffe_id, text,
+    digest,
+    enrolment::PEM_CAP_BYTES,
+    item_name, list, refuse, spiffe_id, text,
 };
 use crate::proto::{self, verifier_message::Message};
 
@@ -47,6 +49,10 @@ pub struct Welcome {
     pub checkpoint: Vec<u8>,
     /// Newest record that the verifier holds of this node.
     pub lineage_head: Sha256Digest,
+    /// The domain's trust bundle: COSE_Sign1 over one payload by distinct keys of its authority.
+    pub trust_bundle: Vec<Vec<u8>>,
+    /// TLS client certificate for the next connection, PEM chain.
+    pub client_certificate: Vec<u8>,
 }
 
 /// What the verifier demands of one evidence.
@@ -156,6 +162,10 @@ pub enum Push {
     },
     /// Newer signed checkpoint.
     Checkpoint(Vec<u8>),
+    /// Newer trust bundle: COSE_Sign1 over one payload by distinct keys of the authority.
+    TrustBundle(Vec<Vec<u8>>),
+    /// TLS client certificate for the next connection, PEM chain.
+    ClientCertificate(Vec<u8>),
 }
 
 impl TryFrom<proto::VerifierMessage> for VerifierAnswer {
@@ -167,6 +177,8 @@ impl TryFrom<proto::VerifierMessage> for VerifierAnswer {
                 governance_state: bytes("governance_state", welcome.governance_state, STATE_CAP_BYTES)?,
                 checkpoint: bytes("checkpoint", welcome.checkpoint, CHECKPOINT_CAP_BYTES)?,
                 lineage_head: digest("lineage_head", &welcome.lineage_head)?,
+                trust_bundle: trust_bundle(welcome.trust_bundle.unwrap_or_default())?,
+                client_certificate: bytes("client_certificate", welcome.client_certificate, PEM_CAP_BYTES)?,
             })),
             Message::Challenge(challenge) => Ok(Self::Challenge(challenge.try_into()?)),
             Message::Authorization(authorization) => Ok(Self::Authorization(authorization.try_into()?)),
@@ -283,8 +295,16 @@ impl TryFrom<proto::Push> for Push {
                 Ok(Self::Halt { code: code(halt.code)?, reason: text("reason", halt.reason, TEXT_CAP_BYTES)? })
             }
             Given::Checkpoint(note) => Ok(Self::Checkpoint(bytes("checkpoint", note, CHECKPOINT_CAP_BYTES)?)),
+            Given::TrustBundle(signed) => Ok(Self::TrustBundle(trust_bundle(signed)?)),
+            Given::ClientCertificate(pem) => {
+                Ok(Self::ClientCertificate(bytes("client_certificate", pem, PEM_CAP_BYTES)?))
+            }
         }
     }
+}
+
+fn trust_bundle(given: proto::ByAuthority) -> Result<Vec<Vec<u8>>, FieldDenial> {
+    list("trust_bundle", given.cose, 1..=SIGNATURES_CAP, BUNDLE_CAP_BYTES)
 }
 
 fn code(given: String) -> Result<String, FieldDenial> {

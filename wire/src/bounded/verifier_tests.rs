@@ -82,6 +82,16 @@ fn refusals_pushes_and_the_rest() {
     assert_eq!(read(readmission(vec![])).unwrap_err().field, "statements");
     assert_eq!(read(readmission(vec![vec![1]; 17])).unwrap_err().field, "statements");
     read(readmission(vec![vec![1]; 2])).unwrap();
+    let welcome = |cose: Option<Vec<Vec<u8>>>, client_certificate: Vec<u8>| {
+        let (governance_state, checkpoint, lineage_head) = (vec![1], vec![1], vec![0; 32]);
+        let trust_bundle = cose.map(|cose| proto::ByAuthority { cose });
+        let welcome = proto::Welcome { governance_state, checkpoint, lineage_head, trust_bundle, client_certificate };
+        Some(Message::Welcome(welcome))
+    };
+    read(welcome(Some(vec![vec![1]]), vec![1])).unwrap();
+    assert_eq!(read(welcome(None, vec![1])).unwrap_err().field, "trust_bundle");
+    assert_eq!(read(welcome(Some(vec![vec![1]; 17]), vec![1])).unwrap_err().field, "trust_bundle");
+    assert_eq!(read(welcome(Some(vec![vec![1]]), vec![])).unwrap_err().field, "client_certificate");
     let halt = |reason: &str| {
         let halt = proto::Halt { code: "governance.revoked".into(), reason: reason.into() };
         Some(Message::Push(proto::Push { push: Some(proto::push::Push::Halt(halt)) }))
