@@ -125,7 +125,7 @@ impl Desk {
                         let record = chain.next(subject, &[], RecordBody::Quarantine { code: code.clone() })?;
                         head = record.digest;
                         transaction.append(record.entry(&subjects))?;
-                        leases::end_all(transaction, &id, LeaseEnd::Halted).await?;
+                        leases::end_all(transaction, &id, LeaseEnd::Stopped).await?;
                         nodes::set_status(transaction, &id, NodeStatus::Quarantined, code.as_str(), epoch).await?;
                     }
                     grow(transaction, &node, presented, head).await?;

@@ -16,14 +16,13 @@ use crate::fault::Fault;
 use crate::leases::{self, Lease, LeaseEnd};
 use crate::lineage::Chain;
 use crate::live::Push;
+use crate::node_shown::MISSING;
 use crate::nodes;
 
 /// How often overdue leases are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// After its lease ended, a node has this long to say how its execution ended: it may be offline, and come back.
 const HALT_RECORD_GRACE_S: u64 = 30;
-/// Code of the alarm.
-const MISSING: &str = "halt.record_missing";
 
 impl Desk {
     /// Runs until `stopped`.
@@ -56,7 +55,8 @@ impl Desk {
         self.raise_missing_halts(self.now()?.minus(HALT_RECORD_GRACE_S)).await
     }
 
-    /// Every lease that ended before `due` without a renewal, an end or a halt record is an alarm, logged once.
+    /// Every lease that ended before `due` without a renewal, an end or a halt record is an alarm, logged once; also where we
+    /// ended it ourselves, since only the node can say that its workload is dead.
     pub async fn raise_missing_halts(self: &Arc<Self>, due: UnixSeconds) -> Result<(), Fault> {
         let overdue = leases::overdue(&self.parts.store, due.0).await?;
         for lease in overdue {

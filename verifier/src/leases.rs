@@ -2,6 +2,8 @@
 //! transaction that logs the authorization and re-reads the epoch, so no two
 //! holders can ever have the same one.
 
+use std::collections::BTreeSet;
+
 use evidence::digest::Sha256Digest;
 use evidence::names::NodeId;
 use governance::artifact::ArtifactId;
@@ -33,13 +35,15 @@ pub struct Lease {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LeaseEnd {
-    /// The workload ended.
+    /// The node says that the workload ended.
     Ended,
-    /// A renewal was refused, or the node halted.
+    /// The node says that it halted, or shows that it was started anew.
     Halted,
-    /// The artifact or its node was revoked.
+    /// We refused its renewal or quarantined its node, which has yet to say that it stopped.
+    Stopped,
+    /// We revoked the artifact or its node, which has yet to say that it stopped.
     Revoked,
-    /// It ran out, and the node has not said how its execution ended.
+    /// It ran out, and the node has not said how its execution ended: an alarm.
     Missing,
     /// It was never answered: too few witnesses cosigned.
     Void,
@@ -149,39 +153,40 @@ pub async fn renew(
     }
 }
 
-/// Ends an authorization for good. Ending it twice keeps the first reason.
+impl LeaseEnd {
+    /// Which states a lease may be in to be ended so. Our own word ends what is in force; an alarm also stands for what we
+    /// ended ourselves without hearing of it; the node's word settles all of these.
+    const fn ends(self) -> &'static str {
+        match self {
+            Self::Stopped | Self::Revoked | Self::Void => "('in force')",
+            Self::Missing => "('in force', 'stopped', 'revoked')",
+            Self::Ended | Self::Halted => "('in force', 'stopped', 'revoked', 'missing')",
+        }
+    }
+}
+
+/// Ends an authorization for good. Ending it twice keeps the first reason, unless the node has only now said how.
 pub async fn end(transaction: &mut Transaction<'_>, artifact_id: &ArtifactId, end: LeaseEnd) -> Result<(), StoreError> {
-    sqlx::query("UPDATE leases SET state = $1 WHERE artifact_id = $2 AND state = $3")
+    let update = format!("UPDATE leases SET state = $1 WHERE artifact_id = $2 AND state IN {}", end.ends());
+    sqlx::query(sqlx::AssertSqlSafe(update))
         .bind(name(end))
         .bind(artifact_id.0.to_vec())
-        .bind(IN_FORCE)
         .execute(transaction.connection())
         .await
         .doing("ending a lease")?;
     Ok(())
 }
 
-/// Ends every authorization of a node and says which they were.
-pub async fn end_all(
-    transaction: &mut Transaction<'_>,
-    node: &NodeId,
-    end: LeaseEnd,
-) -> Result<Vec<ArtifactId>, StoreError> {
-    let doing = "ending leases";
-    let rows = sqlx::query("SELECT * FROM leases WHERE node_id = $1 AND state = $2")
-        .bind(node.as_str())
-        .bind(IN_FORCE)
-        .fetch_all(transaction.connection())
-        .await
-        .doing(doing)?;
-    sqlx::query("UPDATE leases SET state = $1 WHERE node_id = $2 AND state = $3")
+/// Ends every authorization of a node, as [`end`] does each.
+pub async fn end_all(transaction: &mut Transaction<'_>, node: &NodeId, end: LeaseEnd) -> Result<(), StoreError> {
+    let update = format!("UPDATE leases SET state = $1 WHERE node_id = $2 AND state IN {}", end.ends());
+    sqlx::query(sqlx::AssertSqlSafe(update))
         .bind(name(end))
         .bind(node.as_str())
-        .bind(IN_FORCE)
         .execute(transaction.connection())
         .await
-        .doing(doing)?;
-    rows.iter().map(|row| read_row(row).map(|lease| lease.artifact_id)).collect()
+        .doing("ending leases")?;
+    Ok(())
 }
 
 /// An authorization by artifact id.
@@ -200,10 +205,14 @@ pub async fn of_node(store: &Store, node: &NodeId) -> Result<Vec<Lease>, StoreEr
     rows.iter().map(read_row).collect()
 }
 
-/// Leases in force that ended before `ends_before` and were not renewed, oldest first, a batch of them.
+/// Leases that ended before `ends_before` and whose node has not said how, oldest first, a batch of them: those that were
+/// not renewed, and those that we ended.
 pub async fn overdue(store: &Store, ends_before: u64) -> Result<Vec<Lease>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM leases WHERE state = $1 AND ends_at < $2 ORDER BY ends_at LIMIT 64")
-        .bind(IN_FORCE)
+    let query = format!(
+        "SELECT * FROM leases WHERE state IN {} AND ends_at < $1 ORDER BY ends_at LIMIT 64",
+        LeaseEnd::Missing.ends()
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(query))
         .bind(signed(ends_before)?)
         .fetch_all(store.reads())
         .await
@@ -222,16 +231,15 @@ pub async fn count_missing(store: &Store) -> Result<i64, StoreError> {
     row.try_get("missing").doing(doing)
 }
 
-/// The node has said how its executions ended, late.
-pub async fn settle_missing(transaction: &mut Transaction<'_>, node: &NodeId, end: LeaseEnd) -> Result<(), StoreError> {
-    sqlx::query("UPDATE leases SET state = $1 WHERE node_id = $2 AND state = $3")
-        .bind(name(end))
-        .bind(node.as_str())
+/// Nodes that owe us a halt or end record: those with an alarm.
+pub async fn nodes_missing(store: &Store) -> Result<BTreeSet<String>, StoreError> {
+    let doing = "reading missing halt records";
+    let rows = sqlx::query("SELECT DISTINCT node_id FROM leases WHERE state = $1")
         .bind(MISSING)
-        .execute(transaction.connection())
+        .fetch_all(store.reads())
         .await
-        .doing("settling missing halt records")?;
-    Ok(())
+        .doing(doing)?;
+    rows.iter().map(|row| row.try_get("node_id").doing(doing)).collect()
 }
 
 async fn find_in(connection: &mut AnyConnection, artifact_id: &ArtifactId) -> Result<Option<Lease>, StoreError> {
@@ -268,6 +276,7 @@ fn name(end: LeaseEnd) -> &'static str {
     match end {
         LeaseEnd::Ended => "ended",
         LeaseEnd::Halted => "halted",
+        LeaseEnd::Stopped => "stopped",
         LeaseEnd::Revoked => "revoked",
         LeaseEnd::Missing => MISSING,
         LeaseEnd::Void => "void",
@@ -279,6 +288,7 @@ fn read_end(state: &str) -> Result<Option<LeaseEnd>, StoreError> {
         IN_FORCE => Ok(None),
         "ended" => Ok(Some(LeaseEnd::Ended)),
         "halted" => Ok(Some(LeaseEnd::Halted)),
+        "stopped" => Ok(Some(LeaseEnd::Stopped)),
         "revoked" => Ok(Some(LeaseEnd::Revoked)),
         MISSING => Ok(Some(LeaseEnd::Missing)),
         "void" => Ok(Some(LeaseEnd::Void)),

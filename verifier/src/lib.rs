@@ -49,6 +49,7 @@ pub mod live;
 pub mod log;
 pub mod metrics;
 mod node_records;
+pub mod node_shown;
 pub mod nodes;
 pub mod open;
 pub mod operator;

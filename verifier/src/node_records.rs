@@ -48,7 +48,6 @@ impl Desk {
                 let head = signed.digest;
                 transaction.append(signed.entry(&[id.to_string(), digest.to_string()]))?;
                 leases::end_all(transaction, &id, LeaseEnd::Halted).await?;
-                leases::settle_missing(transaction, &id, LeaseEnd::Halted).await?;
                 nodes::set_halt(transaction, &id, &digest).await?;
                 if node.status != NodeStatus::Quarantined {
                     nodes::set_status(transaction, &id, NodeStatus::Quarantined, code.as_str(), epoch).await?;
@@ -94,7 +93,6 @@ impl Desk {
                     subjects.push(artifact.to_string());
                 }
                 transaction.append(signed.entry(&subjects))?;
-                leases::settle_missing(transaction, &id, LeaseEnd::Ended).await?;
                 grow(transaction, &node, presented, head).await?;
                 Ok(head)
             })

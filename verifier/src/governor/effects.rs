@@ -312,6 +312,8 @@ async fn readmit(
         return Err(refuse(format!("epoch {epoch} is not after {}, in which it was quarantined", node.epoch)));
     }
     grow(transaction, within, &node, statement, RecordBody::Readmission { statement, halt, epoch }).await?;
+    // Who orders this has looked at the machine: whatever it still owed us is not waited for.
+    leases::end_all(transaction, id, LeaseEnd::Halted).await?;
     Ok(nodes::readmit(transaction, id, &statement, epoch).await?)
 }
 

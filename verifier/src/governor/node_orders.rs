@@ -101,7 +101,7 @@ impl Governor {
             code: code(BY_OPERATOR)?,
             reason: reason.to_owned(),
             subject,
-            end: LeaseEnd::Halted,
+            end: LeaseEnd::Stopped,
         });
         let committed = self.enact(&mut rules, proposal, now).await?;
         let push = Push::Halt { code: BY_OPERATOR.to_owned(), reason: reason.to_owned() };

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Done, OperatorParts};
 use crate::governor::{Governor, OrderRefusal};
-use crate::leases::{self, Lease};
-use crate::nodes::{self, Node};
+use crate::node_shown;
 use crate::store::{Health, Store};
 
 pub(super) async fn status(parts: &OperatorParts) -> Result<Done, OrderRefusal> {
@@ -66,53 +65,10 @@ pub(super) async fn policies(governor: &Governor) -> Result<Done, OrderRefusal> 
 }
 
 pub(super) async fn nodes(store: &Store) -> Result<Done, OrderRefusal> {
-    let nodes: Vec<_> = nodes::list(store).await?.iter().map(summary).collect();
-    Ok(json!({ "nodes": nodes }).into())
+    Ok(json!({ "nodes": node_shown::list(store).await? }).into())
 }
 
 pub(super) async fn node(store: &Store, id: &NodeId) -> Result<Done, OrderRefusal> {
     let unknown = || OrderRefusal::Unknown { what: "node", name: id.to_string() };
-    let node = nodes::find(store, id).await?.ok_or_else(unknown)?;
-    let leases: Vec<_> = leases::of_node(store, id).await?.iter().map(lease).collect();
-    let mut json = summary(&node);
-    if let Value::Object(fields) = &mut json {
-        if let Some(tpm) = node.identity.machine.tpm() {
-            fields.insert("ek".to_owned(), json!(tpm.ek_digest));
-            fields.insert("ak_name".to_owned(), json!(hex::encode(&tpm.ak_name)));
-            fields.insert("clock".to_owned(), json!(node.boot.clock));
-        }
-        if let Some(report_id) = node.boot.report_id {
-            fields.insert("report_id".to_owned(), json!(hex::encode(report_id)));
-        }
-        fields.insert("record_key".to_owned(), json!(node.identity.record_key.kid().to_string()));
-        fields.insert("enrolment".to_owned(), json!(node.identity.enrolment));
-        fields.insert("halt".to_owned(), json!(node.halt));
-        fields.insert("readmission".to_owned(), json!(node.readmission));
-        fields.insert("leases".to_owned(), Value::Array(leases));
-    }
-    Ok(json.into())
-}
-
-fn summary(node: &Node) -> Value {
-    json!({
-        "node": node.identity.id,
-        "kind": node.identity.machine.kind(),
-        "platform": node.identity.machine.platform(),
-        "status": node.status,
-        "reason": node.reason,
-        "epoch": node.epoch,
-        "lineage_head": node.head_current,
-        "enrolled_at": node.enrolled_at,
-        "seen_at": node.seen_at,
-    })
-}
-
-fn lease(lease: &Lease) -> Value {
-    json!({
-        "artifact": lease.artifact_id.to_string(),
-        "seq": lease.seq,
-        "epoch": lease.epoch,
-        "ends_at": lease.ends_at,
-        "ended": lease.ended,
-    })
+    Ok(node_shown::show(store, id).await?.ok_or_else(unknown)?.into())
 }
