@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use verifier::cli::{
     AppraiseArgs, ConfigArgs, DomainArgs, EndorsementsArgs, ExplainArgs, GovernanceArgs, InitArgs, KeysArgs, LogArgs,
-    NodeArgs, PolicyArgs, ProofArgs, RefsArgs, ResultArgs, RevokeArgs, ServeArgs,
+    NodeArgs, PolicyArgs, ProofArgs, RefsArgs, ResultArgs, RevokeArgs, ServeArgs, SignArgs,
 };
 use verifier::evidence_cli::{self, EvidenceArgs};
 
@@ -44,6 +44,8 @@ enum Command {
     Node(NodeArgs),
     /// Revoke something, by the policy authority's signatures.
     Revoke(RevokeArgs),
+    /// Sign, with the policy authority's keys, what others have begun to sign (--collect); offline.
+    Sign(SignArgs),
     /// This domain's trust bundle, and the domains that it trusts.
     Domain(DomainArgs),
     /// This domain's governance state, and how partners stand.
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         Command::Endorsements(args) => args.run(),
         Command::Node(args) => args.run(),
         Command::Revoke(args) => args.run(),
+        Command::Sign(args) => args.run(),
         Command::Domain(args) => args.run(),
         Command::Governance(args) => args.run(),
         Command::Log(args) => args.run(),

@@ -271,6 +271,15 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateError>
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io("writing", path))
 }
 
+/// Writes a file in the place of the one that is there, durably; whoever reads meanwhile finds one of the two.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let beside = PathBuf::from(name);
+    write_new(&beside, bytes, 0o644)?;
+    fs::rename(&beside, path).map_err(io("renaming", &beside))
+}
+
 fn read_capped(path: &Path) -> Result<Zeroizing<Vec<u8>>, StateError> {
     let file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

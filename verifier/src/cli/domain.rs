@@ -17,10 +17,11 @@ use governance::trust_bundle::{FEDERATION_LIFETIME_CAP_S, TrustBundle};
 use serde_bytes::ByteBuf;
 use serde_json::json;
 use wire::proto::operator_command::Command;
-use wire::proto::{BundleImport, DomainBundle, DomainTrust, GovernanceStatus};
+use wire::proto::{BundleImport, DomainBundle, GovernanceStatus};
 
+use super::collected::{Collected, Part, PartKind};
 use super::service::{Service, field};
-use super::signing::{SigningArgs, now, read_file, write_file};
+use super::signing::{SigningArgs, begin, now, read_file, write_file};
 use super::{CommandError, Common, output};
 
 /// Arguments of `verifier domain`.
@@ -66,6 +67,10 @@ struct BundleArgs {
     /// How often partners shall look for something new, in seconds; as in the bundle before when not given.
     #[arg(long, value_name = "SECONDS", requires = "renew")]
     refresh_hint_s: Option<u64>,
+    /// Do not put it into force: begin this file, which must not exist, with these signatures. Others add theirs (`verifier
+    /// sign`), and one of them hands it in.
+    #[arg(long, value_name = "FILE", requires = "renew")]
+    collect: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -173,6 +178,10 @@ impl BundleArgs {
             let key = crate::state::read_signing_key(path).map_err(CommandError::usage)?;
             cose.push(next.sign(&key).map_err(CommandError::usage)?);
         }
+        if let Some(file) = &self.collect {
+            let part = Part::new(PartKind::TrustBundle, cose);
+            return Ok(begin(file, &Collected::of(next.domain, vec![part], Vec::new()))?.document);
+        }
         Ok(service.ask(Command::BundleImport(BundleImport { cose })).await?.document)
     }
 }
@@ -208,9 +217,8 @@ impl TrustArgs {
                 max_staleness_s: self.max_staleness_s,
             },
         }));
-        let cose = self.signing.signed(service, order).await?;
-        let bundle = bundle.into_iter().map(|(cose, _)| cose).collect();
-        Ok(service.ask(Command::DomainTrust(DomainTrust { cose, bundle })).await?.document)
+        let bundle: Vec<_> = bundle.into_iter().map(|(cose, _)| cose).collect();
+        Ok(self.signing.order_with(service, order, &bundle).await?.document)
     }
 }
 

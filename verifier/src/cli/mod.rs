@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 mod appraise;
 mod backtest;
+mod collected;
 mod compute;
 mod config;
 mod domain;
@@ -27,6 +28,7 @@ mod result;
 mod revoke;
 mod serve;
 mod service;
+mod sign;
 mod signing;
 mod witnessing;
 
@@ -34,6 +36,7 @@ pub use self::{
     appraise::AppraiseArgs, config::ConfigArgs, domain::DomainArgs, endorsements::EndorsementsArgs,
     explain::ExplainArgs, governance::GovernanceArgs, init::InitArgs, keys::KeysArgs, log::LogArgs, node::NodeArgs,
     policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs, result::ResultArgs, revoke::RevokeArgs, serve::ServeArgs,
+    sign::SignArgs,
 };
 
 /// Exit codes, the same for every verb (0 is done or affirmed).

@@ -15,6 +15,7 @@ use policy::set::{PolicyDocument, PolicySet};
 use wire::proto::{PolicyImport, PolicyShow, ServerStatus, operator_command::Command};
 
 use super::backtest::BacktestArgs;
+use super::collected::{Part, PartKind};
 use super::service::{Service, field, number, text};
 use super::signing::{SigningArgs, now, read_text};
 use super::{CommandError, Common, output};
@@ -134,12 +135,19 @@ impl PolicyArgs {
             cedar,
         })
         .map_err(|error| CommandError::Usage(format!("{}: {error}", file.display())))?;
-        for key in signing.keys()? {
-            let cose = set.sign(&key).map_err(CommandError::usage)?;
+        let keys = signing.keys()?;
+        let signatures = keys.iter().map(|key| set.sign(key).map_err(CommandError::usage));
+        let signatures: Vec<_> = signatures.collect::<Result<_, _>>()?;
+        let (version, digest): (u64, Sha256Digest) = (set.document().version, set.digest());
+        let order = Order::ActivatePolicy { version, set: digest };
+        if signing.collects() {
+            let set = Part::new(PartKind::PolicySet, signatures);
+            return Ok(signing.collect_set(&mut service, set, Some(order)).await?.document);
+        }
+        for cose in signatures {
             service.ask(Command::PolicyImport(PolicyImport { cose })).await?;
         }
-        let (version, digest): (u64, Sha256Digest) = (set.document().version, set.digest());
-        Ok(signing.order(&mut service, Order::ActivatePolicy { version, set: digest }).await?.document)
+        Ok(signing.order(&mut service, order).await?.document)
     }
 }
 

@@ -16,6 +16,7 @@ use diff::DiffArgs;
 use history::HistoryArgs;
 
 use super::backtest::BacktestArgs;
+use super::collected::{Part, PartKind};
 use super::compute::ComputeVerb;
 use super::exchange::{ConvertArgs, ExportArgs};
 use super::service::Service;
@@ -147,9 +148,15 @@ async fn import(
     set: &ReferenceValueSet,
     signing: &SigningArgs,
 ) -> Result<serde_json::Value, CommandError> {
+    let keys = signing.keys()?;
+    let signatures = keys.iter().map(|key| firmware_refs::signed::sign(set, key).map_err(CommandError::usage));
+    let signatures: Vec<_> = signatures.collect::<Result<_, _>>()?;
+    if signing.collects() {
+        let set = Part::new(PartKind::ReferenceValues, signatures);
+        return Ok(signing.collect_set(service, set, None).await?.document);
+    }
     let mut document = serde_json::Value::Null;
-    for key in signing.keys()? {
-        let cose = firmware_refs::signed::sign(set, &key).map_err(CommandError::usage)?;
+    for cose in signatures {
         document = service.ask(Command::RefsImport(RefsImport { cose })).await?.document;
     }
     Ok(document)

@@ -77,6 +77,10 @@ impl RevokeArgs {
         };
         let mut service = Service::connect(&self.common.state).await?;
         let mut document = self.signing.order(&mut service, Order::Revoke(revoked)).await?.document;
+        if self.signing.collects() {
+            output::document(&document, self.common.format);
+            return Ok(());
+        }
         // Its state names the revocation: whoever took it knows, and said when.
         let epoch = number(&document, "epoch")?;
         let told = service.ask(Command::GovernanceAcknowledged(GovernanceAcknowledged { epoch })).await?.document;
