@@ -22,6 +22,11 @@ mod tests;
 
 /// How long to wait after a renewal went unanswered, in milliseconds.
 pub const RETRY_AFTER_MS: u64 = 1_000;
+/// How long to wait before a domain whose lease is over, or that never granted, is asked anew beside those that suffice, in
+/// milliseconds.
+pub const ANEW_AFTER_MS: u64 = 5_000;
+/// How a workload ends that too few domains authorize any more, none of them for its node's fault: 128 + SIGKILL.
+pub const WITHDRAWN_EXIT_CODE: i32 = 137;
 
 /// Where the machine is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -83,6 +88,8 @@ pub enum LeaseEvent {
     Granted(DomainName, Grant),
     /// A domain judged and said no.
     Refused(DomainName, Text),
+    /// A domain no longer authorizes, for a reason that is not this node's: another domain does not stand with it.
+    Withdrawn(DomainName),
     /// A domain could not judge, or did not answer.
     Unanswered(DomainName),
     /// A domain pushed a revocation or a halt.
@@ -102,7 +109,7 @@ pub enum LeaseEvent {
 /// What to do, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseAction {
-    /// Ask this domain, with fresh evidence, for a first artifact or a renewal.
+    /// Ask this domain, with fresh evidence: for a renewal while its lease lives, else for a first artifact.
     Ask(DomainName),
     /// Start the workload.
     StartWorkload,
@@ -128,6 +135,8 @@ enum Request {
     Sent(u64),
     /// Not before this time.
     NotBefore(u64),
+    /// Not in this execution: it judged and said no.
+    Over,
 }
 
 /// A domain has yet to judge what the node saw.
@@ -198,12 +207,18 @@ impl Lease {
         if !self.runs() {
             return self.live.values().map(|live| live.ends_at_ms).min();
         }
-        let renewals = self.live.iter().filter_map(|(domain, live)| match self.requests.get(domain) {
-            None => Some(live.renew_at_ms),
-            Some(Request::NotBefore(at_ms)) => Some(*at_ms),
-            Some(Request::Wanted | Request::Sent(_)) => None,
-        });
-        renewals.chain(self.ends_at_ms()).min()
+        self.domains.named().iter().filter_map(|domain| self.due_at_ms(domain)).chain(self.ends_at_ms()).min()
+    }
+
+    /// When to ask a domain next while the workload runs, milliseconds since boot; none while it is being asked.
+    fn due_at_ms(&self, domain: &DomainName) -> Option<u64> {
+        match (self.requests.get(domain), self.live.get(domain)) {
+            (None, Some(live)) => Some(live.renew_at_ms),
+            // Its lease ended, or its first answer came too late: the others suffice, and it may come back to them.
+            (None, None) => Some(self.newest_ms),
+            (Some(Request::NotBefore(at_ms)), _) => Some(*at_ms),
+            (Some(Request::Wanted | Request::Sent(_) | Request::Over), _) => None,
+        }
     }
 
     /// The one transition function. `now_ms` is milliseconds since boot; one that goes back is read as no time passed.
@@ -237,6 +252,7 @@ impl Lease {
                 let reason = HaltReason::RefusedAtRenewal { domain: domain.clone(), code, trigger };
                 self.lost(&domain, reason)
             }
+            LeaseEvent::Withdrawn(domain) => self.withdrawn(domain, now_ms),
             LeaseEvent::Revoked(domain, code) => {
                 let reason = HaltReason::Revoked { domain: domain.clone(), code };
                 self.lost(&domain, reason)
@@ -265,8 +281,12 @@ impl Lease {
             // An answer to nothing: it starts no clock that we could count from.
             return (self, Vec::new());
         };
+        let live = self.live.contains_key(&domain);
         let stale = self.granted.get(&domain).is_some_and(|newest| {
-            newest.id != grant.id || newest.terms.seq >= grant.terms.seq || newest.epoch > grant.epoch
+            // Another artifact is a first one, of a domain whose lease is over.
+            let follows =
+                if newest.id == grant.id { newest.terms.seq < grant.terms.seq } else { !live && grant.terms.seq == 1 };
+            !follows || newest.epoch > grant.epoch
         });
         let duration_ms = grant.terms.duration_ms.min(self.cap_ms);
         let ends_at_ms = sent_ms.saturating_add(duration_ms);
@@ -303,9 +323,13 @@ impl Lease {
     fn attest_now(mut self, trigger: Trigger, now_ms: u64) -> (Self, Vec<LeaseAction>) {
         for (domain, request) in &self.requests {
             let after_answer = matches!(request, Request::Wanted | Request::Sent(_));
-            self.unjudged.insert(domain.clone(), Unjudged { trigger, after_answer });
+            if after_answer || self.live.contains_key(domain) {
+                self.unjudged.insert(domain.clone(), Unjudged { trigger, after_answer });
+            }
         }
-        self.requests.retain(|_, request| !matches!(request, Request::NotBefore(_)));
+        let live = &self.live;
+        // Whoever holds no lease of this execution is asked anew in its own time.
+        self.requests.retain(|domain, request| !matches!(request, Request::NotBefore(_)) || !live.contains_key(domain));
         for (domain, live) in &mut self.live {
             if !self.requests.contains_key(domain) {
                 live.renew_at_ms = live.renew_at_ms.min(now_ms);
@@ -315,37 +339,56 @@ impl Lease {
         if self.runs() { self.tick(now_ms) } else { (self, Vec::new()) }
     }
 
-    /// A domain no longer authorizes.
+    /// A domain no longer authorizes: not in this execution.
     fn lost(mut self, domain: &DomainName, reason: HaltReason) -> (Self, Vec<LeaseAction>) {
         self.unjudged.remove(domain);
-        self.requests.remove(domain);
         self.live.remove(domain);
         match self.state {
+            LeaseState::Idle | LeaseState::Halted { .. } => return (self, Vec::new()),
+            LeaseState::Attesting | LeaseState::Held | LeaseState::Renewing => {}
+        }
+        self.requests.insert(domain.clone(), Request::Over);
+        match self.state {
             LeaseState::Attesting => self.give_up_if_hopeless(),
-            LeaseState::Held | LeaseState::Renewing if self.live.len() < self.domains.needed() => self.halt(reason),
-            LeaseState::Held | LeaseState::Renewing => {
-                self.settle();
-                let deadline = self.ends_at_ms().map(LeaseAction::Deadline);
-                (self, deadline.into_iter().collect())
-            }
-            LeaseState::Idle | LeaseState::Halted { .. } => (self, Vec::new()),
+            LeaseState::Held | LeaseState::Renewing if self.live.len() >= self.domains.needed() => self.go_on(),
+            LeaseState::Held | LeaseState::Renewing | LeaseState::Idle | LeaseState::Halted { .. } => self.halt(reason),
         }
     }
 
+    /// A domain no longer authorizes, and may again: what needs it ends, and the node may start something else.
+    fn withdrawn(mut self, domain: DomainName, now_ms: u64) -> (Self, Vec<LeaseAction>) {
+        self.unjudged.remove(&domain);
+        self.live.remove(&domain);
+        if !self.runs() {
+            return self.unanswered(domain, now_ms);
+        }
+        if self.live.len() < self.domains.needed() {
+            self.clear(LeaseState::Idle);
+            let end = LeaseAction::RecordEnd(WITHDRAWN_EXIT_CODE);
+            return (self, vec![LeaseAction::Kill, LeaseAction::WipeKeys, end]);
+        }
+        self.requests.insert(domain, Request::NotBefore(now_ms.saturating_add(ANEW_AFTER_MS)));
+        self.go_on()
+    }
+
+    /// The leases that are left suffice.
+    fn go_on(mut self) -> (Self, Vec<LeaseAction>) {
+        self.settle();
+        let deadline = self.ends_at_ms().map(LeaseAction::Deadline);
+        (self, deadline.into_iter().collect())
+    }
+
     fn unanswered(mut self, domain: DomainName, now_ms: u64) -> (Self, Vec<LeaseAction>) {
+        let again_after_ms = if self.live.contains_key(&domain) { RETRY_AFTER_MS } else { ANEW_AFTER_MS };
+        if let Some(unjudged) = self.unjudged.get_mut(&domain) {
+            unjudged.after_answer = false; // the next request carries evidence from after it
+        }
+        if self.requests.get(&domain).is_some_and(|request| *request != Request::Over) {
+            self.requests.insert(domain, Request::NotBefore(now_ms.saturating_add(again_after_ms)));
+        }
         match self.state {
-            LeaseState::Attesting => {
-                self.requests.remove(&domain);
-                self.give_up_if_hopeless()
-            }
+            LeaseState::Attesting => self.give_up_if_hopeless(),
             LeaseState::Held | LeaseState::Renewing => {
-                if let Some(unjudged) = self.unjudged.get_mut(&domain) {
-                    unjudged.after_answer = false; // the next request carries evidence from after it
-                }
-                // One that never granted is not asked again: the execution began without it.
-                if self.requests.remove(&domain).is_some() && self.live.contains_key(&domain) {
-                    self.requests.insert(domain, Request::NotBefore(now_ms.saturating_add(RETRY_AFTER_MS)));
-                }
                 self.settle();
                 (self, Vec::new())
             }
@@ -354,17 +397,17 @@ impl Lease {
     }
 
     fn tick(mut self, now_ms: u64) -> (Self, Vec<LeaseAction>) {
-        if self.state == LeaseState::Attesting {
-            return self.give_up_if_hopeless();
-        }
-        let due = |domain: &DomainName, live: &Live| match self.requests.get(domain) {
-            None => live.renew_at_ms <= now_ms,
-            Some(Request::NotBefore(at_ms)) => *at_ms <= now_ms,
-            Some(Request::Wanted | Request::Sent(_)) => false,
+        let due = |domain: &&DomainName| match self.state {
+            LeaseState::Idle | LeaseState::Halted { .. } => false,
+            LeaseState::Attesting => self.ran_out(domain),
+            LeaseState::Held | LeaseState::Renewing => self.due_at_ms(domain).is_some_and(|at_ms| at_ms <= now_ms),
         };
-        let asked: Vec<_> = self.live.iter().filter(|(d, live)| due(d, live)).map(|(d, _)| d.clone()).collect();
+        let asked: Vec<_> = self.domains.named().iter().filter(due).cloned().collect();
         for domain in &asked {
             self.requests.insert(domain.clone(), Request::Wanted);
+        }
+        if self.state == LeaseState::Attesting && asked.is_empty() {
+            return self.give_up_if_hopeless();
         }
         self.settle();
         (self, asked.into_iter().map(LeaseAction::Ask).collect())
@@ -385,11 +428,21 @@ impl Lease {
     }
 
     fn give_up_if_hopeless(mut self) -> (Self, Vec<LeaseAction>) {
-        if self.live.len().saturating_add(self.requests.len()) >= self.domains.needed() {
+        let may = |domain: &&DomainName| match self.requests.get(*domain) {
+            Some(Request::Wanted | Request::Sent(_)) => true,
+            Some(Request::NotBefore(_) | Request::Over) => false,
+            None => self.live.contains_key(*domain) || self.ran_out(domain),
+        };
+        if self.domains.named().iter().filter(may).count() >= self.domains.needed() {
             return (self, Vec::new());
         }
         self.clear(LeaseState::Idle);
         (self, vec![LeaseAction::WipeKeys, LeaseAction::GiveUp])
+    }
+
+    /// Whether a domain granted, and its lease ended before enough others granted; it is asked anew.
+    fn ran_out(&self, domain: &DomainName) -> bool {
+        self.granted.contains_key(domain) && !self.live.contains_key(domain) && !self.requests.contains_key(domain)
     }
 
     fn clear(&mut self, state: LeaseState) {

@@ -147,6 +147,7 @@ fn events(names: &[&str]) -> Vec<LeaseEvent> {
         events.push(LeaseEvent::Sent(d.clone()));
         events.push(LeaseEvent::Unanswered(d.clone()));
         events.push(LeaseEvent::Refused(d.clone(), text("reference.pcr_unknown")));
+        events.push(LeaseEvent::Withdrawn(d.clone()));
         events.push(LeaseEvent::Revoked(d.clone(), text("governance.revoked")));
         for (id, seq, units) in grants {
             events.push(LeaseEvent::Granted(d.clone(), grant(*id, *seq, units * UNIT_MS)));
@@ -380,6 +381,88 @@ fn a_seq_that_was_seen_renews_nothing_once_its_lease_has_ended_beside_another_do
     }
     let (lease, _) = run(lease, &[(3_250, LeaseEvent::Granted(domain("a"), grant(1, 2, 9_000)))]);
     assert_eq!(lease.live().len(), 2);
+}
+
+#[test]
+fn a_domain_whose_lease_ran_out_beside_others_is_asked_anew_and_joins_them() {
+    let steps = [
+        (0, LeaseEvent::Start),
+        (0, LeaseEvent::Sent(domain("a"))),
+        (0, LeaseEvent::Sent(domain("b"))),
+        (1, LeaseEvent::Granted(domain("a"), grant(1, 1, 3_000))),
+        (1, LeaseEvent::Granted(domain("b"), grant(1, 1, 60_000))),
+        (1_000, LeaseEvent::Tick),
+        (1_000, LeaseEvent::Sent(domain("a"))),
+        (3_050, LeaseEvent::Unanswered(domain("a"))),
+    ];
+    let (lease, _) = run(Lease::new(quorum(1, &["a", "b"]), 60_000), &steps);
+    assert_eq!(lease.live().keys().collect::<Vec<_>>(), [&domain("b")]);
+    let at_ms = 3_050 + ANEW_AFTER_MS;
+    assert_eq!(lease.wake_at_ms(), Some(at_ms));
+    let (lease, asked) = run(lease, &[(at_ms, LeaseEvent::Tick)]);
+    assert_eq!(asked, [LeaseAction::Ask(domain("a"))]);
+    // Nothing to be renewed: only a first artifact counts, and not the one that is over.
+    for bent in [grant(1, 1, 9_000), grant(2, 2, 9_000)] {
+        let steps = [(at_ms, LeaseEvent::Sent(domain("a"))), (at_ms + 10, LeaseEvent::Granted(domain("a"), bent))];
+        let (lease, _) = run(lease.clone(), &steps);
+        assert_eq!(lease.live().keys().collect::<Vec<_>>(), [&domain("b")]);
+    }
+    let steps =
+        [(at_ms, LeaseEvent::Sent(domain("a"))), (at_ms + 10, LeaseEvent::Granted(domain("a"), grant(2, 1, 9_000)))];
+    assert_eq!(run(lease, &steps).0.live().len(), 2);
+}
+
+#[test]
+fn a_domain_that_was_away_at_the_beginning_is_asked_again_and_one_that_said_no_is_not() {
+    let steps = [
+        (0, LeaseEvent::Start),
+        (0, LeaseEvent::Sent(domain("a"))),
+        (0, LeaseEvent::Sent(domain("b"))),
+        (0, LeaseEvent::Sent(domain("c"))),
+        (1, LeaseEvent::Unanswered(domain("b"))),
+        (1, LeaseEvent::Refused(domain("c"), text("policy.not_permitted"))),
+        (2, LeaseEvent::Granted(domain("a"), grant(1, 1, 60_000))),
+    ];
+    let (mut lease, _) = run(Lease::new(quorum(1, &["a", "b", "c"]), 60_000), &steps);
+    assert_eq!((lease.state(), lease.wake_at_ms()), (&LeaseState::Held, Some(1 + ANEW_AFTER_MS)));
+    for _ in 0..3 {
+        let at_ms = lease.wake_at_ms().unwrap();
+        let (next, asked) = run(lease, &[(at_ms, LeaseEvent::Tick)]);
+        assert_eq!(asked, [LeaseAction::Ask(domain("b"))]);
+        lease = run(next, &[(at_ms, LeaseEvent::Sent(domain("b"))), (at_ms, LeaseEvent::Unanswered(domain("b")))]).0;
+    }
+}
+
+#[test]
+fn a_first_lease_that_ran_out_before_the_others_answered_is_asked_for_again() {
+    let steps = [
+        (0, LeaseEvent::Start),
+        (0, LeaseEvent::Sent(domain("a"))),
+        (0, LeaseEvent::Sent(domain("b"))),
+        (1, LeaseEvent::Granted(domain("a"), grant(1, 1, 3_000))),
+    ];
+    let (lease, _) = run(Lease::new(quorum(2, &["a", "b"]), CAP_MS), &steps);
+    assert_eq!(lease.wake_at_ms(), Some(3_000));
+    let (lease, asked) = run(lease, &[(3_000, LeaseEvent::Tick)]);
+    assert_eq!((lease.state(), asked), (&LeaseState::Attesting, vec![LeaseAction::Ask(domain("a"))]));
+    let steps = [
+        (3_000, LeaseEvent::Sent(domain("a"))),
+        (3_100, LeaseEvent::Granted(domain("b"), grant(1, 1, 3_200))),
+        (3_150, LeaseEvent::Granted(domain("a"), grant(2, 1, 3_000))),
+    ];
+    let (lease, actions) = run(lease, &steps);
+    assert_eq!((lease.state(), actions.contains(&LeaseAction::StartWorkload)), (&LeaseState::Held, true));
+}
+
+#[test]
+fn what_is_withdrawn_ends_without_a_halt_and_may_begin_anew() {
+    let withdrawn = |lease| run(lease, &[(1_000, LeaseEvent::Withdrawn(domain("a")))]);
+    let (lease, actions) = withdrawn(held(2, &["a", "b"]));
+    let end = LeaseAction::RecordEnd(WITHDRAWN_EXIT_CODE);
+    assert_eq!(actions, [LeaseAction::Kill, LeaseAction::WipeKeys, end]);
+    assert_eq!(lease.state(), &LeaseState::Idle);
+    let (left, _) = withdrawn(held(1, &["a", "b"]));
+    assert_eq!(left.live().keys().collect::<Vec<_>>(), [&domain("b")]);
 }
 
 #[test]

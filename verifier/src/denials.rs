@@ -63,8 +63,10 @@ impl Desk {
         head: Sha256Digest,
         denial: GovernanceDenial,
     ) -> Refused {
-        // A quarantined node stays halted; any other may ask again.
-        let halt = matches!(denial, GovernanceDenial::NodeQuarantined { .. });
+        // A quarantined node stays halted, and one whose history is not ours is: it lost it, or there are two of it. Any
+        // other may ask again.
+        use GovernanceDenial as Denial;
+        let halt = matches!(denial, Denial::NodeQuarantined { .. } | Denial::LineageDiscontinuous { .. });
         self.deny(node, trust, Judged::early(denial, head, halt)).await
     }
 

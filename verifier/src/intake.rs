@@ -15,6 +15,7 @@ use wire::protocol::{capture_subject, renewal_subject};
 use crate::desk::Desk;
 use crate::evidence_store;
 use crate::fault::Fault;
+use crate::federation::concerned::NotBehind;
 use crate::leases::{self, Lease};
 use crate::nodes::{Continuity, Node, NodeStatus};
 use crate::refusal::Refused;
@@ -109,7 +110,7 @@ impl Desk {
             Some(parent) => self.within_parent(&asked, parent).await?,
             None => Ok(()),
         };
-        let relies = self.relies_on(&asked.intent)?;
+        let relies = self.relies_on(&asked.intent)?.map_err(GovernanceDenial::from);
         if let Err(denial) = within.and(relies).and_then(|()| revoked_keys(&trust, &asked.intent)) {
             return Err(self.deny_early(&node, &trust, head, denial).await);
         }
@@ -127,18 +128,20 @@ impl Desk {
         if let Err(denial) = self.admissible(&node, &trust, head) {
             return Err(self.deny_renewal(&node, &trust, head, denial).await);
         }
-        let held = match self.held(&node, &trust, artifact, head).await? {
-            Ok(renewing) => self.relies_on(&renewing.intent.intent)?.map(|()| renewing),
-            Err(denial) => Err(denial),
+        let renewing = match self.held(&node, &trust, artifact, head).await? {
+            Ok(renewing) => renewing,
+            Err(denial) => return Err(self.deny_renewal(&node, &trust, head, denial).await),
         };
-        match held {
-            Ok(renewing) => Ok(Request { node, head, trust, asks: Asks::Renew(Box::new(renewing)) }),
-            Err(denial) => Err(self.deny_renewal(&node, &trust, head, denial).await),
+        match self.relies_on(&renewing.intent.intent)? {
+            Ok(()) => Ok(Request { node, head, trust, asks: Asks::Renew(Box::new(renewing)) }),
+            Err(NotBehind::Revoked(denial)) => Err(self.deny_renewal(&node, &trust, head, denial).await),
+            // The execution is over; its node did nothing that would have to be looked at, and may ask for another.
+            Err(NotBehind::Absent(denial)) => Err(self.deny_early(&node, &trust, head, denial).await),
         }
     }
 
     /// What several domains authorize together begins and goes on only while enough of them stand with us.
-    fn relies_on(&self, intent: &Intent) -> Result<Result<(), GovernanceDenial>, Fault> {
+    fn relies_on(&self, intent: &Intent) -> Result<Result<(), NotBehind>, Fault> {
         Ok(self.parts.trust.partners().stand_behind(&self.parts.domain, intent, self.now()?))
     }
 

@@ -127,6 +127,14 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    /// Ends the stream after what was sent last: whoever drops it at once may drop an acknowledgement with it.
+    pub(crate) async fn part(self) {
+        let Self { to, mut from, .. } = self;
+        drop(to);
+        let ended = async { while let Ok(Some(_)) = from.message().await {} };
+        let _ = timeout(PARTED_WITHIN, ended).await; // a verifier that does not end it loses it
+    }
+
     /// One ask from request to answer. An error ends the stream; the execution was told by then.
     async fn answer(&mut self, ask: Ask) -> Result<(), Refused> {
         let reply = ask.reply.clone();
@@ -407,5 +415,7 @@ fn heard(received: Result<Result<Option<proto::VerifierMessage>, Status>, Elapse
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// A halted node says hello again after this, to ask for its readmission.
 const HELLO_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// A verifier ends its side of a stream as soon as it has read the end of ours.
+const PARTED_WITHIN: Duration = Duration::from_secs(1);
 /// Artifact, result, keys and receipt with room to spare.
 const MESSAGE_CAP_BYTES: usize = 1024 * 1024;

@@ -86,6 +86,8 @@ pub(crate) struct Execution {
     reply_sender: mpsc::UnboundedSender<(DomainName, Reply)>,
     replies: mpsc::UnboundedReceiver<(DomainName, Reply)>,
     verdicts: Verdicts,
+    /// Code of each domain's newest refusal since it last granted.
+    told: BTreeMap<DomainName, String>,
     narration: Narration,
     finished: Option<Finish>,
 }
@@ -124,6 +126,7 @@ impl Execution {
             reply_sender,
             replies,
             verdicts,
+            told: BTreeMap::new(),
             narration,
             finished: None,
         }
@@ -245,7 +248,9 @@ impl Execution {
 
     /// Asks a domain. The lease is counted from here, before the request leaves: shorter, never longer.
     fn ask(&mut self, domain: DomainName) -> LeaseEvent {
-        let held = self.accepted.get(&domain).map(|accepted| accepted.artifact.clone());
+        // Whose lease is over is asked for a first authorization again: there is nothing to renew.
+        let held = self.accepted.get(&domain).filter(|_| self.lease.live().contains_key(&domain));
+        let held = held.map(|accepted| accepted.artifact.clone());
         let reply = ReplyTo { domain: domain.clone(), replies: self.reply_sender.clone() };
         let ask = Ask { intent: Arc::clone(&self.intent), held, reply: reply.clone() };
         match self.node.link(&domain) {
@@ -266,6 +271,7 @@ impl Execution {
             }
             Reply::Accepted(accepted, node_key) => {
                 let grant = (&accepted.artifact).into();
+                self.told.remove(&domain);
                 let renewal = self.accepted.contains_key(&domain);
                 self.narration.authorized(&domain, &accepted, renewal);
                 self.verdicts.permitted(&domain, accepted.artifact.terms(), boottime_ms());
@@ -274,11 +280,13 @@ impl Execution {
                 self.hear(&domain, LeaseEvent::Granted(domain.clone(), grant)).await;
             }
             Reply::Refused(refused) => {
-                self.narration.refused(&refused);
+                self.tell_refusal(&domain, &refused);
                 self.verdicts.refused(&domain, &refused);
                 let ran = self.lease.runs();
+                let renewal = self.lease.live().contains_key(&domain);
                 let code = Text::new(refused.code.as_str()).ok().filter(|_| refused.is_denial());
                 let event = match code {
+                    Some(_) if renewal && refused.withdraws() => LeaseEvent::Withdrawn(domain.clone()),
                     Some(code) => LeaseEvent::Refused(domain.clone(), code),
                     None => LeaseEvent::Unanswered(domain.clone()),
                 };
@@ -287,6 +295,15 @@ impl Execution {
                     self.node.quarantined_by(&domain, &refused.code);
                 }
             }
+        }
+    }
+
+    /// Tells the client, but not each time that a domain, beside those that suffice, is asked again in vain.
+    fn tell_refusal(&mut self, domain: &DomainName, refused: &Refused) {
+        let beside = self.lease.runs() && !self.lease.live().contains_key(domain);
+        let told = self.told.insert(domain.clone(), refused.code.clone());
+        if !beside || told.as_ref() != Some(&refused.code) {
+            self.narration.refused(refused);
         }
     }
 

@@ -121,7 +121,12 @@ impl LinkTask {
         let epoch = conversation.epoch();
         self.status.send_replace(LinkStatus { connected: true, epoch, fault: None });
         tracing::info!(domain = %self.domain.name, epoch, "stream to the verifier is open");
-        conversation.serve(&mut self.asks, &self.status).await
+        let parted = conversation.serve(&mut self.asks, &self.status).await?;
+        match parted {
+            Parted::Rehello | Parted::NodeGone => conversation.part().await,
+            Parted::Closed => {}
+        }
+        Ok(parted)
     }
 
     /// Waits, answering meanwhile that nobody is there. False: the node is gone.

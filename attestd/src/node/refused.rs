@@ -74,6 +74,11 @@ impl Refused {
         self.class == Class::Denied
     }
 
+    /// Whether a verifier put it on record that it no longer authorizes, and that this is no fault of the node.
+    pub(crate) fn withdraws(&self) -> bool {
+        self.is_denial() && !self.halt && !self.entry.is_empty()
+    }
+
     /// `denied` or `fault`.
     pub(crate) const fn class(&self) -> &'static str {
         match self.class {

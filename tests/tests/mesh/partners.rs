@@ -5,11 +5,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::bed::{A, B, Bed, C, HALTED, phases, refusals};
+use crate::bed::{A, B, Bed, C, NODE, phases, refusals};
 use crate::proxy::Network;
 
 /// A network that is whole again is noticed by then, without an operator.
 const HEALED_WITHIN: Duration = Duration::from_secs(10);
+/// Exit code of what too few domains authorize any more.
+const WITHDRAWN: i32 = governance::lease::WITHDRAWN_EXIT_CODE;
 
 impl Bed {
     /// Nothing starts that needs all three, and this is among the reasons: who restarted may not have its nodes back yet,
@@ -97,14 +99,28 @@ async fn a_partner_that_is_silent_for_too_long_ends_what_needs_it_and_is_back_wi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_runs_with_a_partner_that_falls_silent_is_halted_at_its_next_renewal() {
+async fn what_runs_with_a_partner_that_falls_silent_ends_at_its_next_renewal_and_its_node_is_free_to_begin_anew() {
     let bed = Bed::federated(6_000, 3).await;
     let mut execution = bed.exec(&["--", "sleep", "600"]);
     bed.told(&mut execution, |seen| seen.phase() == Some(5)).await;
     bed.surfaces[1].be(Network::Refusing);
     let (seen, exit_code) = bed.ended(execution).await;
-    assert_eq!(exit_code, HALTED, "{:?}", refusals(&seen));
+    assert_eq!(exit_code, WITHDRAWN, "{:?}", refusals(&seen));
     assert!(refusals(&seen).contains(&"governance.partner_stale"), "{:?}", refusals(&seen));
+    bed.nothing_starts("governance.partner_stale").await;
+    // Nobody has to readmit the node, which did nothing: it goes on once the partner is seen again.
+    let status = bed.status().await;
+    assert!(status["halt"].is_null(), "{status}");
+    for domain in [A, B, C] {
+        let ended = async || Ok(bed.records(domain, NODE).await.contains(&"end".to_owned()).then_some(()));
+        bed.explained(bed.mesh.until("the record of the end", ended).await);
+        assert!(!bed.records(domain, NODE).await.contains(&"quarantine".to_owned()), "{domain}");
+    }
+    bed.surfaces[1].be(Network::Whole);
+    for domain in [A, C] {
+        assert!(bed.until_stands(domain, B, "fresh").await < HEALED_WITHIN);
+    }
+    bed.all_three_run().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

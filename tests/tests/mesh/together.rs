@@ -100,3 +100,35 @@ async fn a_slow_domain_is_waited_for_and_a_silent_or_one_way_one_ends_what_needs
     let (seen, exit_code) = bed.ended(execution).await;
     assert_eq!((seen.last().unwrap().field("halt_code"), exit_code), ("halt.lease_ended", HALTED));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_that_was_away_joins_what_runs_without_it_and_carries_it_on() {
+    let bed = Bed::founded(3_000).await;
+    bed.proxies[2].be(Network::Refusing);
+    let mut execution = bed.exec(&sleeping(&["--need", "2"]));
+    bed.told(&mut execution, |seen| seen.phase() == Some(5)).await;
+    // It was not there at the beginning.
+    bed.proxies[2].be(Network::Whole);
+    bed.told(&mut execution, |seen| seen.fact("domain") == C && seen.phase() == Some(3)).await;
+    // Its lease ran out beside two others.
+    bed.proxies[1].be(Network::Refusing);
+    let leases = async || {
+        let status = bed.status().await;
+        let leases = status["executions"][0]["leases"].as_array().cloned().unwrap_or_default();
+        Ok(leases.iter().all(|lease| lease["domain"] != B).then_some(leases.len()))
+    };
+    assert_eq!(bed.explained(bed.mesh.until("the end of a lease", leases).await), 2);
+    bed.proxies[1].be(Network::Whole);
+    bed.told(&mut execution, |seen| seen.fact("domain") == B && seen.phase().is_some()).await;
+    // What began with the first and the second goes on with the second and the third.
+    bed.proxies[0].be(Network::Refusing);
+    let gone = async || {
+        let status = bed.status().await;
+        let leases = status["executions"][0]["leases"].as_array().cloned().unwrap_or_default();
+        Ok(leases.iter().all(|lease| lease["domain"] != A).then_some(leases.len()))
+    };
+    assert_eq!(bed.explained(bed.mesh.until("the end of the first lease", gone).await), 2);
+    bed.told(&mut execution, |seen| seen.fact("domain") == B && seen.phase() == Some(6)).await;
+    let seen = bed.told(&mut execution, |seen| seen.fact("domain") == C && seen.phase() == Some(6)).await;
+    assert!(!seen.iter().any(|seen| seen.is("exit")), "{:?}", refusals(&seen));
+}

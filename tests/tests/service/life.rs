@@ -209,11 +209,6 @@ async fn what_the_record_key_did_not_sign_or_the_lineage_does_not_hold_is_refuse
     let foreign = intent.sign(&domain(), &Node::new().sibling("x", 44).machine.record_key).unwrap();
     let request = Says::Authorize(proto::Authorize { intent: foreign, lineage_head: node.head.0.to_vec() });
     assert_eq!(node.ask(&mut stream, request).await.unwrap_err().code, "governance.signature_invalid");
-    let head = std::mem::replace(&mut node.head, Sha256Digest([9; 32]));
-    let request = node.authorize(&intent);
-    let refusal = node.ask(&mut stream, request).await.unwrap_err();
-    assert_eq!(refusal.code, "governance.lineage_discontinuous");
-    let _ = head;
     let mut of_another = node.intent(&[]);
     of_another.node = evidence::names::NodeId::new("node-7").unwrap();
     let request = node.authorize(&of_another);
@@ -226,6 +221,21 @@ async fn what_the_record_key_did_not_sign_or_the_lineage_does_not_hold_is_refuse
     let request = node.renew(b"no such artifact");
     let refusal = node.ask(&mut stream, request).await.unwrap_err();
     assert_eq!((refusal.code.as_str(), refusal.halt), ("governance.artifact_id", true));
+    bed.finish().await;
+}
+
+#[tokio::test]
+async fn a_history_that_is_not_ours_quarantines_its_node_at_the_first_request_already() {
+    let (bed, mut node, mut stream) = ready(&[]).await;
+    let intent = node.intent(&[]);
+    node.head = Sha256Digest([9; 32]);
+    let request = node.authorize(&intent);
+    let refusal = node.ask(&mut stream, request).await.unwrap_err();
+    assert_eq!((refusal.code.as_str(), refusal.halt), ("governance.lineage_discontinuous", true));
+    // Whoever learnt the newest head from that denial has not become the node.
+    let request = node.authorize(&intent);
+    let refusal = node.ask(&mut stream, request).await.unwrap_err();
+    assert_eq!(refusal.code, "governance.node_quarantined");
     bed.finish().await;
 }
 

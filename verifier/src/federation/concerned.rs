@@ -14,30 +14,47 @@ impl Partners {
     /// it is fresh and has revoked neither the node nor a key of the intent; a stranger never does.
     ///
     /// # Errors
-    /// Why the first domain that does not stand does not.
-    pub(crate) fn stand_behind(
-        &self,
-        own: &DomainName,
-        intent: &Intent,
-        now: UnixSeconds,
-    ) -> Result<(), GovernanceDenial> {
-        let (mut standing, mut first) = (0_usize, None);
+    /// Why the first domain that does not stand does not; a revocation before anything else.
+    pub(crate) fn stand_behind(&self, own: &DomainName, intent: &Intent, now: UnixSeconds) -> Result<(), NotBehind> {
+        let mut standing = 0_usize;
+        let mut absent = None;
+        let mut revoked = None;
         for domain in intent.domains.named() {
             match if domain == own { Ok(()) } else { self.stands(domain, intent, now) } {
                 Ok(()) => standing = standing.saturating_add(1),
-                Err(denial) => first = first.or(Some(denial)),
+                Err(not) => match &not {
+                    NotBehind::Absent(_) => absent = absent.or(Some(not)),
+                    NotBehind::Revoked(_) => revoked = revoked.or(Some(not)),
+                },
             }
         }
-        match first {
-            Some(denial) if standing < intent.domains.needed() => Err(denial),
+        match revoked.or(absent) {
+            Some(not) if standing < intent.domains.needed() => Err(not),
             Some(_) | None => Ok(()),
         }
     }
 
-    fn stands(&self, domain: &DomainName, intent: &Intent, now: UnixSeconds) -> Result<(), GovernanceDenial> {
-        let fresh = self.partner(domain)?.fresh(now)?;
+    fn stands(&self, domain: &DomainName, intent: &Intent, now: UnixSeconds) -> Result<(), NotBehind> {
+        let fresh = self.partner(domain).and_then(|held| held.fresh(now)).map_err(NotBehind::Absent)?;
         let keys = intent.scope.keys.iter().cloned().map(Revoked::Key);
         let mut concerned = keys.chain([Revoked::Node(intent.node.clone())]);
-        concerned.try_for_each(|concerned| fresh.revocations().admits(&concerned))
+        let admitted = concerned.try_for_each(|concerned| fresh.revocations().admits(&concerned));
+        admitted.map_err(NotBehind::Revoked)
+    }
+}
+
+/// Why too few domains stand behind an intent.
+pub(crate) enum NotBehind {
+    /// A domain does not stand with us now: that is no fault of the node.
+    Absent(GovernanceDenial),
+    /// A domain revoked the node, or a key of the intent.
+    Revoked(GovernanceDenial),
+}
+
+impl From<NotBehind> for GovernanceDenial {
+    fn from(not: NotBehind) -> Self {
+        match not {
+            NotBehind::Absent(denial) | NotBehind::Revoked(denial) => denial,
+        }
     }
 }

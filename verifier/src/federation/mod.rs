@@ -5,7 +5,7 @@
 //! authority (`governor::partners`).
 
 mod client;
-mod concerned;
+pub(crate) mod concerned;
 mod hints;
 pub mod jwks;
 pub mod listener;
