@@ -28,6 +28,7 @@ need swtpm command -v swtpm
 need swtpm-tools command -v swtpm_setup
 if [ "$purpose" = test ]; then
   need tpm2-tools command -v tpm2_quote
+  need faketime sh -c 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
   need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
 fi
 if [ "$purpose" = boot ]; then

@@ -9,12 +9,18 @@
 
 #[path = "mesh/bed.rs"]
 mod bed;
+#[path = "mesh/conditions.rs"]
+mod conditions;
 #[path = "mesh/conflict.rs"]
 mod conflict;
 #[path = "mesh/denied.rs"]
 mod denied;
+#[path = "mesh/faults.rs"]
+mod faults;
 #[path = "mesh/keys.rs"]
 mod keys;
+#[path = "mesh/liar.rs"]
+mod liar;
 #[path = "mesh/lineage.rs"]
 mod lineage;
 #[path = "mesh/partners.rs"]

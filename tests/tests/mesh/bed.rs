@@ -21,6 +21,8 @@ pub(crate) const NODE: &str = "node-1";
 const EVENTS_CAP: usize = 200;
 pub(crate) const HALTED: i32 = 5;
 pub(crate) const DENIED: i32 = 3;
+/// Nobody judged.
+pub(crate) const UNJUDGED: i32 = 4;
 
 /// Beside the folder that tests are built in.
 fn program(name: &str) -> PathBuf {
@@ -78,6 +80,11 @@ impl Bed {
     pub(crate) async fn back(&mut self, at: usize) {
         let served = self.mesh.serve(DOMAINS[at]).await;
         self.explained(served);
+        self.behind_proxies(at);
+    }
+
+    /// The proxies lead to where a domain's verifier listens now.
+    pub(crate) fn behind_proxies(&self, at: usize) {
         self.proxies[at].retarget(&self.mesh.reach(DOMAINS[at]).unwrap().nodes);
         self.surfaces[at].retarget(&self.mesh.public(DOMAINS[at]).unwrap());
     }

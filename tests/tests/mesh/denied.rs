@@ -1,6 +1,9 @@
 //! The conditions of denial, each across domains, with one defect.
 
+use governance::trust_bundle::TrustBundle;
+
 use crate::bed::{A, B, Bed, C, DENIED, DOMAINS, HALTED, NODE, phases, refusals};
+use crate::liar::Lie;
 use crate::proxy::Network;
 
 impl Bed {
@@ -9,6 +12,28 @@ impl Bed {
         let (seen, exit_code) = self.ended(self.exec(&["--", "sleep", "600"])).await;
         assert_eq!((phases(&seen, 5, None), exit_code), (0, DENIED), "{:?}", refusals(&seen));
         refusals(&seen).into_iter().map(str::to_owned).collect()
+    }
+
+    async fn until_connected(&self, domain: &str) {
+        let connected = async || {
+            let status = self.status().await;
+            let domains = status["domains"].as_array().cloned().unwrap_or_default();
+            let link = domains.into_iter().find(|link| link["name"] == domain);
+            Ok(link.filter(|link| link["connected"] == true).map(drop))
+        };
+        self.explained(self.mesh.until("a link", connected).await);
+    }
+
+    /// A domain's bundle after the one in force, signed by its authority; no governance state names it.
+    fn next_bundle(&self, domain: &str) -> Vec<u8> {
+        let held = std::fs::read(self.mesh.path(&format!("{domain}-for-{A}.bundle"))).unwrap();
+        let caps = || evidence::cbor::Caps::bytes(1 << 20);
+        let signed: Vec<serde_bytes::ByteBuf> = evidence::cbor::from_slice(&held, caps()).unwrap();
+        let held = TrustBundle::decode(&evidence::cose::claimed_payload(&signed[0]).unwrap()).unwrap();
+        let next = TrustBundle { sequence: held.sequence + 1, ..held };
+        let key = verifier::state::read_signing_key(self.mesh.signer(domain).as_ref()).unwrap();
+        let signed = vec![serde_bytes::ByteBuf::from(next.sign(&key).unwrap())];
+        evidence::cbor::to_vec(&signed).unwrap()
     }
 
     /// The link to a domain says why it is none.
@@ -38,6 +63,61 @@ async fn a_signature_of_another_domain_counts_for_nothing() {
     let revoke = ["revoke", "--signer", &signer, "--reason", "not ours", "key", "ledger"];
     let refused = bed.explained(bed.mesh.ask(B, &revoke, DENIED).await);
     assert!(refused.to_string().contains("threshold_not_met"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_artifact_that_no_key_of_its_domain_signed_is_worth_nothing() {
+    let mut bed = Bed::founded(4_000).await;
+    let _liar = bed.lies(1, Lie::Signature).await;
+    bed.until_connected(B).await;
+    assert!(bed.starts_nothing().await.contains(&"governance.signature_invalid".to_owned()));
+    // The others' artifacts suffice where two do.
+    let mut two = bed.exec(&["--need", "2", "--", "sleep", "600"]);
+    let seen = bed.told(&mut two, |seen| seen.phase() == Some(5)).await;
+    assert_eq!((phases(&seen, 5, None), phases(&seen, 3, Some(B))), (1, 0), "{:?}", refusals(&seen));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_artifact_under_another_governance_state_than_the_domain_shows_is_worth_nothing() {
+    let mut bed = Bed::founded(4_000).await;
+    let _liar = bed.lies(1, Lie::State).await;
+    bed.until_connected(B).await;
+    assert!(bed.starts_nothing().await.contains(&"governance.state_mismatch".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partner_whose_bundle_is_not_the_one_that_its_state_names_is_relied_on_by_nobody() {
+    let mut bed = Bed::founded(4_000).await;
+    let next = bed.next_bundle(C);
+    let _liar = bed.lies(2, Lie::Bundle(next)).await;
+    bed.until_connected(C).await;
+    for domain in [A, B] {
+        bed.explained(bed.mesh.stands(domain, C, "stale").await);
+    }
+    assert!(bed.starts_nothing().await.contains(&"governance.trust_inconsistent".to_owned()));
+    assert_eq!(bed.ended(bed.exec(&["--domain", A, "--domain", B, "--", "true"])).await.1, 0, "nobody needs it here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partner_that_shows_a_bundle_from_before_is_denied_for_good() {
+    let mut bed = Bed::founded(4_000).await;
+    let before = std::fs::read(bed.mesh.path(&format!("{C}-for-{A}.bundle"))).unwrap();
+    bed.explained(bed.mesh.renew_bundle(C).await);
+    for domain in [A, B] {
+        let taken = async || {
+            let status = bed.mesh.ask(domain, &["governance", "status"], 0).await?;
+            let rows = status["partners"].as_array().cloned().unwrap_or_default();
+            let row = rows.into_iter().find(|row| row["partner"] == C);
+            Ok(row.filter(|row| row["sequence"] == 3 && row["standing"] == "fresh").map(drop))
+        };
+        bed.explained(bed.mesh.until("the new bundle being held", taken).await);
+    }
+    let _liar = bed.lies(2, Lie::Bundle(before)).await;
+    bed.until_connected(C).await;
+    for domain in [A, B] {
+        bed.explained(bed.mesh.stands(domain, C, "rolled_back").await);
+    }
+    assert!(bed.starts_nothing().await.contains(&"governance.partner_rolled_back".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,6 +154,28 @@ async fn a_lineage_that_one_domain_does_not_know_is_denied_there_and_halts_what_
     let (seen, exit_code) = bed.ended(execution).await;
     assert_eq!((seen.last().unwrap().field("halt_code"), exit_code), ("halt.refused_at_renewal", HALTED));
     assert!(refusals(&seen).contains(&"governance.lineage_discontinuous"), "{:?}", refusals(&seen));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lineage_that_one_domain_does_not_know_at_the_first_request_keeps_its_node_out_until_it_is_looked_at() {
+    let bed = Bed::founded(4_000).await;
+    assert_eq!(bed.ended(bed.exec(&["--", "true"])).await.1, 0);
+    for domain in DOMAINS {
+        let ended = async || Ok(bed.records(domain, NODE).await.contains(&"end".to_owned()).then_some(()));
+        bed.explained(bed.mesh.until("the record of the end", ended).await);
+    }
+    let path = bed.mesh.path("node-1/lineage_head");
+    let mut forked = std::fs::read(&path).unwrap();
+    *forked.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, &forked).unwrap();
+    let (seen, exit_code) = bed.ended(bed.exec(&["--", "sleep", "600"])).await;
+    assert!(phases(&seen, 5, None) == 0 && exit_code != 0, "{exit_code}");
+    assert!(refusals(&seen).contains(&"governance.lineage_discontinuous"), "{:?}", refusals(&seen));
+    let quarantined = async || Ok(bed.records(C, NODE).await.contains(&"quarantine".to_owned()).then_some(()));
+    bed.explained(bed.mesh.until("the record of the quarantine", quarantined).await);
+    // Having learnt the newest head from its denial does not make it the node again.
+    let halted = async || Ok((!bed.status().await["halt"].is_null()).then_some(()));
+    bed.explained(bed.mesh.until("the halt", halted).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,8 +91,16 @@ impl Mesh {
     /// # Errors
     /// [`DemoFault`].
     pub async fn serve(&mut self, name: &str) -> Made<()> {
+        self.serve_under(name, &[]).await
+    }
+
+    /// The same, with these environment variables also.
+    ///
+    /// # Errors
+    /// [`DemoFault`].
+    pub async fn serve_under(&mut self, name: &str, environment: &[(&str, &str)]) -> Made<()> {
         let mut serve = self.stage.verifier_of(name, &["serve"]);
-        serve.env("VERIFIER_LEASE_LENGTH_MS", self.lease_ms.to_string());
+        serve.env("VERIFIER_LEASE_LENGTH_MS", self.lease_ms.to_string()).envs(environment.iter().copied());
         let child = self.stage.start(serve, &format!("{name}.log"))?;
         self.domain_mut(name)?.verifier = Some(child);
         let listens = async || Ok(self.reach(name).ok().map(drop));
@@ -124,6 +132,13 @@ impl Mesh {
     pub async fn kill(&mut self, name: &str) -> Made<()> {
         let Some(mut verifier) = self.domain_mut(name)?.verifier.take() else { return Ok(()) };
         verifier.kill().await.map_err(|error| DemoFault::new(format_args!("killing {name}"), error))
+    }
+
+    /// The process of a domain's verifier, while it serves.
+    #[must_use]
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        let domain = self.domains.iter().find(|domain| domain.name == name)?;
+        domain.verifier.as_ref().and_then(Child::id)
     }
 
     /// Where a domain's verifier listens.
