@@ -6,6 +6,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export TSS2_LOG=${TSS2_LOG:-all+NONE}
+# Genuine evidence, where it is at hand: some benches measure with it.
+if [ -z "${ATTEST_CORPUS:-}" ] && [ -d ../shared/corpus ]; then
+  ATTEST_CORPUS=$(cd ../shared/corpus && pwd)
+  export ATTEST_CORPUS
+fi
 names() { sed -n '/^\[\[bench\]\]/{n;s/^name = "\(.*\)"/\1/p}' "$1/Cargo.toml" | tr '\n' ' '; }
 beside_others=$(names oracle)
 read -ra benches <<<"${BENCHES:-$(names tests)$beside_others}"
@@ -14,10 +19,10 @@ trap 'rm -f "$out"' EXIT
 
 for bench in "${benches[@]}"; do
   echo "bench $bench" >&2
-  if [ "$bench" = mesh ]; then # real processes
+  case $bench in mesh | partners | revocation) # real processes
     for program in attestd verifier; do cargo build --quiet --release -p "$program" --bin "$program"; done
-    cargo build --quiet --release -p simulators --bin tee-simulator
-  fi
+    cargo build --quiet --release -p simulators --bin tee-simulator ;;
+  esac
   # what runs beside other verifiers is in a workspace of its own
   package=tests
   if [[ " $beside_others" == *" $bench "* ]]; then package=oracle; fi
