@@ -206,6 +206,9 @@ impl Desk {
         let node = self.node(id).await?;
         self.compare_checkpoint(id, &hello.newest_checkpoint)?;
         let trust = self.trust()?;
+        if hello.halted {
+            self.live().halted(id);
+        }
         let welcome = proto::Welcome {
             governance_state: trust.state_cose().to_vec(),
             checkpoint: self.parts.log.checkpoint().into_bytes(),

@@ -52,11 +52,12 @@ impl Default for Live {
     }
 }
 
-/// A node says that what depended on a revocation is over.
+/// A node says that what depended on a revocation is over, or, having halted, that everything is.
 #[derive(Clone, Debug)]
 struct Followed {
     node: NodeId,
-    revocation: Sha256Digest,
+    /// None: everything.
+    revocation: Option<Sha256Digest>,
     at: Instant,
 }
 
@@ -96,7 +97,7 @@ impl Listening {
                     Err(broadcast::error::RecvError::Lagged(_)) => continue,
                     Err(broadcast::error::RecvError::Closed) => return,
                 };
-                if followed.revocation == revocation && missing.contains(&followed.node) {
+                if followed.revocation.is_none_or(|of| of == revocation) && missing.contains(&followed.node) {
                     missing.retain(|node| *node != followed.node);
                     let after = followed.at.saturating_duration_since(self.since);
                     let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -150,6 +151,15 @@ impl Live {
 
     /// A node followed a revocation.
     pub fn acknowledged(&self, node: &NodeId, revocation: Sha256Digest) {
+        self.follows(node, Some(revocation));
+    }
+
+    /// A node halted: nothing depends on anything there any more, whatever became of its acknowledgement.
+    pub fn halted(&self, node: &NodeId) {
+        self.follows(node, None);
+    }
+
+    fn follows(&self, node: &NodeId, revocation: Option<Sha256Digest>) {
         let followed = Followed { node: node.clone(), revocation, at: Instant::now() };
         let _ = self.followed.send(followed); // nobody may be listening any more
     }
@@ -232,6 +242,19 @@ mod tests {
         live.acknowledged(&other, Sha256Digest::of(b"another"));
         live.acknowledged(&one, Sha256Digest::of(b"this"));
         live.acknowledged(&one, Sha256Digest::of(b"this"));
+        let nodes = vec![one.clone(), other.clone()];
+        let heard = listening.until_followed(Sha256Digest::of(b"this"), nodes, Duration::from_millis(20)).await;
+        assert_eq!(heard.acknowledged.iter().map(|by| &by.node).collect::<Vec<_>>(), [&one]);
+        assert_eq!(heard.unacknowledged, [other]);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_halted_followed_though_its_stream_ended_before_it_said_so() {
+        let live = Live::default();
+        let (one, other) = (NodeId::new("node-1").unwrap(), NodeId::new("node-2").unwrap());
+        let listening = live.listen();
+        drop(live.sit(&one));
+        live.halted(&one);
         let nodes = vec![one.clone(), other.clone()];
         let heard = listening.until_followed(Sha256Digest::of(b"this"), nodes, Duration::from_millis(20)).await;
         assert_eq!(heard.acknowledged.iter().map(|by| &by.node).collect::<Vec<_>>(), [&one]);

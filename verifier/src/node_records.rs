@@ -57,6 +57,7 @@ impl Desk {
             })
         });
         let recorded = recorded(committed.await?)?;
+        self.live().halted(&node.identity.id);
         self.metrics().halts.inc();
         Ok(recorded)
     }

@@ -256,6 +256,13 @@ async fn a_partner_that_falls_silent_is_denied_once_it_is_stale() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_says_which_nodes_followed_it_and_when() {
     let bed = Bed::founded(4_000).await;
+    // A node that hears nothing is named.
+    bed.proxies[0].be(Network::Silent);
+    let signer = bed.mesh.signer(A);
+    let revoke = ["revoke", "--signer", &signer, "--reason", "gone", "key", "ledger"];
+    let answer = bed.explained(bed.mesh.ask(A, &revoke, 0).await);
+    assert_eq!(answer["nodes"]["unacknowledged"][0].as_str(), Some(NODE), "{answer}");
+    bed.proxies[0].be(Network::Whole);
     let mut execution = bed.exec(&["--", "sleep", "600"]);
     bed.told(&mut execution, |seen| seen.phase() == Some(5)).await;
     let signer = bed.mesh.signer(B);
@@ -266,10 +273,4 @@ async fn a_revocation_says_which_nodes_followed_it_and_when() {
     assert!(followed[0]["after_ms"].as_u64().unwrap() < 2_000, "{answer}");
     let (seen, exit_code) = bed.ended(execution).await;
     assert_eq!((seen.last().unwrap().field("halt_code"), exit_code), ("halt.revoked", HALTED));
-    // A node that hears nothing is named, too.
-    bed.proxies[0].be(Network::Silent);
-    let signer = bed.mesh.signer(A);
-    let revoke = ["revoke", "--signer", &signer, "--reason", "gone", "key", "ledger"];
-    let answer = bed.explained(bed.mesh.ask(A, &revoke, 0).await);
-    assert_eq!(answer["nodes"]["unacknowledged"][0].as_str(), Some(NODE), "{answer}");
 }
