@@ -8,9 +8,12 @@ cd "$(dirname "$0")/.."
 
 install=()
 demo=()
+# The drawing stays behind, where nothing is surprised by it, unless --svg names another file. The mesh draws none.
+drawing=(--svg "${TMPDIR:-/tmp}/attestd-demo-lineage.svg")
 for word in "$@"; do
   case "$word" in
     --no-install) install+=("$word") ;;
+    --svg | --svg=* | --mesh) drawing=() demo+=("$word") ;;
     *) demo+=("$word") ;;
   esac
 done
@@ -27,4 +30,4 @@ case " ${demo[*]} " in
   *simulated-* | *" --mesh "*) cargo build --locked --profile "$profile" -p simulators --bin tee-simulator ;;
 esac
 
-exec "${CARGO_TARGET_DIR:-target}/$folder/attestd" demo "${demo[@]}"
+exec "${CARGO_TARGET_DIR:-target}/$folder/attestd" demo "${drawing[@]}" "${demo[@]}"

@@ -105,8 +105,10 @@ pub enum Verb {
     Evidence(EvidenceArgs),
     /// Prove this TPM's EK and AK to a domain and store what it grants.
     Enrol(EnrolArgs),
+    /// From within a workload: write its newest artifacts into files, to be shown to services.
+    Artifacts(ArtifactsArgs),
     /// Show what the daemon holds: node, leases, halts.
-    Status,
+    Status(StatusArgs),
     /// Halt everything running here; durable until readmission.
     Halt(HaltArgs),
     /// Look at the configuration.
@@ -153,6 +155,14 @@ pub struct ExecArgs {
     /// How many of the domains must authorize; all unless given.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub need: Option<u32>,
+    /// From within a workload: a child execution of it, which reaches no further and ends with it. Asked for by itself where
+    /// the daemon knows the caller as a workload; needed where only the workload's socket can be reached.
+    #[arg(long, conflicts_with = "parents")]
+    pub child: bool,
+    /// Artifact of a parent that runs on another node or in another domain, in a file that whoever starts this keeps
+    /// current: it is read again at each renewal. Repeatable, one for each domain.
+    #[arg(long = "parent", value_name = "FILE")]
+    pub parents: Vec<PathBuf>,
     /// Working directory of the workload.
     #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
@@ -189,6 +199,25 @@ pub struct EnrolArgs {
     pub domain: Option<String>,
 }
 
+/// `attestd artifacts`
+#[derive(Clone, Debug, Args)]
+pub struct ArtifactsArgs {
+    /// Folder for them, which must exist: DOMAIN.cose each, replaced whole.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Keep them current until the execution is over.
+    #[arg(long)]
+    pub follow: bool,
+}
+
+/// `attestd status`
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Show the executions alone, each under what it descends from.
+    #[arg(long)]
+    pub tree: bool,
+}
+
 /// `attestd halt`
 #[derive(Clone, Debug, Args)]
 pub struct HaltArgs {
@@ -219,6 +248,10 @@ pub struct DemoArgs {
     /// The verifier program; next to this one unless given.
     #[arg(long, value_name = "FILE")]
     pub verifier: Option<PathBuf>,
+    /// Also write the lineage of the run as SVG to this file, in place of one that is there. Without it, nothing is left
+    /// outside the demo's folder.
+    #[arg(long, value_name = "FILE", conflicts_with = "mesh")]
+    pub svg: Option<PathBuf>,
     /// Keep the demo's folder instead of removing it.
     #[arg(long)]
     pub keep: bool,

@@ -19,7 +19,7 @@ use wire::bounded::local::{EvidenceRequest, ExecRequest};
 use wire::proto::{self, exec_event::Event, local_server};
 
 use crate::collect::{Inspected, InspectionFault};
-use crate::node::{Node, Refused};
+use crate::node::{Governed, Node, Refused};
 pub(crate) use caller::{Caller, Place, Process};
 use peers::Peers;
 
@@ -65,6 +65,39 @@ struct Local {
     node: Arc<Node>,
 }
 
+/// What a client of an execution hears.
+type ExecEvents = ReceiverStream<Result<proto::ExecEvent, Status>>;
+
+/// Starts an execution, of an operator's or as the child of a workload's, and tells of it until it has ended.
+async fn execute(
+    node: &Arc<Node>,
+    request: proto::ExecRequest,
+    asks: (u32, Option<Arc<Governed>>),
+) -> Result<Response<ExecEvents>, Status> {
+    let wanted = ExecRequest::try_from(request).map_err(|denial| Status::invalid_argument(denial.to_string()))?;
+    let (events_sender, mut events) = mpsc::channel(EVENTS_CAP);
+    let (to_client, stream) = mpsc::channel(1);
+    if let Err(refused) = node.exec(wanted, asks, events_sender).await {
+        tracing::warn!(%refused, "refused");
+        let event = proto::ExecEvent { event: Some(Event::Refusal(refused.to_message())) };
+        let _ = to_client.try_send(Ok(event));
+        return Ok(Response::new(ReceiverStream::new(stream)));
+    }
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => if to_client.send(Ok(event)).await.is_err() { return },
+                    None => return,
+                },
+                // Dropping the receiver tells the execution that its client is gone.
+                () = to_client.closed() => return,
+            }
+        }
+    });
+    Ok(Response::new(ReceiverStream::new(stream)))
+}
+
 impl Local {
     /// Orders are the operator's. A workload runs under the same user, and neither halts the node nor starts what would
     /// have no parent.
@@ -79,33 +112,11 @@ impl Local {
 
 #[tonic::async_trait]
 impl local_server::Local for Local {
-    type ExecStream = ReceiverStream<Result<proto::ExecEvent, Status>>;
+    type ExecStream = ExecEvents;
 
     async fn exec(&self, request: Request<proto::ExecRequest>) -> Result<Response<Self::ExecStream>, Status> {
         let uid = self.operator(&request)?.uid();
-        let wanted = ExecRequest::try_from(request.into_inner())
-            .map_err(|denial| Status::invalid_argument(denial.to_string()))?;
-        let (events_sender, mut events) = mpsc::channel(EVENTS_CAP);
-        let (to_client, stream) = mpsc::channel(1);
-        if let Err(refused) = self.node.exec(wanted, uid, events_sender).await {
-            tracing::warn!(%refused, "refused");
-            let event = proto::ExecEvent { event: Some(Event::Refusal(refused.to_message())) };
-            let _ = to_client.try_send(Ok(event));
-            return Ok(Response::new(ReceiverStream::new(stream)));
-        }
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    event = events.recv() => match event {
-                        Some(event) => if to_client.send(Ok(event)).await.is_err() { return },
-                        None => return,
-                    },
-                    // Dropping the receiver tells the execution that its client is gone.
-                    () = to_client.closed() => return,
-                }
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        execute(&self.node, request.into_inner(), (uid, None)).await
     }
 
     async fn status(&self, _request: Request<proto::StatusRequest>) -> Result<Response<proto::StatusAnswer>, Status> {

@@ -13,6 +13,7 @@ mod intents;
 mod keys;
 mod link;
 mod narration;
+mod parent;
 mod refused;
 mod service;
 mod verdicts;
@@ -121,6 +122,8 @@ struct Executions {
     orders: BTreeMap<u64, mpsc::Sender<Order>>,
     /// Those that run, by their supervisors.
     governed: BTreeMap<u64, (Process, Arc<Governed>)>,
+    /// Parents on this node, by their children.
+    parents: BTreeMap<u64, u64>,
     shown: BTreeMap<u64, serde_json::Value>,
     stopping: bool,
 }
@@ -404,6 +407,7 @@ impl Node {
         let mut executions = lock(&self.executions);
         executions.orders.remove(&execution);
         executions.governed.remove(&execution);
+        executions.parents.remove(&execution);
         executions.shown.remove(&execution);
         drop(executions);
         let mut running = lock(&self.watching.running);

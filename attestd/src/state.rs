@@ -144,7 +144,7 @@ impl StateDir {
     /// Where the processes of running executions reach the daemon.
     #[must_use]
     pub fn workload_socket_path(&self) -> PathBuf {
-        self.path.join("run").join("workload.sock")
+        workload_socket_path(&self.path)
     }
 
     /// Reads `name` whole, `None` if it does not exist.
@@ -269,6 +269,12 @@ impl StateDir {
 #[must_use]
 pub fn socket_path(state: &Path) -> PathBuf {
     state.join("run").join("attestd.sock")
+}
+
+/// Where the processes of running executions reach it.
+#[must_use]
+pub fn workload_socket_path(state: &Path) -> PathBuf {
+    state.join("run").join("workload.sock")
 }
 
 const LINEAGE_HEAD: &str = "lineage_head";

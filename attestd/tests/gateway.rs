@@ -46,7 +46,7 @@ fn intent(executable: &Executable, argv: &[&str], domains: Domains) -> Intent {
         scope: Scope { keys, ..Scope::default() },
         isolation: Isolation::default(),
         domains,
-        parent: None,
+        parents: std::collections::BTreeMap::new(),
         node: NodeId::new("node-1").unwrap(),
         created_at: UnixSeconds(1_000),
         nonce: [1; 16],
@@ -92,7 +92,7 @@ fn artifact(of: &str, intent: &Intent, executable: Sha256Digest) -> VerifiedArti
         },
         lease: LeaseTerms { seq: 1, duration_ms: 30_000, renew_after_ms: 10_000 },
         governance: GovernanceMetadata { domain: of.clone(), epoch: 1, state: Sha256Digest([8; 32]) },
-        attribution: Attribution { requester: intent.requester.clone(), approvers: vec![], parent: None },
+        attribution: Attribution { requester: intent.requester.clone(), approvers: vec![], ancestors: vec![] },
     };
     let receipt = ReceiptReference { index: 0, entry: Sha256Digest([9; 32]) };
     let bytes = Artifact::issue(terms, receipt, &issuer).unwrap();

@@ -31,6 +31,7 @@ pub mod receipt;
 pub mod record;
 pub mod tile;
 pub mod tlog;
+pub mod tree;
 pub mod witness;
 
 #[cfg(test)]

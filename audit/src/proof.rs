@@ -19,7 +19,7 @@ use crate::{
     lineage::Chain,
     note::{NoteKey, NoteKeyKind},
     payload::{DomainKeys, PayloadReader, TimedKey},
-    record::{RecordKind, VerifiedRecord},
+    record::{LineageRecord, VerifiedRecord},
     tlog::{self, PROOF_CAP_HASHES, TreeHash},
 };
 
@@ -92,20 +92,12 @@ pub struct ProofFailure {
 /// One verified step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// In whose log.
-    pub domain: DomainName,
-    /// At which index.
+    /// At which index of its domain's log.
     pub index: u64,
-    /// What.
-    pub kind: RecordKind,
-    /// On which node.
-    pub node: Option<NodeId>,
-    /// About what.
-    pub subject: Sha256Digest,
-    /// When.
-    pub at: UnixSeconds,
     /// The record's name.
     pub digest: Sha256Digest,
+    /// The record.
+    pub record: LineageRecord,
 }
 
 /// One domain's verified log head.
@@ -379,15 +371,6 @@ fn proved_domain(proof: &DomainProof, checkpoint: VerifiedCheckpoint) -> ProvedD
     }
 }
 
-fn step((domain, index): Place, record: &VerifiedRecord) -> Step {
-    let said = record.record();
-    Step {
-        domain,
-        index,
-        kind: said.kind(),
-        node: said.node.clone(),
-        subject: said.subject,
-        at: said.at,
-        digest: record.digest(),
-    }
+fn step((_, index): Place, record: &VerifiedRecord) -> Step {
+    Step { index, digest: record.digest(), record: record.record().clone() }
 }

@@ -8,7 +8,7 @@ fn judge(bundle: &ProofBundle) -> Result<ProofReport, ProofFailure> {
 #[test]
 fn the_whole_story_verifies() {
     let report = judge(&World::told().parts()).unwrap();
-    let kinds: Vec<_> = report.steps().iter().map(|step| step.kind.name()).collect();
+    let kinds: Vec<_> = report.steps().iter().map(|step| step.record.kind().name()).collect();
     let told = [
         "enrolment",
         "intent",

@@ -19,6 +19,7 @@ use crate::{
     codec::{self, Kind},
     denial::GovernanceDenial,
     node_key::NodeKey,
+    parentage::Ancestor,
     scope::Scope,
     text::Text,
 };
@@ -152,8 +153,8 @@ pub struct Attribution {
     pub requester: Text,
     /// Who approved, where policy wanted approval.
     pub approvers: Vec<Text>,
-    /// Digest of the parent artifact, for a child execution.
-    pub parent: Option<Sha256Digest>,
+    /// The executions that this one descends from, its parent's artifacts first; none for one without parent.
+    pub ancestors: Vec<Ancestor>,
 }
 
 /// Which artifact is expected: a first one, or the renewal of one that is held.
@@ -239,6 +240,22 @@ impl Artifact {
         Ok(VerifiedArtifact { terms, receipt, digest: Sha256Digest::of(bytes) })
     }
 
+    /// Judges that `domain` issued an artifact, whenever and for whomever: what a child comes from is judged with it by
+    /// [`crate::parentage`].
+    ///
+    /// # Errors
+    /// The first [`GovernanceDenial`].
+    pub fn verify_issued(
+        bytes: &[u8],
+        issuer_keys: &KeySet,
+        domain: &DomainName,
+    ) -> Result<VerifiedArtifact, GovernanceDenial> {
+        let signed = codec::verify(KIND, Purpose::Artifact, domain, bytes, issuer_keys)?;
+        let (terms, receipt) = Self::decode(signed.payload())?.into_parts();
+        terms.of_domain(domain)?;
+        Ok(VerifiedArtifact { terms, receipt, digest: Sha256Digest::of(bytes) })
+    }
+
     /// Reads the payload of an artifact whose signature was verified elsewhere.
     ///
     /// # Errors
@@ -286,6 +303,7 @@ impl ArtifactTerms {
             self.conditions.tcb_floor.len(),
             self.conditions.labels.len(),
             self.attribution.approvers.len(),
+            self.attribution.ancestors.len(),
         ];
         if long.into_iter().any(|length| length > LIST_CAP) {
             return Err(GovernanceDenial::FieldInvalid { what: KIND.name, field: "lists", rule: "at most 64 items" });
@@ -373,6 +391,15 @@ impl VerifiedArtifact {
     #[must_use]
     pub const fn receipt(&self) -> ReceiptReference {
         self.receipt
+    }
+
+    /// Refuses it when a higher lease seq of its id was seen: whoever comes with it was paused, cloned or replaced since.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial::LeaseSeqStale`].
+    pub const fn seq_at_least(&self, min: u64) -> Result<(), GovernanceDenial> {
+        let got = self.terms.lease.seq;
+        if got < min { Err(GovernanceDenial::LeaseSeqStale { got, min }) } else { Ok(()) }
     }
 
     /// SHA-256 of the signed bytes: its name in renewals and halt records.

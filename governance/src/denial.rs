@@ -6,6 +6,7 @@ use evidence::{
 };
 use strum::{EnumDiscriminants, EnumIter};
 
+use crate::artifact::ArtifactId;
 use crate::revocation::RevokedKind;
 
 /// It was judged, and refused. `code` is stable; text is for people.
@@ -89,9 +90,15 @@ pub enum GovernanceDenial {
     /// Reaches beyond what its parent, or the request, allows.
     #[error("{part} {got} is beyond the scope it must stay within")]
     ScopeExceeded { part: &'static str, got: String },
-    /// Names another parent artifact than the one given.
-    #[error("parent artifact {got}, expected {expected}")]
-    Parent { got: String, expected: String },
+    /// Names a parent artifact that was neither issued here nor came along.
+    #[error("no artifact {parent} of {domain} is known, which the intent names as its parent")]
+    ParentUnknown { domain: DomainName, parent: Sha256Digest },
+    /// The execution that it descends from is over.
+    #[error("the parent execution, artifact {artifact}, is not in force: {what}")]
+    ParentNotLive { artifact: ArtifactId, what: &'static str },
+    /// An execution that it descends from was revoked.
+    #[error("it descends from artifact {artifact}: {reason}")]
+    ParentRevoked { artifact: ArtifactId, reason: String },
     /// The node's history does not continue the one that the verifier holds.
     #[error("lineage head {got}, held are {current} and, acknowledged, {acknowledged}")]
     LineageDiscontinuous { got: Sha256Digest, current: Sha256Digest, acknowledged: Sha256Digest },
@@ -224,7 +231,9 @@ impl GovernanceDenialKind {
             Self::LeaseTerms => "governance.lease_terms",
             Self::Revoked => "governance.revoked",
             Self::ScopeExceeded => "governance.scope_exceeded",
-            Self::Parent => "governance.parent",
+            Self::ParentUnknown => "governance.parent_unknown",
+            Self::ParentNotLive => "governance.parent_not_live",
+            Self::ParentRevoked => "governance.parent_revoked",
             Self::LineageDiscontinuous => "governance.lineage_discontinuous",
             Self::NodeQuarantined => "governance.node_quarantined",
             Self::NodeUnknown => "governance.node_unknown",
@@ -275,8 +284,7 @@ impl GovernanceDenialKind {
             | Self::Node
             | Self::Workload
             | Self::NodeKey
-            | Self::ArtifactId
-            | Self::Parent => "use the artifact that was issued for this domain, node, key and intent",
+            | Self::ArtifactId => "use the artifact that was issued for this domain, node, key and intent",
             Self::NodeKeyChanged => {
                 "guest or daemon was started anew, and what it ran is gone: readmit the node, then start the execution again"
             }
@@ -288,6 +296,9 @@ impl GovernanceDenialKind {
             }
             Self::LeaseHeldTwice => "revoke the artifact (verifier revoke), and find out which of the two is the node",
             Self::Revoked => "it was revoked on purpose, for the reason that is named",
+            Self::ParentUnknown => "give the parent's artifact along, as its domain signed it (attestd exec --parent)",
+            Self::ParentNotLive => "start the parent first, and a child only while that runs",
+            Self::ParentRevoked => "what it descends from was revoked on purpose, for the reason that is named",
             Self::ScopeExceeded => "ask for no more than the parent or the intent allows",
             Self::LineageDiscontinuous => {
                 "the node lost or forked its history: look at it, then readmit it (verifier node readmit)"

@@ -19,8 +19,8 @@ use crate::{
     intent::{Domains, Intent},
     isolation::Files,
     node_key::NodeKey,
+    parentage::Ancestor,
     revocation::{Revocation, RevocationList, Revoked},
-    scope::Scope,
     statement::{Statement, VerifiedStatement},
     trust_bundle::{FEDERATION_LIFETIME_CAP_S, OWN_LIFETIME_CAP_S, Role, TrustBundle, VerifiedBundle},
 };
@@ -91,7 +91,9 @@ type Case = (&'static str, fn() -> GovernanceDenial);
 
 fn cases() -> Vec<Case> {
     let partners = crate::partner::tests::cases();
-    [intent_cases(), artifact_cases(), artifact_form_cases(), state_cases(), authority_cases(), partners].concat()
+    let children = crate::parentage::tests::cases();
+    [intent_cases(), artifact_cases(), artifact_form_cases(), state_cases(), authority_cases(), partners, children]
+        .concat()
 }
 
 fn intent_with(change: fn(&mut Intent)) -> GovernanceDenial {
@@ -200,11 +202,12 @@ fn artifact_cases() -> Vec<Case> {
         ("governance.revoked", || revoked(Revoked::Key(ItemName::new("db").unwrap()))),
         ("governance.revoked", || revoked(Revoked::Measurement(HashAlg::Sha256.hash(&[b"pcr 0"])))),
         ("governance.revoked", || revoked(Revoked::ReferenceSet(digest("references")))),
-        ("governance.parent", || intent().descends_from(&verified()).unwrap_err()),
-        ("governance.scope_exceeded", || {
-            let mut child = Intent { parent: Some(verified().digest()), ..intent() };
-            child.scope.capabilities.insert(ItemName::new("net").unwrap());
-            child.descends_from(&verified()).unwrap_err()
+        ("governance.parent_revoked", || {
+            let artifact = ArtifactId([9; 16]);
+            let mut child = terms();
+            child.attribution.ancestors = vec![Ancestor { domain: other_domain(), artifact, generation: 1 }];
+            let list = RevocationList::new([(Revoked::Artifact(artifact), text("leaked"))]);
+            list.admits_artifact(&child).unwrap_err()
         }),
     ]
 }
@@ -383,8 +386,6 @@ fn what_is_genuine_is_accepted() {
     assert_eq!((read.intent(), read.digest()), (&intent(), intent().digest().unwrap()));
     assert_eq!((verified().terms(), verified().receipt()), (&terms(), receipt()));
     assert_eq!(verified().terms().digest().unwrap(), terms().digest().unwrap());
-    let child = Intent { parent: Some(verified().digest()), scope: Scope::default(), ..intent() };
-    child.descends_from(&verified()).unwrap();
     state_after(3, |held| held).unwrap();
     assert_eq!(read_statement(&statement(), &[11, 13], 9).unwrap().statement(), &statement());
     let signed = halt().sign(&key(NODE)).unwrap();

@@ -77,7 +77,7 @@ pub(crate) fn intent() -> Intent {
         scope: scope(),
         isolation: Isolation::default(),
         domains: Domains::All([domain()].into()),
-        parent: None,
+        parents: BTreeMap::new(),
         node: node(),
         created_at: NOW,
         nonce: [7; 16],
@@ -122,7 +122,7 @@ pub(crate) fn terms() -> ArtifactTerms {
         },
         lease: LeaseTerms { seq: 2, duration_ms: 30_000, renew_after_ms: 10_000 },
         governance: GovernanceMetadata { domain: domain(), epoch: 4, state: digest("state") },
-        attribution: Attribution { requester: text("ops"), approvers: vec![], parent: None },
+        attribution: Attribution { requester: text("ops"), approvers: vec![], ancestors: vec![] },
     }
 }
 

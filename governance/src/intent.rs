@@ -1,6 +1,6 @@
 //! Intent: what somebody wants to run, said and signed before anything is authorized (phase 1).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evidence::{
     cose::{KeySet, Purpose, SigningKey},
@@ -11,7 +11,6 @@ use evidence::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    artifact::VerifiedArtifact,
     codec::{self, Kind},
     denial::GovernanceDenial,
     isolation::Isolation,
@@ -112,8 +111,8 @@ pub struct Intent {
     pub isolation: Isolation,
     /// Who must authorize.
     pub domains: Domains,
-    /// Digest of the parent's artifact for a child execution.
-    pub parent: Option<Sha256Digest>,
+    /// Artifacts of the parent execution by the domain that issued each, as digests; none for an execution without parent.
+    pub parents: BTreeMap<DomainName, Sha256Digest>,
     /// Where it will run.
     pub node: NodeId,
     /// The node's clock when it was made: attribution only, freshness comes from the challenge.
@@ -178,18 +177,6 @@ impl Intent {
         Ok(VerifiedIntent { digest: Sha256Digest::of(signed.payload()), intent })
     }
 
-    /// Refuses unless it names this artifact as its parent and stays within what that granted.
-    ///
-    /// # Errors
-    /// [`GovernanceDenial::Parent`], [`GovernanceDenial::ScopeExceeded`].
-    pub fn descends_from(&self, parent: &VerifiedArtifact) -> Result<(), GovernanceDenial> {
-        if self.parent != Some(parent.digest()) {
-            let got = self.parent.map_or_else(|| "none".to_owned(), |digest| digest.to_string());
-            return Err(GovernanceDenial::Parent { got, expected: parent.digest().to_string() });
-        }
-        self.scope.within(&parent.terms().scope)
-    }
-
     fn bounded(&self) -> Result<(), GovernanceDenial> {
         codec::version(KIND.name, self.version, INTENT_VERSION)?;
         let refuse = |field, rule| Err(GovernanceDenial::FieldInvalid { what: KIND.name, field, rule });
@@ -214,6 +201,9 @@ impl Intent {
             return refuse("domains", "1 to 16 domains, and no more needed than named");
         }
         self.isolation.bounded(KIND.name)?;
+        if self.parents.len() > DOMAINS_CAP {
+            return refuse("parents", "artifacts of at most 16 domains");
+        }
         self.scope.bounded(KIND.name)
     }
 }

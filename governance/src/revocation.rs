@@ -194,12 +194,19 @@ impl RevocationList {
         Err(GovernanceDenial::Revoked { kind, subject, reason })
     }
 
-    /// Refuses an artifact when it, its node, one of its keys, measurements or reference sets is on the list.
+    /// Refuses an artifact when it, its node, one of its keys, measurements or reference sets is on the list, or one that
+    /// it descends from.
     ///
     /// # Errors
-    /// [`GovernanceDenial::Revoked`] for the first.
+    /// [`GovernanceDenial::Revoked`], [`GovernanceDenial::ParentRevoked`]: the first.
     pub fn admits_artifact(&self, terms: &ArtifactTerms) -> Result<(), GovernanceDenial> {
         self.admits(&Revoked::Artifact(terms.id))?;
+        for ancestor in &terms.attribution.ancestors {
+            if let Some(reason) = self.entries.get(&Revoked::Artifact(ancestor.artifact)) {
+                let (artifact, reason) = (ancestor.artifact, format!("revoked: {reason}"));
+                return Err(GovernanceDenial::ParentRevoked { artifact, reason });
+            }
+        }
         self.admits(&Revoked::Node(terms.bindings.node.clone()))?;
         terms.scope.keys.iter().try_for_each(|key| self.admits(&Revoked::Key(key.clone())))?;
         terms.bindings.measurements.values().try_for_each(|value| self.admits(&Revoked::Measurement(*value)))?;

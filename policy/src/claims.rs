@@ -76,7 +76,7 @@ impl IntentClaims {
             capabilities: intent.scope.capabilities.iter().map(ToString::to_string).collect(),
             keys: intent.scope.keys.iter().map(ToString::to_string).collect(),
             labels: intent.scope.labels.iter().map(|(name, value)| format!("{name}={value}")).collect(),
-            child: intent.parent.is_some(),
+            child: !intent.parents.is_empty(),
             isolation: IsolationClaims::of(&intent.isolation),
         }
     }

@@ -9,6 +9,8 @@
 
 #[path = "mesh/bed.rs"]
 mod bed;
+#[path = "mesh/children.rs"]
+mod children;
 #[path = "mesh/conditions.rs"]
 mod conditions;
 #[path = "mesh/conflict.rs"]

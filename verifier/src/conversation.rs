@@ -139,12 +139,12 @@ impl Conversation {
             NodeRequest::Hello(_) => {
                 return Err(self.misused(ProtocolDenial::Unexpected { got: "hello", wanted: "a request" }).await);
             }
-            NodeRequest::Authorize { intent, lineage_head } => {
-                self.desk.begin_authorize(&self.node, intent, lineage_head).await
+            NodeRequest::Authorize { intent, lineage_head, parents } => {
+                self.desk.begin_authorize(&self.node, intent, &parents, lineage_head).await
             }
-            NodeRequest::Renew { artifacts, lineage_head } => match artifacts.as_slice() {
+            NodeRequest::Renew { artifacts, lineage_head, parents } => match artifacts.as_slice() {
                 // Exactly one, so that each renewal has its own quote.
-                [artifact] => self.desk.begin_renew(&self.node, *artifact, lineage_head).await,
+                [artifact] => self.desk.begin_renew(&self.node, *artifact, &parents, lineage_head).await,
                 _ => return Err(self.misused(ProtocolDenial::Field { name: "artifacts" }).await),
             },
             NodeRequest::Acknowledge { revocation } => {
@@ -260,6 +260,9 @@ fn push_message(push: Push) -> proto::Push {
         Push::Checkpoint(note) => Kind::Checkpoint(note.as_bytes().to_vec()),
         Push::TrustBundle(cose) => Kind::TrustBundle(proto::ByAuthority { cose: cose.to_vec() }),
         Push::ClientCertificate(pem) => Kind::ClientCertificate(pem.to_vec()),
+        Push::ParentOver { artifact, code } => {
+            Kind::ParentOver(proto::ParentOver { artifact: artifact.0.to_vec(), code: code.to_owned() })
+        }
     };
     proto::Push { push: Some(push) }
 }

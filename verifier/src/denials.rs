@@ -6,6 +6,7 @@ use audit::record::{Code, RecordBody};
 use evidence::digest::Sha256Digest;
 use evidence::names::NodeId;
 use governance::GovernanceDenial;
+use governance::artifact::ArtifactId;
 use policy::Denial;
 
 use crate::desk::Desk;
@@ -100,7 +101,7 @@ impl Desk {
         let (desk, epoch, state) = (self.clone(), trust.epoch(), trust.state_digest());
         let Judged { denial, presented, subject, kept, evidence, decision, intent, halt } = judged;
         let code = code(denial.code())?;
-        let committed: Committed<Sha256Digest> = self
+        let committed: Committed<(Sha256Digest, Vec<ArtifactId>)> = self
             .parts
             .store
             .write::<_, Fault, _>(move |transaction| {
@@ -117,7 +118,7 @@ impl Desk {
                     let subjects = [id.to_string(), subject.to_string()];
                     let body = RecordBody::Denial { code: code.clone(), evidence, result: None, state: Some(state) };
                     let record = chain.next(subject, &[], body)?;
-                    let mut head = record.digest;
+                    let (mut head, mut over) = (record.digest, Vec::new());
                     let entry = record.entry(&subjects);
                     transaction.append(match decision {
                         Some(decision) => entry.about(decision_subject(decision)),
@@ -127,17 +128,19 @@ impl Desk {
                         let record = chain.next(subject, &[], RecordBody::Quarantine { code: code.clone() })?;
                         head = record.digest;
                         transaction.append(record.entry(&subjects))?;
-                        leases::end_all(transaction, &id, LeaseEnd::Stopped).await?;
+                        over = leases::end_all(transaction, &id, LeaseEnd::Stopped).await?;
                         nodes::set_status(transaction, &id, NodeStatus::Quarantined, code.as_str(), epoch).await?;
                     }
                     grow(transaction, &node, presented, head).await?;
-                    Ok(head)
+                    Ok((head, over))
                 })
             })
             .await?;
         let entry = committed.logged.first().map(|logged| logged.index);
         let entry = entry.ok_or_else(|| Fault::Bug { what: "a denial was committed without its record".to_owned() })?;
-        Ok(Denied { denial, entry, head: Some(committed.value), halt })
+        let (head, over) = committed.value;
+        self.end_descendants_soon(over);
+        Ok(Denied { denial, entry, head: Some(head), halt })
     }
 }
 

@@ -12,6 +12,7 @@ use evidence::digest::Sha256Digest;
 use evidence::names::{DomainName, NodeId};
 use evidence::time::UnixSeconds;
 use governance::GovernanceDenial;
+use governance::artifact::LeaseTerms;
 use tokio::sync::Semaphore;
 use wire::bounded::node::Hello;
 use wire::proto;
@@ -47,6 +48,13 @@ pub struct LeaseLengths {
     pub duration_ms: u64,
     /// When to renew it.
     pub renew_after_ms: u64,
+}
+
+impl LeaseLengths {
+    /// As the terms of the lease with this number.
+    pub(crate) const fn counted(self, seq: u64) -> LeaseTerms {
+        LeaseTerms { seq, duration_ms: self.duration_ms, renew_after_ms: self.renew_after_ms }
+    }
 }
 
 /// What a desk is made of.

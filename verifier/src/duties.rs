@@ -1,5 +1,6 @@
 //! What the service does unasked: it notices nodes that owe a halt record, passes on new checkpoints and keeps counts.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,8 @@ use crate::nodes;
 
 /// How often overdue leases are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked what partners have revoked.
+const PARTNERS_EVERY: Duration = Duration::from_millis(250);
 /// After its lease ended, a node has this long to say how its execution ended: it may be offline, and come back.
 const HALT_RECORD_GRACE_S: u64 = 30;
 
@@ -29,6 +32,9 @@ impl Desk {
     pub(crate) async fn duties(self: Arc<Self>, stopped: impl Future<Output = ()>) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut partners = tokio::time::interval(PARTNERS_EVERY);
+        partners.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut revoked_by_partners = BTreeMap::new();
         let mut log = self.parts.log.clone();
         tokio::pin!(stopped);
         loop {
@@ -38,6 +44,12 @@ impl Desk {
                     if let Err(fault) = self.look().await {
                         self.metrics().faulted(fault.code());
                         warn!(%fault, "overdue leases not looked at");
+                    }
+                }
+                _ = partners.tick() => {
+                    if let Err(fault) = self.follow_partners(&mut revoked_by_partners).await {
+                        self.metrics().faulted(fault.code());
+                        warn!(%fault, "what partners revoked not followed");
                     }
                 }
                 grown = log.grown() => {

@@ -13,6 +13,7 @@ use wire::proto;
 
 use crate::appraise::Verdict;
 use crate::denials::decision_subject;
+use crate::descent::Descent;
 use crate::desk::Desk;
 use crate::evidence_store::{self, BlobKind};
 use crate::fault::Fault;
@@ -37,8 +38,8 @@ pub(crate) enum Kind {
     First {
         intent_cose: Vec<u8>,
         keys: Vec<proto::WrappedKey>,
-        /// The record that granted the parent execution.
-        parent: Option<Sha256Digest>,
+        /// What it descends from; none for an execution without parent.
+        descent: Option<Descent>,
     },
     Renewal,
 }
@@ -118,8 +119,8 @@ impl Grant {
             nodes::see_report_id(transaction, id, report_id, self.verdict.restarted.guest).await?;
         }
         let (record, index) = match &self.kind {
-            Kind::First { intent_cose, parent, .. } => {
-                self.intent(transaction, &mut chain, intent_cose, *parent).await?;
+            Kind::First { intent_cose, descent, .. } => {
+                self.intent(transaction, &mut chain, intent_cose, descent.as_ref()).await?;
                 before = before.saturating_add(1);
                 self.step(transaction, &mut chain)?
             }
@@ -149,13 +150,17 @@ impl Grant {
         transaction: &mut Transaction<'_>,
         chain: &mut Chain<'_>,
         cose: &[u8],
-        parent: Option<Sha256Digest>,
+        descent: Option<&Descent>,
     ) -> Result<(), NotGranted> {
         let intent = self.terms.intent;
         evidence_store::put_signed(transaction, BlobKind::Intent, cose).await?;
-        let also: Vec<_> = parent.into_iter().collect();
-        let record = chain.next(intent, &also, RecordBody::Intent { intent })?;
-        transaction.append(self.entry(record))?;
+        let records = descent.map_or(&[][..], |descent| &descent.records);
+        if let Some(descent) = descent {
+            chain.follow(&descent.elsewhere);
+        }
+        let record = chain.next(intent, records, RecordBody::Intent { intent })?;
+        let under = descent.map_or_else(Vec::new, Descent::subjects);
+        transaction.append(under.into_iter().fold(self.entry(record), NewEntry::about))?;
         Ok(())
     }
 

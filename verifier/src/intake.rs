@@ -12,6 +12,7 @@ use governance::intent::Intent;
 use governance::revocation::Revoked;
 use wire::protocol::{capture_subject, renewal_subject};
 
+use crate::descent::Descent;
 use crate::desk::Desk;
 use crate::evidence_store;
 use crate::fault::Fault;
@@ -31,6 +32,8 @@ pub struct Request {
     pub trust: Arc<Trust>,
     /// What it asks for.
     pub asks: Asks,
+    /// What an intent that names a parent descends from; none for one that names none.
+    pub(crate) descent: Option<Descent>,
 }
 
 /// What a node can ask for.
@@ -98,6 +101,7 @@ impl Desk {
         self: &Arc<Self>,
         id: &NodeId,
         cose: Vec<u8>,
+        parents: &[Vec<u8>],
         head: Sha256Digest,
     ) -> Result<Request, Refused> {
         let (node, trust) = (self.node(id).await?, self.trust()?);
@@ -106,15 +110,13 @@ impl Desk {
             Ok(asked) => asked,
             Err(denial) => return Err(self.deny_early(&node, &trust, head, denial).await),
         };
-        let within = match asked.intent.parent {
-            Some(parent) => self.within_parent(&asked, parent).await?,
-            None => Ok(()),
-        };
+        let descends = self.descent(&asked.intent, parents, &trust).await?;
         let relies = self.relies_on(&asked.intent)?.map_err(GovernanceDenial::from);
-        if let Err(denial) = within.and(relies).and_then(|()| revoked_keys(&trust, &asked.intent)) {
-            return Err(self.deny_early(&node, &trust, head, denial).await);
+        let admitted = descends.and_then(|descent| relies.map(|()| descent));
+        match admitted.and_then(|descent| revoked_keys(&trust, &asked.intent).map(|()| descent)) {
+            Ok(descent) => Ok(Request { node, head, trust, asks: Asks::Authorize(Box::new(asked)), descent }),
+            Err(denial) => Err(self.deny_early(&node, &trust, head, denial).await),
         }
-        Ok(Request { node, head, trust, asks: Asks::Authorize(Box::new(asked)) })
     }
 
     /// Takes in a renewal: of an artifact that this node holds and whose lease is in force.
@@ -122,6 +124,7 @@ impl Desk {
         self: &Arc<Self>,
         id: &NodeId,
         artifact: Sha256Digest,
+        parents: &[Vec<u8>],
         head: Sha256Digest,
     ) -> Result<Request, Refused> {
         let (node, trust) = (self.node(id).await?, self.trust()?);
@@ -130,13 +133,22 @@ impl Desk {
         }
         let renewing = match self.held(&node, &trust, artifact, head).await? {
             Ok(renewing) => renewing,
+            // What it descends from was revoked: that is over, and the node has done nothing.
+            Err(denial @ GovernanceDenial::ParentRevoked { .. }) => {
+                return Err(self.deny_early(&node, &trust, head, denial).await);
+            }
             Err(denial) => return Err(self.deny_renewal(&node, &trust, head, denial).await),
         };
         match self.relies_on(&renewing.intent.intent)? {
-            Ok(()) => Ok(Request { node, head, trust, asks: Asks::Renew(Box::new(renewing)) }),
-            Err(NotBehind::Revoked(denial)) => Err(self.deny_renewal(&node, &trust, head, denial).await),
+            Ok(()) => {}
+            Err(NotBehind::Revoked(denial)) => return Err(self.deny_renewal(&node, &trust, head, denial).await),
             // The execution is over; its node did nothing that would have to be looked at, and may ask for another.
-            Err(NotBehind::Absent(denial)) => Err(self.deny_early(&node, &trust, head, denial).await),
+            Err(NotBehind::Absent(denial)) => return Err(self.deny_early(&node, &trust, head, denial).await),
+        }
+        match self.descent(&renewing.intent.intent, parents, &trust).await? {
+            Ok(descent) => Ok(Request { node, head, trust, asks: Asks::Renew(Box::new(renewing)), descent }),
+            // So it is when what it descends from is over.
+            Err(denial) => Err(self.deny_early(&node, &trust, head, denial).await),
         }
     }
 
@@ -149,7 +161,7 @@ impl Desk {
     pub async fn begin_capture(self: &Arc<Self>, id: &NodeId, head: Sha256Digest) -> Result<Request, Refused> {
         let (node, trust) = (self.node(id).await?, self.trust()?);
         match continues(&node, head) {
-            Ok(_) => Ok(Request { node, head, trust, asks: Asks::Capture }),
+            Ok(_) => Ok(Request { node, head, trust, asks: Asks::Capture, descent: None }),
             Err(denial) => Err(self.deny_early(&node, &trust, head, denial).await),
         }
     }
@@ -176,17 +188,6 @@ impl Desk {
             return Err(GovernanceDenial::Domain { what: "intent", got, expected: self.parts.domain.clone() });
         }
         Ok(Asked { digest, cose, intent })
-    }
-
-    /// A child stays within what its parent, itself in force, was granted.
-    async fn within_parent(&self, asked: &Asked, parent: Sha256Digest) -> Result<Result<(), GovernanceDenial>, Fault> {
-        let unknown =
-            || GovernanceDenial::Parent { got: parent.to_string(), expected: "an artifact in force here".to_owned() };
-        let Some(terms) = self.artifact_terms(parent).await? else { return Ok(Err(unknown())) };
-        let lease = leases::find(&self.parts.store, &terms.id).await?;
-        let in_force =
-            lease.is_some_and(|lease| lease.ended.is_none() && self.now().is_ok_and(|now| now.0 < lease.ends_at));
-        Ok(if in_force { asked.intent.scope.within(&terms.scope) } else { Err(unknown()) })
     }
 
     /// What the node holds by this artifact. An answer may have been lost, so the artifact before the newest counts
@@ -233,15 +234,8 @@ impl Desk {
         Ok(self.artifact(artifact).await?.map(|artifact| artifact.terms()))
     }
 
-    /// The log entry by which an artifact that we signed and kept was granted: how lineage names it as a parent.
-    pub(crate) async fn artifact_entry(&self, artifact: Sha256Digest) -> Result<Sha256Digest, Fault> {
-        let lost =
-            || Fault::EndorsementsUnavailable { what: format!("artifact {artifact} is not in the evidence store") };
-        let (_, receipt) = self.artifact(artifact).await?.ok_or_else(lost)?.into_parts();
-        Ok(receipt.entry)
-    }
-
-    async fn artifact(&self, artifact: Sha256Digest) -> Result<Option<Artifact>, Fault> {
+    /// The same, with where it is logged.
+    pub(crate) async fn artifact(&self, artifact: Sha256Digest) -> Result<Option<Artifact>, Fault> {
         let Some(bytes) = evidence_store::get(&self.parts.store, &artifact).await? else { return Ok(None) };
         let keys = KeySet::new([self.parts.issuer.public()]);
         let signed = cose::verify1(Purpose::Artifact, &self.parts.domain, &bytes, &keys);

@@ -10,6 +10,7 @@ use audit::record::RecordBody;
 use evidence::challenge::Challenge;
 use evidence::digest::Sha256Digest;
 use evidence::time::UnixSeconds;
+use governance::GovernanceDenial;
 use governance::artifact::{
     ARTIFACT_VERSION, ArtifactId, ArtifactTerms, Attribution, Confirmation, EnvironmentalConditions,
     GovernanceMetadata, LeaseTerms, PolicyValidation, RuntimeBindings,
@@ -19,7 +20,7 @@ use wire::proto::{self, verifier_message::Message as Answer};
 
 use crate::appraise::{NotAffirmed, Outcome, Verdict};
 use crate::denials::Judged;
-use crate::desk::Desk;
+use crate::desk::{Desk, LeaseLengths};
 use crate::evidence_store::{self, BlobKind};
 use crate::fault::Fault;
 use crate::grant::{Grant, Granted, Kind, NotGranted};
@@ -91,17 +92,20 @@ impl Desk {
         request: &Request,
         asked: &Asked,
         verdict: Verdict,
-        kept: Vec<(BlobKind, Vec<u8>)>,
+        mut kept: Vec<(BlobKind, Vec<u8>)>,
     ) -> Result<Answer, Refused> {
         let now = self.now()?;
         let id = ArtifactId(random::bytes().map_err(Fault::from)?);
         let keys = self.wrap_keys(&asked.intent, id, &verdict).await?;
-        let terms = self.terms(request, asked, id, 1, &verdict, now)?;
-        let parent = match asked.intent.parent {
-            Some(artifact) => Some(self.artifact_entry(artifact).await?),
-            None => None,
+        let lease = match self.lease(request, now) {
+            Ok(lease) => lease,
+            Err(denial) => return Err(self.deny_early(&request.node, &request.trust, request.head, denial).await),
         };
-        let kind = Kind::First { intent_cose: asked.cose.clone(), keys: keys.clone(), parent };
+        let terms = self.terms(request, asked, id, lease.counted(1), &verdict, now);
+        let descent = request.descent.clone();
+        let given = descent.iter().flat_map(|descent| &descent.kept);
+        kept.extend(given.map(|artifact| (BlobKind::Artifact, artifact.clone())));
+        let kind = Kind::First { intent_cose: asked.cose.clone(), keys: keys.clone(), descent };
         let answer = self.grant(request, terms, verdict, kept, now, kind).await?;
         self.metrics().authorizations.inc();
         Ok(Answer::Authorization(proto::Authorization { keys, ..answer }))
@@ -118,7 +122,12 @@ impl Desk {
         // Counts on from what was last granted, whether or not that answer arrived: two leases never share a number.
         let seq = renewing.lease.seq.saturating_add(1);
         let asked = &renewing.intent;
-        let terms = self.terms(request, asked, renewing.terms.id, seq, &verdict, now)?;
+        let lease = match self.lease(request, now) {
+            Ok(lease) => lease,
+            // Its parent is about to end; the node ends it, and goes on.
+            Err(denial) => return Err(self.deny_early(&request.node, &request.trust, request.head, denial).await),
+        };
+        let terms = self.terms(request, asked, renewing.terms.id, lease.counted(seq), &verdict, now);
         let answer = self.grant(request, terms, verdict, kept, now, Kind::Renewal).await?;
         self.metrics().renewals.inc();
         Ok(Answer::Authorization(answer))
@@ -145,18 +154,28 @@ impl Desk {
         Ok(wrapped)
     }
 
+    /// How long: as configured, or what is left of the parent's lease.
+    fn lease(&self, request: &Request, now: UnixSeconds) -> Result<LeaseLengths, GovernanceDenial> {
+        let lease = self.parts.lease;
+        let Some(descent) = &request.descent else { return Ok(lease) };
+        let (duration_ms, renew_after_ms) = descent.parentage.cut(lease.duration_ms, lease.renew_after_ms, now)?;
+        Ok(LeaseLengths { duration_ms, renew_after_ms })
+    }
+
     fn terms(
         &self,
         request: &Request,
         asked: &Asked,
         id: ArtifactId,
-        seq: u64,
+        lease: LeaseTerms,
         verdict: &Verdict,
         now: UnixSeconds,
-    ) -> Result<ArtifactTerms, Fault> {
-        let (lease, node, intent) = (self.parts.lease, &request.node.identity.id, &asked.intent);
+    ) -> ArtifactTerms {
+        let (node, intent) = (&request.node.identity.id, &asked.intent);
         let lease_s = lease.duration_ms.div_ceil(1000);
-        Ok(ArtifactTerms {
+        let ancestors =
+            request.descent.as_ref().map_or_else(Vec::new, |descent| descent.parentage.ancestors().to_vec());
+        ArtifactTerms {
             issuer: self.audience().to_owned(),
             subject: self.domain().node_spiffe_id(node),
             audience: self.domain().node_spiffe_id(node),
@@ -187,18 +206,14 @@ impl Desk {
                 register_digest: verdict.register_digest,
                 labels: intent.scope.labels.clone(),
             },
-            lease: LeaseTerms { seq, duration_ms: lease.duration_ms, renew_after_ms: lease.renew_after_ms },
+            lease,
             governance: GovernanceMetadata {
                 domain: self.domain().clone(),
                 epoch: request.trust.epoch(),
                 state: request.trust.state_digest(),
             },
-            attribution: Attribution {
-                requester: intent.requester.clone(),
-                approvers: Vec::new(),
-                parent: intent.parent,
-            },
-        })
+            attribution: Attribution { requester: intent.requester.clone(), approvers: Vec::new(), ancestors },
+        }
     }
 
     /// Records the grant; what comes back may be answered.

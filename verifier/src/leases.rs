@@ -177,16 +177,27 @@ pub async fn end(transaction: &mut Transaction<'_>, artifact_id: &ArtifactId, en
     Ok(())
 }
 
-/// Ends every authorization of a node, as [`end`] does each.
-pub async fn end_all(transaction: &mut Transaction<'_>, node: &NodeId, end: LeaseEnd) -> Result<(), StoreError> {
+/// Ends every authorization of a node, as [`end`] does each, and says which of them were in force.
+pub async fn end_all(
+    transaction: &mut Transaction<'_>,
+    node: &NodeId,
+    end: LeaseEnd,
+) -> Result<Vec<ArtifactId>, StoreError> {
+    let doing = "ending leases";
+    let rows = sqlx::query("SELECT * FROM leases WHERE node_id = $1 AND state = $2")
+        .bind(node.as_str())
+        .bind(IN_FORCE)
+        .fetch_all(transaction.connection())
+        .await
+        .doing(doing)?;
     let update = format!("UPDATE leases SET state = $1 WHERE node_id = $2 AND state IN {}", end.ends());
     sqlx::query(sqlx::AssertSqlSafe(update))
         .bind(name(end))
         .bind(node.as_str())
         .execute(transaction.connection())
         .await
-        .doing("ending leases")?;
-    Ok(())
+        .doing(doing)?;
+    rows.iter().map(|row| read_row(row).map(|lease| lease.artifact_id)).collect()
 }
 
 /// An authorization by artifact id.

@@ -61,9 +61,14 @@ impl<'k> Chain<'k> {
 
     /// What the next record follows from in other domains' logs, as the node says; what it says of ours is in ours.
     pub(crate) fn follows(mut self, authorizations: &BTreeMap<DomainName, Vec<Sha256Digest>>) -> Self {
-        self.elsewhere = authorizations.clone();
-        self.elsewhere.remove(self.domain);
+        self.follow(authorizations);
         self
+    }
+
+    /// The same, for a chain that has begun.
+    pub(crate) fn follow(&mut self, records: &BTreeMap<DomainName, Vec<Sha256Digest>>) {
+        self.elsewhere = records.clone();
+        self.elsewhere.remove(self.domain);
     }
 
     /// The next record; `also` are parents besides the record before.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use evidence::digest::Sha256Digest;
 use evidence::names::NodeId;
+use governance::artifact::ArtifactId;
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::timeout;
@@ -36,6 +37,13 @@ pub enum Push {
     TrustBundle(Arc<[Vec<u8>]>),
     /// The client certificate for the node's next connection, PEM.
     ClientCertificate(Arc<[u8]>),
+    /// What an execution of the node's descends from is over.
+    ParentOver {
+        /// Id of the execution's artifact.
+        artifact: ArtifactId,
+        /// Stable code.
+        code: &'static str,
+    },
 }
 
 /// The streams open now, at most one for a node.

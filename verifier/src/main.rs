@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use verifier::cli::{
-    AppraiseArgs, ConfigArgs, DomainArgs, EndorsementsArgs, ExplainArgs, GovernanceArgs, InitArgs, KeysArgs, LogArgs,
-    NodeArgs, PolicyArgs, ProofArgs, RefsArgs, ResultArgs, RevokeArgs, ServeArgs, SignArgs,
+    AppraiseArgs, ArtifactArgs, ConfigArgs, DomainArgs, EndorsementsArgs, ExplainArgs, GovernanceArgs, InitArgs,
+    KeysArgs, LineageArgs, LogArgs, NodeArgs, PolicyArgs, ProofArgs, RefsArgs, ResultArgs, RevokeArgs, ServeArgs,
+    SignArgs,
 };
 use verifier::evidence_cli::{self, EvidenceArgs};
 
@@ -50,6 +51,10 @@ enum Command {
     Domain(DomainArgs),
     /// This domain's governance state, and how partners stand.
     Governance(GovernanceArgs),
+    /// Artifacts that somebody comes with: judge one offline.
+    Artifact(ArtifactArgs),
+    /// Where executions come from and what came of them.
+    Lineage(LineageArgs),
     /// The transparency log.
     Log(LogArgs),
     /// Why a logged decision was what it was.
@@ -88,6 +93,8 @@ fn main() -> ExitCode {
         Command::Sign(args) => args.run(),
         Command::Domain(args) => args.run(),
         Command::Governance(args) => args.run(),
+        Command::Artifact(args) => args.run(),
+        Command::Lineage(args) => args.run(),
         Command::Log(args) => args.run(),
         Command::Explain(args) => args.run(),
         Command::Result(args) => args.run(),

@@ -47,16 +47,18 @@ impl Desk {
                 let signed = chain.next(digest, &[], body)?;
                 let head = signed.digest;
                 transaction.append(signed.entry(&[id.to_string(), digest.to_string()]))?;
-                leases::end_all(transaction, &id, LeaseEnd::Halted).await?;
+                let over = leases::end_all(transaction, &id, LeaseEnd::Halted).await?;
                 nodes::set_halt(transaction, &id, &digest).await?;
                 if node.status != NodeStatus::Quarantined {
                     nodes::set_status(transaction, &id, NodeStatus::Quarantined, code.as_str(), epoch).await?;
                 }
                 grow(transaction, &node, presented, head).await?;
-                Ok(head)
+                Ok((head, over))
             })
         });
-        let recorded = recorded(committed.await?)?;
+        let Committed { value: (head, over), logged } = committed.await?;
+        self.end_descendants_soon(over);
+        let recorded = recorded(Committed { value: head, logged })?;
         self.live().halted(&node.identity.id);
         self.metrics().halts.inc();
         Ok(recorded)
@@ -78,7 +80,7 @@ impl Desk {
             // What is not this node's, or not ours, is not ended by it.
             ended.extend(terms.filter(|terms| terms.bindings.node == *id).map(|terms| terms.id));
         }
-        let (desk, id, now) = (self.clone(), id.clone(), self.now()?);
+        let (desk, id, now, over) = (self.clone(), id.clone(), self.now()?, ended.clone());
         let committed = self.parts.store.write::<_, Fault, _>(move |transaction| {
             Box::pin(async move {
                 let node = nodes::read(transaction, &id).await?;
@@ -98,7 +100,9 @@ impl Desk {
                 Ok(head)
             })
         });
-        Ok(recorded(committed.await?)?)
+        let committed = committed.await?;
+        self.end_descendants_soon(over);
+        Ok(recorded(committed)?)
     }
 
     /// The receipt of a record that was logged before: its answer was lost, and the node says it again.

@@ -80,7 +80,8 @@ async fn closure(
     Ok(taken)
 }
 
-async fn starts(log: &Log, subject: &str) -> Result<Vec<Entry>, OrderRefusal> {
+/// The entries that an id names.
+pub(crate) async fn starts(log: &Log, subject: &str) -> Result<Vec<Entry>, OrderRefusal> {
     if let Ok(index) = u64::from_str(subject) {
         return Ok(log.entry(index).await?.into_iter().collect());
     }
@@ -94,7 +95,8 @@ async fn starts(log: &Log, subject: &str) -> Result<Vec<Entry>, OrderRefusal> {
     }
 }
 
-fn read(entry: &Entry) -> Result<LineageRecord, OrderRefusal> {
+/// What an entry of our own log says.
+pub(crate) fn read(entry: &Entry) -> Result<LineageRecord, OrderRefusal> {
     let malformed = |why: String| StoreError::Corrupt { what: format!("log entry {}: {why}", entry.index) };
     let payload = cose::claimed_payload(&entry.bytes).map_err(|denial| malformed(denial.to_string()))?;
     let record = cbor::from_slice(&payload, Caps::bytes(payload.len()));
@@ -145,4 +147,4 @@ async fn attachment(
 }
 
 /// Most records in one bundle.
-const RECORDS_CAP: usize = 50_000;
+pub(crate) const RECORDS_CAP: usize = 50_000;

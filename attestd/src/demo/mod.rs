@@ -8,6 +8,7 @@ mod appraised;
 #[cfg(test)]
 mod ended;
 pub mod event_log;
+mod family;
 #[cfg(test)]
 mod faults;
 mod machine;
@@ -17,6 +18,7 @@ mod software_tpm;
 mod stage;
 mod story;
 pub mod swtpm;
+mod telling;
 mod watched;
 
 use std::io::Write;
@@ -53,7 +55,7 @@ pub async fn run(arguments: DemoArgs, out: &mut (dyn Write + Send)) -> Result<()
     }
     let stage = stage::Stage::new(stage::Programs { attestd, verifier, simulator }, arguments.keep)?;
     let told = tokio::select! {
-        told = story::tell(&stage, arguments.platform, out) => told,
+        told = story::tell(&stage, arguments.platform, arguments.svg.as_deref(), out) => told,
         by = ended => return Err(DemoFault::new("the demo", format_args!("ended by {by}"))),
     };
     told.map_err(|fault| fault.with_logs(&stage))

@@ -1,7 +1,7 @@
 //! The story: a machine proves itself and gets a key, stops being what it was and loses it, and both can be proved.
 
-use std::fmt::Display;
 use std::io::Write;
+use std::path::Path;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -11,21 +11,29 @@ use super::machine::{Change, DOMAIN, IMPLANT, Machine, NODE, SOON, domain_toml, 
 use super::simulator::{Simulator, VENDOR};
 use super::software_tpm::SoftwareTpm;
 use super::stage::{ATTESTD_STATE, DemoFault, Stage, VERIFIER_STATE};
+use super::telling::Teller;
 use super::watched::{Seen, Watched, short};
 use crate::cli::DemoPlatform;
 
 type Told<T> = Result<T, DemoFault>;
 
 /// Tells it, one act after the other.
-pub(super) async fn tell(stage: &Stage, platform: DemoPlatform, out: &mut (dyn Write + Send)) -> Told<()> {
+pub(super) async fn tell(
+    stage: &Stage,
+    platform: DemoPlatform,
+    svg: Option<&Path>,
+    out: &mut (dyn Write + Send),
+) -> Told<()> {
     let mut story = Story::new(stage, out);
     let (mut machine, verifier) = story.prepare(platform).await?;
     let node = story.start_node(WATCH_SELDOM_MS).await?;
     story.trust_what_runs_now().await?;
 
-    story.head("a workload runs on what its machine proved")?;
+    story.tell.head("a workload runs on what its machine proved")?;
     let (execution, workload) = story.run_until_renewed().await?;
-    story.head("the machine changes, and the next renewal is denied")?;
+    story.tell.head("a workload starts a child, which may do less than it and ends with it")?;
+    let family = story.child_with_its_parent().await?;
+    story.tell.head("the machine changes, and the next renewal is denied")?;
     let change = machine.change(stage).await?;
     story.denied_at_renewal(&change, execution, &workload).await?;
     story.refused_while_quarantined("a second exec").await?;
@@ -38,41 +46,28 @@ pub(super) async fn tell(stage: &Stage, platform: DemoPlatform, out: &mut (dyn W
         (None, None) => return Err(DemoFault::new("the machine", "is nothing")),
     };
 
-    story.head("a stranger checks all of it, with public keys alone")?;
+    story.tell.head("a stranger checks all of it, with public keys alone")?;
     story.prove(&artifact).await?;
+    story.tell.head("where all that ran comes from, and what came of it")?;
+    story.lineage(&family, svg).await?;
     story.stop(node, verifier, machine).await
 }
 
 /// The teller, and what it has seen so far.
 pub(super) struct Story<'a> {
-    stage: &'a Stage,
-    out: &'a mut (dyn Write + Send),
-    begun: Instant,
+    pub(super) stage: &'a Stage,
+    pub(super) tell: Teller<'a>,
 }
 
 impl<'a> Story<'a> {
     pub(super) fn new(stage: &'a Stage, out: &'a mut (dyn Write + Send)) -> Self {
-        Self { stage, out, begun: Instant::now() }
-    }
-
-    fn head(&mut self, text: &str) -> Told<()> {
-        self.line(format_args!("\n== {text}"))
-    }
-
-    fn say(&mut self, text: impl Display) -> Told<()> {
-        let at_s = self.begun.elapsed().as_secs_f32();
-        self.line(format_args!("{at_s:5.2} s  {text}"))
-    }
-
-    fn line(&mut self, text: impl Display) -> Told<()> {
-        let written = writeln!(self.out, "{text}").and_then(|()| self.out.flush());
-        written.map_err(|error| DemoFault::new("printing", error))
+        Self { stage, tell: Teller::beginning(out) }
     }
 
     /// A domain, its verifier, a machine, an execution key: everything before the node itself runs.
     pub(super) async fn prepare(&mut self, platform: DemoPlatform) -> Told<(Machine, Child)> {
         let machine = Machine::manufacture(self.stage, platform).await?;
-        machine.told().iter().try_for_each(|sentence| self.say(sentence))?;
+        machine.told().iter().try_for_each(|sentence| self.tell.say(sentence))?;
         // Port 0: the service says where it listens.
         let any = "127.0.0.1:0";
         let mut init = vec!["init", "--lab", "--domain", DOMAIN, "--listen-enrolment", any, "--listen-nodes", any];
@@ -84,7 +79,7 @@ impl<'a> Story<'a> {
         let verifier = self.stage.start(serve, "verifier.log")?;
         let addresses = self.stage.until("the verifier's start", async || Ok(self.addresses())).await?;
         let (nodes, enrolment) = (string(&addresses, &["/nodes"])?, string(&addresses, &["/enrolment"])?);
-        self.say(format_args!("domain {DOMAIN}: keys made, verifier serves, leases last {LEASE_MS} ms"))?;
+        self.tell.say(format_args!("domain {DOMAIN}: keys made, verifier serves, leases last {LEASE_MS} ms"))?;
         if machine.tee.is_some() {
             self.endorsements().await?;
         }
@@ -105,7 +100,7 @@ impl<'a> Story<'a> {
             (None, _) => "its TEE signed for the key of its records",
             (Some(_), Some(_)) => "its TPM proved its keys, and its TEE signed for them",
         };
-        self.say(format_args!("node {NODE} enrolled: {proved}"))?;
+        self.tell.say(format_args!("node {NODE} enrolled: {proved}"))?;
         Ok((machine, verifier))
     }
 
@@ -113,7 +108,7 @@ impl<'a> Story<'a> {
     async fn endorsements(&mut self) -> Told<()> {
         let vendor = self.stage.text(VENDOR);
         self.stage.ask_verifier(&["endorsements", "import", &vendor], 0).await?;
-        self.say("the vendor's certificates, revocation lists and collateral imported")
+        self.tell.say("the vendor's certificates, revocation lists and collateral imported")
     }
 
     /// Written once everything listens.
@@ -141,7 +136,7 @@ impl<'a> Story<'a> {
                 Ok((status.pointer("/domains/0/connected") == Some(&Value::Bool(true))).then_some(()))
             })
             .await?;
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "attestd runs (pid {}), looks at its machine every {watch_interval_ms} ms",
             node.id().unwrap_or(0)
         ))?;
@@ -159,7 +154,7 @@ impl<'a> Story<'a> {
         let reason = ["--reason", "first boot of the demo"];
         let activate = [["refs", "activate", &name, "--signer", &signer].as_slice(), &reason].concat();
         self.stage.ask_verifier(&activate, 0).await?;
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "reference values \"{name}\" captured from the node, signed by the policy authority, active"
         ))?;
         self.stage.write("demo.cedar", POLICY)?;
@@ -167,7 +162,7 @@ impl<'a> Story<'a> {
         let activate =
             [["policy", "activate", &policy, "--name", "lab", "--signer", &signer].as_slice(), &reason].concat();
         self.stage.ask_verifier(&activate, 0).await?;
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "policy signed and active in place of the lab's: only environment \"lab\", only the key \"{KEY}\""
         ))
     }
@@ -189,7 +184,7 @@ impl<'a> Story<'a> {
                 5 => workload.pid = phase.fact("pid").to_owned(),
                 _ => {}
             }
-            self.say(format_args!("{number} {}", phase.told()))?;
+            self.tell.say(format_args!("{number} {}", phase.told()))?;
         }
         let line = execution.until(|seen| seen.is("stdout"), refuse_refusals).await?;
         self.uses_its_key(&line)?;
@@ -200,10 +195,10 @@ impl<'a> Story<'a> {
         {
             return Err(DemoFault::new("the first renewal", renewal.told()));
         }
-        self.say(format_args!("6 {}", renewal.told()))?;
+        self.tell.say(format_args!("6 {}", renewal.told()))?;
         let entry = renewal.fact("log_index").parse().map_err(|_| DemoFault::new("the renewal", "it is not logged"))?;
         self.decided_again(entry).await?;
-        self.say(format_args!("  decided again from what the log names: the same result, byte for byte"))?;
+        self.tell.say(format_args!("  decided again from what the log names: the same result, byte for byte"))?;
         is_alive(&workload.pid).then_some(()).ok_or_else(|| DemoFault::new("the workload", "is not running"))?;
         Ok((execution, workload))
     }
@@ -218,19 +213,19 @@ impl<'a> Story<'a> {
         if !expected.ends_with(seal) {
             return Err(DemoFault::new("the workload's seal", format_args!("{seal}, expected {expected}")));
         }
-        self.say(format_args!("  the workload, with its key: {entry} sealed {}", short(seal)))
+        self.tell.say(format_args!("  the workload, with its key: {entry} sealed {}", short(seal)))
     }
 
     /// The denial, the halt and the explanation of a change.
     async fn denied_at_renewal(&mut self, change: &Change, mut execution: Watched, workload: &Workload) -> Told<()> {
-        self.say(&change.told)?;
+        self.tell.say(&change.told)?;
         let refusal = execution.until(|seen| seen.is("refusal"), |_| Ok(())).await?;
         let entry: u64 =
             refusal.field("entry").parse().map_err(|_| DemoFault::new("the denial", "it is not logged"))?;
         if refusal.field("decision") != "denied" {
             return Err(DemoFault::new("the refusal", refusal.field("code")));
         }
-        self.say(format_args!("  renewal denied: {} (log entry {entry})", refusal.field("code")))?;
+        self.tell.say(format_args!("  renewal denied: {} (log entry {entry})", refusal.field("code")))?;
         self.halted(execution, &workload.pid, "halt.refused_at_renewal").await?;
         self.explain(entry, change).await
     }
@@ -250,8 +245,8 @@ impl<'a> Story<'a> {
                 format_args!("ended with {exit_code}, expected {HALTED_EXIT_CODE}"),
             ));
         }
-        self.say(format_args!("  halted ({code}): workload pid {pid} is gone, its key with it"))?;
-        self.say(format_args!("7 {}", record.told()))
+        self.tell.say(format_args!("  halted ({code}): workload pid {pid} is gone, its key with it"))?;
+        self.tell.say(format_args!("7 {}", record.told()))
     }
 
     /// The explanation of a decision, made again from what the log and the evidence store hold.
@@ -279,19 +274,19 @@ impl<'a> Story<'a> {
         if change.named.is_some_and(|named| !explained.to_string().contains(named)) {
             return Err(DemoFault::new("explain", format_args!("does not name the diverging event: {explained}")));
         }
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "  explain {entry}: {} at {}",
             string(failure, &["/code"])?,
             string(failure, &["/claim"])?
         ))?;
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "    got {}, accepted {} (reference {id}, signed by {})",
             short(&got),
             short(&accepted),
             short(&signer)
         ))?;
         match change.named {
-            Some(_) => self.say(format_args!("    first diverging event: {IMPLANT}")),
+            Some(_) => self.tell.say(format_args!("    first diverging event: {IMPLANT}")),
             None => Ok(()),
         }
     }
@@ -303,12 +298,12 @@ impl<'a> Story<'a> {
         if code != "governance.node_quarantined" || exit_code != DENIED_EXIT_CODE {
             return Err(DemoFault::new(what, format_args!("{code}, exit code {exit_code}")));
         }
-        self.say(format_args!("  {what} is refused: {code}"))
+        self.tell.say(format_args!("  {what} is refused: {code}"))
     }
 
     /// A restart forgives nothing.
     async fn restart_node(&mut self, node: Child, machine: &mut Machine) -> Told<Child> {
-        self.head(match machine.tee {
+        self.tell.head(match machine.tee {
             Some(_) => "back by readmission, and denied again for older firmware",
             None => "back by readmission, and halted at once by the local watch",
         })?;
@@ -316,7 +311,7 @@ impl<'a> Story<'a> {
         let node = self.start_node(WATCH_OFTEN_MS).await?;
         self.refused_while_quarantined("after a restart, exec").await?;
         let restored = machine.restore(self.stage).await?;
-        self.say(restored)?;
+        self.tell.say(restored)?;
         Ok(node)
     }
 
@@ -330,7 +325,7 @@ impl<'a> Story<'a> {
                 Ok((status.pointer("/halt") == Some(&Value::Null)).then_some(()))
             })
             .await?;
-        self.say(format_args!("  readmitted by the policy authority's signature, in a new epoch"))
+        self.tell.say(format_args!("  readmitted by the policy authority's signature, in a new epoch"))
     }
 
     /// A workload as after the first authorization, and its artifact.
@@ -339,7 +334,7 @@ impl<'a> Story<'a> {
         let authorized = execution.until(|seen| seen.phase() == Some(3), refuse_refusals).await?;
         let begun = execution.until(|seen| seen.phase() == Some(5), refuse_refusals).await?;
         let line = execution.until(|seen| seen.is("stdout"), refuse_refusals).await?;
-        self.say(format_args!("  authorized anew: {}", authorized.told()))?;
+        self.tell.say(format_args!("  authorized anew: {}", authorized.told()))?;
         self.uses_its_key(&line)?;
         let (artifact, pid) = (authorized.fact("artifact").to_owned(), begun.fact("pid").to_owned());
         Ok((execution, Workload { artifact, pid }))
@@ -350,7 +345,8 @@ impl<'a> Story<'a> {
         let changed = Instant::now();
         tpm.start_implant(self.stage, IMPLANT).await?;
         self.stage.until("the workload's end", async || Ok((!is_alive(&pid)).then_some(()))).await?;
-        self.say(format_args!("  {IMPLANT} again: the workload was dead {} ms later", changed.elapsed().as_millis()))?;
+        self.tell
+            .say(format_args!("  {IMPLANT} again: the workload was dead {} ms later", changed.elapsed().as_millis()))?;
         self.halted(execution, &pid, "halt.pcr_changed").await?;
         Ok(artifact)
     }
@@ -370,7 +366,7 @@ impl<'a> Story<'a> {
         expect("proof verify", &verified, "/decision", "affirmed")?;
         let records = verified.pointer("/records").and_then(Value::as_array).map_or(0, Vec::len);
         let bytes = self.stage.read("proof.cbor")?;
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "  proof bundle of artifact {artifact}: {} bytes, {records} records, verifies offline",
             bytes.len()
         ))?;
@@ -380,16 +376,16 @@ impl<'a> Story<'a> {
         self.stage.write("altered.cbor", &bent)?;
         let refused = self.stage.ask_verifier(&["proof", "verify", &altered, "--pin", &pin], DENIED_EXIT_CODE).await?;
         let code = string(&refused, &["/failures/0/code"])?;
-        self.say(format_args!("  the same bundle with byte {middle} changed does not: {code}"))
+        self.tell.say(format_args!("  the same bundle with byte {middle} changed does not: {code}"))
     }
 
     async fn stop(&mut self, node: Child, verifier: Child, machine: Machine) -> Told<()> {
         terminate(node, "attestd").await?;
         terminate(verifier, "verifier").await?;
         machine.stop().await?;
-        self.head("all of it was observed; nothing is left running")?;
+        self.tell.head("all of it was observed; nothing is left running")?;
         match self.stage.is_kept().map(|folder| folder.display().to_string()) {
-            Some(folder) => self.line(format_args!("the demo's folder is kept: {folder}")),
+            Some(folder) => self.tell.line(format_args!("the demo's folder is kept: {folder}")),
             None => Ok(()),
         }
     }
@@ -402,7 +398,7 @@ pub(super) struct Workload {
     pub(super) pid: String,
 }
 
-fn refuse_refusals(seen: &Seen) -> Told<()> {
+pub(super) fn refuse_refusals(seen: &Seen) -> Told<()> {
     if seen.is("refusal") { Err(DemoFault::new("the execution was refused", seen.field("code"))) } else { Ok(()) }
 }
 
@@ -442,7 +438,7 @@ pub(super) async fn terminate(mut child: Child, name: &str) -> Told<()> {
     if status.success() { Ok(()) } else { Err(DemoFault::new(name, status)) }
 }
 
-const KEY: &str = "ledger";
+pub(super) const KEY: &str = "ledger";
 /// Denies what it does not name.
 const POLICY: &[u8] = include_bytes!("demo.cedar");
 /// Known to the demo, so that it can tell that the workload really has it.

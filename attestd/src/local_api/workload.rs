@@ -7,12 +7,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use wire::proto::{self, workload_server};
 
-use super::Caller;
+use super::{Caller, ExecEvents, execute};
 use crate::clock::boottime_ms;
 use crate::node::{Governed, Node, Standing};
 
 pub(super) fn service(node: Arc<Node>) -> workload_server::WorkloadServer<Workload> {
-    workload_server::WorkloadServer::new(Workload { node }).max_decoding_message_size(REQUEST_CAP_BYTES)
+    workload_server::WorkloadServer::new(Workload { node }).max_decoding_message_size(super::REQUEST_CAP_BYTES)
 }
 
 pub(super) struct Workload {
@@ -29,6 +29,12 @@ impl Workload {
 #[tonic::async_trait]
 impl workload_server::Workload for Workload {
     type WatchStream = ReceiverStream<Result<proto::Standing, Status>>;
+    type ExecStream = ExecEvents;
+
+    async fn exec(&self, request: Request<proto::ExecRequest>) -> Result<Response<ExecEvents>, Status> {
+        let (uid, governed) = (Caller::of(&request)?.uid(), self.governed(&request).await?);
+        execute(&self.node, request.into_inner(), (uid, Some(governed))).await
+    }
 
     async fn watch(&self, request: Request<proto::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let governed = self.governed(&request).await?;
@@ -65,6 +71,3 @@ fn message(governed: &Governed, standing: &Standing) -> proto::Standing {
         over: standing.over.unwrap_or_default().to_owned(),
     }
 }
-
-/// Requests say next to nothing.
-const REQUEST_CAP_BYTES: usize = 4096;

@@ -164,11 +164,18 @@ impl<'a> Conversation<'a> {
                 let signed = ask.intent.signed.get(&self.domain.name).cloned();
                 let intent =
                     signed.ok_or_else(|| Refused::fault("fault.bug", "an intent that does not name the domain"))?;
-                (Message::Authorize(proto::Authorize { intent, lineage_head: head }), ask.intent.digest)
+                (
+                    Message::Authorize(proto::Authorize { intent, lineage_head: head, parents: ask.parents.clone() }),
+                    ask.intent.digest,
+                )
             }
             Some(held) => {
                 let artifacts = vec![held.digest().as_bytes().to_vec()];
-                (Message::Renew(proto::Renew { artifacts, lineage_head: head }), renewal_subject(&[held.digest()]))
+                let parents = ask.parents.clone();
+                (
+                    Message::Renew(proto::Renew { artifacts, lineage_head: head, parents }),
+                    renewal_subject(&[held.digest()]),
+                )
             }
         };
         let collected = match self.attest(request, subject, lineage_head).await? {
@@ -331,7 +338,11 @@ impl<'a> Conversation<'a> {
             Answer::Push(push) => {
                 let revocation = match &push {
                     Push::Revocation(cose) => Some(Sha256Digest::of(cose)),
-                    Push::Halt { .. } | Push::Checkpoint(_) | Push::TrustBundle(_) | Push::ClientCertificate(_) => None,
+                    Push::Halt { .. }
+                    | Push::Checkpoint(_)
+                    | Push::TrustBundle(_)
+                    | Push::ClientCertificate(_)
+                    | Push::ParentOver { .. } => None,
                 };
                 self.node.pushed(self.domain, push, self.seen).await?;
                 match revocation {

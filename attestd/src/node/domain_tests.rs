@@ -77,7 +77,7 @@ impl Bench {
             scope: Scope { keys, ..Scope::default() },
             isolation: Isolation::default(),
             domains: Domains::All([name.clone()].into()),
-            parent: None,
+            parents: std::collections::BTreeMap::new(),
             node: node.clone(),
             created_at: NOW,
             nonce: [1; 16],
@@ -138,7 +138,7 @@ impl Bench {
             },
             lease: LeaseTerms { seq, duration_ms: 30_000, renew_after_ms: 10_000 },
             governance: GovernanceMetadata { domain: self.domain.name.clone(), epoch: 7, state: STATE },
-            attribution: Attribution { requester: Text::new("uid:0").unwrap(), approvers: vec![], parent: None },
+            attribution: Attribution { requester: Text::new("uid:0").unwrap(), approvers: vec![], ancestors: vec![] },
         };
         let record = self.record(&terms, seq == 1);
         let (name, suite) = (ItemName::new("db").unwrap(), HpkeSuite::P256);

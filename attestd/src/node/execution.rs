@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use evidence::digest::Sha256Digest;
 use evidence::names::DomainName;
-use governance::artifact::VerifiedArtifact;
+use governance::GovernanceDenial;
+use governance::artifact::{ArtifactId, VerifiedArtifact};
 use governance::halt::{HaltReason, Killed, KilledBy, Trigger};
 use governance::intent::Intent;
 use governance::lease::{Lease, LeaseAction, LeaseEvent, LeaseState};
@@ -25,6 +26,7 @@ use super::governed::Governed;
 use super::keys;
 use super::link::{Ask, Reply, ReplyTo};
 use super::narration::Narration;
+use super::parent::{self, Parent};
 use super::refused::Refused;
 use super::verdicts::Verdicts;
 use super::{Authorizations, Ending, Node};
@@ -43,6 +45,10 @@ pub(crate) enum Order {
     Attest(Trigger),
     /// A domain revoked something; the execution looks whether it concerns it, and says when it has done what follows.
     Revoked(DomainName, Arc<RevocationList>, oneshot::Sender<()>),
+    /// A domain says that what this artifact descends from is over.
+    ParentOver(DomainName, ArtifactId, &'static str),
+    /// What it descends from is over, on this node.
+    Orphaned,
 }
 
 /// What a halt found of one execution.
@@ -68,6 +74,7 @@ pub(crate) struct Execution {
     node: Arc<Node>,
     number: u64,
     intent: Arc<SignedIntent>,
+    parent: Parent,
     lease: Lease,
     /// Taken when it starts.
     workload: Option<Workload>,
@@ -89,6 +96,8 @@ pub(crate) struct Execution {
     /// Code of each domain's newest refusal since it last granted.
     told: BTreeMap<DomainName, String>,
     narration: Narration,
+    /// Why what it descends from is over, once that ended it.
+    orphaned: Option<&'static str>,
     finished: Option<Finish>,
 }
 
@@ -103,6 +112,7 @@ impl Execution {
         node: Arc<Node>,
         number: u64,
         intent: Arc<SignedIntent>,
+        parent: Parent,
         workload: Workload,
         narration: Narration,
     ) -> Self {
@@ -113,6 +123,7 @@ impl Execution {
             node,
             number,
             intent,
+            parent,
             lease,
             workload: Some(workload),
             running: None,
@@ -128,6 +139,7 @@ impl Execution {
             verdicts,
             told: BTreeMap::new(),
             narration,
+            orphaned: None,
             finished: None,
         }
     }
@@ -159,6 +171,7 @@ impl Execution {
         if let Some(governed) = &self.governed {
             governed.is_over(shown::ENDED);
         }
+        self.node.end_children(self.number);
         self.node.forget(self.number);
         if let Some(Finish { exit_code, halt_code }) = self.finished {
             self.narration.finish(exit_code, halt_code).await;
@@ -180,14 +193,25 @@ impl Execution {
                 self.finished = Some(Finish { exit_code, halt_code: code });
             }
             Order::Stop => self.end_early().await,
+            Order::Orphaned => self.orphan(parent::NOT_LIVE).await,
+            Order::ParentOver(domain, artifact, code) => {
+                if self.accepted.get(&domain).is_some_and(|accepted| accepted.artifact.terms().id == artifact) {
+                    self.orphan(code).await;
+                }
+            }
             Order::Attest(trigger) => self.step(LeaseEvent::AttestNow(trigger)).await,
             Order::Revoked(domain, list, done) => {
                 let concerned =
                     self.accepted.get(&domain).map(|accepted| list.admits_artifact(accepted.artifact.terms()));
-                if let Some(Err(denial)) = concerned
-                    && let Ok(code) = Text::new(denial.code())
-                {
-                    self.step(LeaseEvent::Revoked(domain, code)).await;
+                match concerned {
+                    // Not this execution was revoked: it ends, and its node goes on.
+                    Some(Err(GovernanceDenial::ParentRevoked { .. })) => self.orphan(parent::REVOKED).await,
+                    Some(Err(denial)) => {
+                        if let Ok(code) = Text::new(denial.code()) {
+                            self.step(LeaseEvent::Revoked(domain, code)).await;
+                        }
+                    }
+                    Some(Ok(())) | None => {}
                 }
                 let _ = done.send(()); // the stream may be gone meanwhile
             }
@@ -239,7 +263,7 @@ impl Execution {
                 };
                 let index = self.node.record_end(ending, self.intent.intent.domains.named()).await;
                 self.narration.proof_persisted("end", index);
-                self.finished = Some(Finish { exit_code, halt_code: "" });
+                self.finished = Some(Finish { exit_code, halt_code: self.orphaned.unwrap_or_default() });
             }
             LeaseAction::GiveUp => self.give_up_unauthorized().await,
         }
@@ -252,7 +276,7 @@ impl Execution {
         let held = self.accepted.get(&domain).filter(|_| self.lease.live().contains_key(&domain));
         let held = held.map(|accepted| accepted.artifact.clone());
         let reply = ReplyTo { domain: domain.clone(), replies: self.reply_sender.clone() };
-        let ask = Ask { intent: Arc::clone(&self.intent), held, reply: reply.clone() };
+        let ask = Ask { intent: Arc::clone(&self.intent), held, parents: self.parent.newest(), reply: reply.clone() };
         match self.node.link(&domain) {
             Some(link) if link.ask(ask) => {}
             Some(_) | None => {
@@ -284,6 +308,10 @@ impl Execution {
                 self.verdicts.refused(&domain, &refused);
                 let ran = self.lease.runs();
                 let renewal = self.lease.live().contains_key(&domain);
+                if ran && let Some(code) = parent::over(&refused) {
+                    self.orphan(code).await;
+                    return;
+                }
                 let code = Text::new(refused.code.as_str()).ok().filter(|_| refused.is_denial());
                 let event = match code {
                     Some(_) if renewal && refused.withdraws() => LeaseEvent::Withdrawn(domain.clone()),
@@ -413,6 +441,7 @@ impl Execution {
     }
 
     async fn kill(&mut self) {
+        self.node.end_children(self.number);
         if let Some(running) = self.running.take() {
             let ended = running.kill().await;
             tracing::info!(?ended, "the workload was ended");
@@ -422,6 +451,7 @@ impl Execution {
 
     async fn workload_ended(&mut self, ended: Ended) {
         self.running = None;
+        self.node.end_children(self.number);
         let (cause, exit_code) = (ended.cause, ended.outcome.exit_code());
         tracing::info!(?ended, "the workload ended");
         self.ended = Some(ended);
@@ -434,12 +464,22 @@ impl Execution {
         }
     }
 
+    /// What it descends from is over: so is this, at once, and the node goes on.
+    async fn orphan(&mut self, code: &'static str) {
+        if self.finished.is_none() && self.orphaned.is_none() {
+            self.orphaned = Some(code);
+            self.narration.refused(&Refused::denied(code, "what it descends from is over"));
+            self.end_early().await;
+        }
+    }
+
     /// The client is gone, or the daemon stops: an ordinary end, not a halt.
     async fn end_early(&mut self) {
         if self.lease.runs() {
             self.step(LeaseEvent::WorkloadEnded(TERMINATED_EXIT_CODE)).await;
         } else {
-            self.finished = Some(Finish { exit_code: TERMINATED_EXIT_CODE, halt_code: "" });
+            let halt_code = self.orphaned.unwrap_or_default();
+            self.finished = Some(Finish { exit_code: TERMINATED_EXIT_CODE, halt_code });
         }
     }
 

@@ -17,6 +17,8 @@ use crate::local_api::{Caller, Place, Process};
 /// A running execution, as its own processes see it.
 #[derive(Debug)]
 pub(crate) struct Governed {
+    /// Its number on this node.
+    pub(crate) number: u64,
     pub(crate) intent: Arc<SignedIntent>,
     standing: watch::Sender<Standing>,
 }
@@ -68,7 +70,8 @@ impl Node {
         running: &Running,
     ) -> io::Result<Arc<Governed>> {
         let supervisor = Process::from(running.supervisor()?);
-        let governed = Arc::new(Governed { intent: Arc::clone(intent), standing: watch::Sender::default() });
+        let governed =
+            Arc::new(Governed { number: execution, intent: Arc::clone(intent), standing: watch::Sender::default() });
         lock(&self.executions).governed.insert(execution, (supervisor, Arc::clone(&governed)));
         Ok(governed)
     }

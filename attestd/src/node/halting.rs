@@ -211,6 +211,7 @@ impl Node {
                     .map_err(|denial| Refused::denied(denial.code(), &denial))?;
                 self.revoked(domain, revocation).await;
             }
+            Push::ParentOver { artifact, code } => self.parent_over(domain, artifact, &code).await,
             Push::Checkpoint(note) => {
                 let mut seen = seen.lock().await;
                 let judged = domain.checkpointed(&note, &mut seen, unix_now());

@@ -17,7 +17,9 @@ use wire::bounded::local::ExecRequest;
 use wire::proto;
 
 use super::execution::{Execution, SignedIntent};
+use super::governed::Governed;
 use super::narration::Narration;
+use super::parent::Parent;
 use super::refused::Refused;
 use super::{Node, lock};
 use crate::clock::unix_now;
@@ -39,7 +41,6 @@ struct IntentFile {
     directory: Option<PathBuf>,
     domains: Option<BTreeSet<DomainName>>,
     quorum: Option<u8>,
-    parent: Option<Sha256Digest>,
     #[serde(default)]
     isolation: Isolation,
 }
@@ -49,11 +50,13 @@ impl Node {
     pub(crate) async fn exec(
         self: &Arc<Self>,
         request: ExecRequest,
-        uid: u32,
+        (uid, caller): (u32, Option<Arc<Governed>>),
         events: mpsc::Sender<proto::ExecEvent>,
     ) -> Result<(), Refused> {
         self.refuse_if_halted()?;
-        let file = as_file(request)?;
+        let parent = Parent::of(caller, &request.parents)?;
+        let mut file = as_file(request)?;
+        file.isolation = parent.isolation(file.isolation)?;
         let directory = file.directory.clone().unwrap_or_else(|| PathBuf::from("/"));
         if !directory.is_absolute() {
             return Err(malformed("the working directory is not absolute"));
@@ -63,7 +66,7 @@ impl Node {
         self.gateway.admit(&file.isolation)?;
         let program = file.argv.first().cloned().ok_or_else(|| malformed("no program"))?;
         let executable = open(program, environment.search_path().to_owned(), directory.clone()).await?;
-        let intent = self.intent(file, &executable, uid)?;
+        let intent = self.intent(file, &executable, uid, &parent)?;
         let workload = Workload { executable, environment, working_directory: directory };
         let digest = intent.digest().map_err(denied)?;
         let sign = |domain: &DomainName| Ok((domain.clone(), intent.sign(domain, &self.record_key)?));
@@ -80,10 +83,15 @@ impl Node {
             if executions.stopping || executions.orders.len() >= EXECUTIONS_CAP {
                 return Err(Refused::fault("fault.overloaded", "stopping, or too many executions"));
             }
+            if let Parent::Here(governed) = &parent {
+                // Likewise: what ends the parent ends what it finds here.
+                governed.goes_on()?;
+                executions.parents.insert(number, governed.number);
+            }
             executions.orders.insert(number, orders_sender);
         }
         let signed = Arc::new(SignedIntent { intent, digest, signed });
-        tokio::spawn(Execution::new(Arc::clone(self), number, signed, workload, narration).run(orders));
+        tokio::spawn(Execution::new(Arc::clone(self), number, signed, parent, workload, narration).run(orders));
         Ok(())
     }
 
@@ -94,8 +102,14 @@ impl Node {
         Err(Refused::denied(denial.code(), &denial))
     }
 
-    fn intent(&self, file: IntentFile, executable: &Executable, uid: u32) -> Result<Intent, Refused> {
-        let named = file.domains.unwrap_or_else(|| self.domains.keys().cloned().collect());
+    fn intent(&self, file: IntentFile, executable: &Executable, uid: u32, parent: &Parent) -> Result<Intent, Refused> {
+        let parents = parent.named()?;
+        let of_parent = parents.keys().filter(|domain| self.domains.contains_key(*domain)).cloned();
+        let named = file.domains.unwrap_or_else(|| match parent {
+            // As its parent's, unless it says otherwise.
+            Parent::Here(_) => of_parent.collect(),
+            Parent::None | Parent::Elsewhere(_) => self.domains.keys().cloned().collect(),
+        });
         if let Some(unknown) = named.iter().find(|domain| !self.domains.contains_key(*domain)) {
             return Err(malformed(&format!("domain {unknown} is not configured")));
         }
@@ -116,7 +130,7 @@ impl Node {
                 None => Domains::All(named),
                 Some(k) => Domains::Quorum { k, of: named },
             },
-            parent: file.parent,
+            parents,
             node: self.id().clone(),
             created_at: unix_now(),
             nonce,

@@ -22,6 +22,8 @@ use crate::collect::HeldKey;
 pub(crate) struct Ask {
     pub(crate) intent: Arc<SignedIntent>,
     pub(crate) held: Option<VerifiedArtifact>,
+    /// Newest artifacts of what it descends from.
+    pub(crate) parents: Vec<Vec<u8>>,
     pub(crate) reply: ReplyTo,
 }
 

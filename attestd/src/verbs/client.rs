@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use attestd::cli::{Common, ExecArgs, Format, HaltArgs, Outcome};
 use attestd::collect::Inspected;
-use attestd::state::socket_path;
+use attestd::state::{socket_path, workload_socket_path};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use wire::bounded::EVIDENCE_CAP_BYTES;
-use wire::proto::{self, exec_event::Event, local_client::LocalClient};
+use wire::proto::{self, exec_event::Event, local_client::LocalClient, workload_client::WorkloadClient};
 
 use super::failure::Failure;
 
@@ -29,6 +29,7 @@ pub(crate) async fn exec(common: &Common, arguments: ExecArgs) -> anyhow::Result
     let Some(labels) = labels.collect::<Option<_>>() else { return usage("a label must be NAME=VALUE") };
     let directory =
         arguments.directory.map_or_else(std::env::current_dir, std::path::absolute).context("working directory")?;
+    let parents = arguments.parents.iter().map(std::path::absolute).collect::<io::Result<Vec<_>>>()?;
     let request = proto::ExecRequest {
         argv: arguments.argv,
         environment: arguments.environment,
@@ -40,9 +41,17 @@ pub(crate) async fn exec(common: &Common, arguments: ExecArgs) -> anyhow::Result
         working_directory: path_text(directory)?,
         domains: arguments.domains,
         need: arguments.need.unwrap_or(0),
+        parents: parents.into_iter().map(path_text).collect::<anyhow::Result<_>>()?,
     };
-    let mut client = connect(&common.state).await?;
-    let mut events = match client.exec(request).await {
+    let answered = match arguments.child {
+        true => as_child(&common.state, request).await?,
+        false => match connect(&common.state).await?.exec(request.clone()).await {
+            // The daemon knows its own: what a workload starts is its child.
+            Err(status) if status.code() == tonic::Code::PermissionDenied => as_child(&common.state, request).await?,
+            answered => answered,
+        },
+    };
+    let mut events = match answered {
         Ok(events) => events.into_inner(),
         Err(status) => return rejected(common.format, &status),
     };
@@ -175,10 +184,15 @@ pub(super) async fn evidence(
 ///
 /// # Errors
 /// The daemon cannot be reached.
-pub(crate) async fn status(common: &Common) -> anyhow::Result<Outcome> {
+pub(crate) async fn status(common: &Common, tree: bool) -> anyhow::Result<Outcome> {
     let answer =
         connect(&common.state).await?.status(proto::StatusRequest {}).await.context("asking for the status")?;
-    print_status(common.format, &answer.into_inner().json)
+    let document = answer.into_inner().json;
+    if tree {
+        let status: Value = serde_json::from_str(&document).context("the daemon's status")?;
+        return super::tree::print(common.format, &status);
+    }
+    print_status(common.format, &document)
 }
 
 /// Halts the node.
@@ -211,7 +225,7 @@ fn print_status(format: Format, document: &str) -> anyhow::Result<Outcome> {
 }
 
 /// A request that the daemon did not take.
-fn rejected(format: Format, status: &tonic::Status) -> anyhow::Result<Outcome> {
+pub(super) fn rejected(format: Format, status: &tonic::Status) -> anyhow::Result<Outcome> {
     if status.code() == tonic::Code::InvalidArgument {
         return match format {
             Format::Text => usage(status.message()),
@@ -230,7 +244,23 @@ fn usage(why: &str) -> anyhow::Result<Outcome> {
 }
 
 async fn connect(state: &Path) -> anyhow::Result<LocalClient<Channel>> {
-    let path = socket_path(state);
+    reach(socket_path(state)).await.map(LocalClient::new)
+}
+
+/// Asks as a workload.
+async fn as_child(
+    state: &Path,
+    request: proto::ExecRequest,
+) -> anyhow::Result<Result<tonic::Response<tonic::Streaming<proto::ExecEvent>>, tonic::Status>> {
+    Ok(workload(state).await?.exec(request).await)
+}
+
+/// The socket of workloads.
+pub(super) async fn workload(state: &Path) -> anyhow::Result<WorkloadClient<Channel>> {
+    reach(workload_socket_path(state)).await.map(WorkloadClient::new)
+}
+
+async fn reach(path: PathBuf) -> anyhow::Result<Channel> {
     let shown = path.display().to_string();
     // The name is not used: the connector always opens the one socket.
     let endpoint = Endpoint::try_from("http://local")?;
@@ -239,7 +269,7 @@ async fn connect(state: &Path) -> anyhow::Result<LocalClient<Channel>> {
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
     let channel = endpoint.connect_with_connector(connector).await;
-    channel.map(LocalClient::new).with_context(|| format!("no daemon answers at {shown}; is `attestd run` running?"))
+    channel.with_context(|| format!("no daemon answers at {shown}; is `attestd run` running?"))
 }
 
 fn path_text(path: PathBuf) -> anyhow::Result<String> {

@@ -31,7 +31,7 @@ impl Bed {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_across_the_domains_verifies_and_neither_a_part_of_it_nor_a_changed_byte_does() {
     let bed = Bed::founded(4_000).await;
-    let (_, exit_code) = bed.ended(bed.exec(&["--", "true"])).await;
+    let (seen, exit_code) = bed.ended(bed.exec(&["--", "true"])).await;
     assert_eq!(exit_code, 0);
     let (mut parts, mut witnesses) = (Vec::new(), Vec::new());
     for domain in DOMAINS {
@@ -61,6 +61,7 @@ async fn a_proof_across_the_domains_verifies_and_neither_a_part_of_it_nor_a_chan
     let swapped = bed.text("swapped.toml");
     let refused = bed.mesh.ask_nobody(&["proof", "verify", &parts[0], "--pin", &swapped], DENIED).await;
     assert!(bed.explained(refused).to_string().contains("audit.threshold_not_met"));
+    drawn(&bed, &whole, seen[0].fact("intent")).await;
     let bytes = std::fs::read(&whole).unwrap();
     for step in 1..24 {
         let mut bent = bytes.clone();
@@ -71,4 +72,32 @@ async fn a_proof_across_the_domains_verifies_and_neither_a_part_of_it_nor_a_chan
         let verify = ["proof", "verify", &file, "--pin", &pins[0], "--pin", &pins[1], "--pin", &pins[2]];
         bed.explained(bed.mesh.ask_nobody(&verify, DENIED).await);
     }
+}
+
+/// The lineage of an execution, from one domain's log and from what all of them prove.
+async fn drawn(bed: &Bed, whole: &str, intent: &str) {
+    let one = bed.explained(bed.mesh.ask(A, &["lineage", "show", intent], 0).await);
+    let records = |document: &serde_json::Value| document["records"].as_array().unwrap().clone();
+    let kinds: Vec<_> = records(&one).iter().map(|record| record["kind"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(kinds, ["enrolment", "intent", "authorization", "end"], "{one}");
+    assert_eq!(records(&one)[3]["absent"].as_array().unwrap().len(), 2, "the others' logs are not here: {one}");
+    assert_eq!(records(&one)[1]["command"], serde_json::json!(["true"]), "{one}");
+    let svg = bed.text("whole.svg");
+    let pins = DOMAINS.map(|domain| bed.text(&format!("{domain}/pin.toml")));
+    let mut show = vec!["lineage", "show", intent, "--proof", whole, "--svg", &svg];
+    pins.iter().for_each(|pin| show.extend(["--pin", pin]));
+    let all = bed.explained(bed.mesh.ask_nobody(&show, 0).await);
+    let ends: Vec<_> = records(&all).into_iter().filter(|record| record["kind"] == "end").collect();
+    assert_eq!((records(&all).len(), ends.len()), (12, 3), "{all}");
+    for end in ends {
+        assert_eq!(
+            (end["follows"].as_array().unwrap().len(), end["absent"].as_array().unwrap().len()),
+            (2, 0),
+            "{end}"
+        );
+    }
+    let drawing = std::fs::read_to_string(&svg).unwrap();
+    assert_eq!((drawing.matches("<text ").count(), drawing.matches("</svg>").count()), (12, 1), "{drawing}");
+    let unknown = bed.mesh.ask(A, &["lineage", "show", "no-such-node"], DENIED).await;
+    bed.explained(unknown);
 }

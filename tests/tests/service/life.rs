@@ -207,7 +207,8 @@ async fn what_the_record_key_did_not_sign_or_the_lineage_does_not_hold_is_refuse
     let (bed, mut node, mut stream) = ready(&[]).await;
     let intent = node.intent(&[]);
     let foreign = intent.sign(&domain(), &Node::new().sibling("x", 44).machine.record_key).unwrap();
-    let request = Says::Authorize(proto::Authorize { intent: foreign, lineage_head: node.head.0.to_vec() });
+    let request =
+        Says::Authorize(proto::Authorize { intent: foreign, lineage_head: node.head.0.to_vec(), parents: vec![] });
     assert_eq!(node.ask(&mut stream, request).await.unwrap_err().code, "governance.signature_invalid");
     let mut of_another = node.intent(&[]);
     of_another.node = evidence::names::NodeId::new("node-7").unwrap();
@@ -374,7 +375,11 @@ async fn messages_out_of_order_or_bounds_end_the_stream_with_their_code() {
             "protocol.field",
             vec![
                 hello(),
-                Says::Renew(proto::Renew { artifacts: vec![vec![1; 32], vec![2; 32]], lineage_head: vec![0; 32] }),
+                Says::Renew(proto::Renew {
+                    artifacts: vec![vec![1; 32], vec![2; 32]],
+                    lineage_head: vec![0; 32],
+                    parents: vec![],
+                }),
             ],
         ),
         ("protocol.too_large", vec![hello(), Says::Evidence(proto::Evidence { cmw: vec![0; 12 << 20] })]),
@@ -425,13 +430,55 @@ async fn health_and_counts_are_served_and_the_addresses_file_goes_with_the_servi
 }
 
 #[tokio::test]
-async fn a_child_names_the_record_that_granted_its_parent() {
+async fn a_child_names_the_record_that_granted_its_parent_and_does_not_outlive_it() {
     let (bed, mut node, mut stream) = ready(&[]).await;
-    let request = node.authorize(&node.intent(&[]));
+    let intent = node.intent(&[]);
+    let request = node.authorize(&intent);
     let parent = node.ask(&mut stream, request).await.unwrap();
-    let child = Intent { parent: Some(Sha256Digest::of(&parent.artifact)), ..node.intent(&[]) };
-    let request = node.authorize(&child);
-    node.ask(&mut stream, request).await.unwrap();
+    let of_parent = |artifact: &[u8], node: &Node| Intent {
+        parents: [(domain(), Sha256Digest::of(artifact))].into(),
+        ..node.intent(&[])
+    };
+    let request = node.authorize(&of_parent(&parent.artifact, &node));
+    let child = node.ask(&mut stream, request).await.unwrap();
+    let terms =
+        |artifact: &[u8]| Artifact::decode(&evidence::cose::claimed_payload(artifact).unwrap()).unwrap().terms();
+    let above = &terms(&child.artifact).attribution.ancestors;
+    assert_eq!((above.len(), above[0].artifact), (1, terms(&parent.artifact).id));
+    assert!(terms(&child.artifact).expires_at <= terms(&parent.artifact).expires_at);
+    let refused = async |node: &mut Node, stream: &mut Stream, intent: &Intent| {
+        let request = node.authorize(intent);
+        node.ask(stream, request).await.unwrap_err().code
+    };
+    let unknown = of_parent(b"nothing", &node);
+    assert_eq!(refused(&mut node, &mut stream, &unknown).await, "governance.parent_unknown");
+    let mut wider = of_parent(&parent.artifact, &node);
+    wider.scope.capabilities.insert(evidence::names::ItemName::new("net").unwrap());
+    assert_eq!(refused(&mut node, &mut stream, &wider).await, "governance.scope_exceeded");
+    // Its parent ends: nothing new begins under it, and what began does not go on; the node has done nothing.
+    stream.say(Says::End(proto::Record { cose: node.end_record(&intent, &parent.artifact) })).await;
+    let mut over = Vec::new();
+    while over.len() < 2 {
+        match stream.next().await {
+            Hears::Recorded(recorded) => {
+                node.head = Sha256Digest::try_from(recorded.lineage_head.as_slice()).unwrap();
+                over.push("recorded".to_owned());
+            }
+            Hears::Push(proto::Push { push: Some(proto::push::Push::ParentOver(told)) }) => {
+                assert_eq!(told.artifact, terms(&child.artifact).id.0);
+                over.push(told.code);
+            }
+            Hears::Push(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(over.contains(&"governance.parent_not_live".to_owned()), "{over:?}");
+    let late = of_parent(&parent.artifact, &node);
+    assert_eq!(refused(&mut node, &mut stream, &late).await, "governance.parent_not_live");
+    let request = node.renew(&child.artifact);
+    let refusal = node.ask(&mut stream, request).await.unwrap_err();
+    assert_eq!((refusal.code.as_str(), refusal.halt), ("governance.parent_not_live", false));
+    assert_eq!(status(&bed, &node).await, NodeStatus::Active);
     // The whole log is checked again: every parent must be a record in it.
     bed.finish().await;
 }

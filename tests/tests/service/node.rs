@@ -190,7 +190,7 @@ impl Node {
             scope: Scope { keys: keys.iter().map(|name| ItemName::new(*name).unwrap()).collect(), ..Scope::default() },
             isolation: Isolation::default(),
             domains: Domains::All([domain()].into()),
-            parent: None,
+            parents: Default::default(),
             node: self.machine.node_id.clone(),
             created_at: now(),
             nonce: aws_lc_rs::rand::generate::<[u8; 16]>(&aws_lc_rs::rand::SystemRandom::new()).unwrap().expose(),
@@ -199,12 +199,12 @@ impl Node {
 
     pub(crate) fn authorize(&self, intent: &Intent) -> Says {
         let intent = intent.sign(&domain(), &self.machine.record_key).unwrap();
-        Says::Authorize(proto::Authorize { intent, lineage_head: self.head.0.to_vec() })
+        Says::Authorize(proto::Authorize { intent, lineage_head: self.head.0.to_vec(), parents: Vec::new() })
     }
 
     pub(crate) fn renew(&self, artifact: &[u8]) -> Says {
         let artifacts = vec![Sha256Digest::of(artifact).0.to_vec()];
-        Says::Renew(proto::Renew { artifacts, lineage_head: self.head.0.to_vec() })
+        Says::Renew(proto::Renew { artifacts, lineage_head: self.head.0.to_vec(), parents: Vec::new() })
     }
 
     /// What a challenge on this stream demands, as the node understands it.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 mod appraise;
+mod artifact;
 mod backtest;
 mod collected;
 mod compute;
@@ -18,6 +19,7 @@ mod explain;
 mod governance;
 mod init;
 mod keys;
+mod lineage;
 mod log;
 mod node;
 mod output;
@@ -33,10 +35,10 @@ mod signing;
 mod witnessing;
 
 pub use self::{
-    appraise::AppraiseArgs, config::ConfigArgs, domain::DomainArgs, endorsements::EndorsementsArgs,
-    explain::ExplainArgs, governance::GovernanceArgs, init::InitArgs, keys::KeysArgs, log::LogArgs, node::NodeArgs,
-    policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs, result::ResultArgs, revoke::RevokeArgs, serve::ServeArgs,
-    sign::SignArgs,
+    appraise::AppraiseArgs, artifact::ArtifactArgs, config::ConfigArgs, domain::DomainArgs,
+    endorsements::EndorsementsArgs, explain::ExplainArgs, governance::GovernanceArgs, init::InitArgs, keys::KeysArgs,
+    lineage::LineageArgs, log::LogArgs, node::NodeArgs, policy::PolicyArgs, proof::ProofArgs, refs::RefsArgs,
+    result::ResultArgs, revoke::RevokeArgs, serve::ServeArgs, sign::SignArgs,
 };
 
 /// Exit codes, the same for every verb (0 is done or affirmed).

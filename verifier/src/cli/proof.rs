@@ -113,7 +113,7 @@ fn merge(files: &[PathBuf], out: &Path) -> Result<serde_json::Value, CommandErro
     Ok(serde_json::json!({ "domains": domains, "records": records, "out": out }))
 }
 
-fn read_pin(path: &Path) -> Result<Pin, CommandError> {
+pub(super) fn read_pin(path: &Path) -> Result<Pin, CommandError> {
     let unusable = |error: &dyn std::fmt::Display| CommandError::Usage(format!("{}: {error}", path.display()));
     let pin: PinFile = toml::from_str(&read_text(path)?).map_err(|error| unusable(&error))?;
     let domain = pin.domain.clone();
@@ -138,12 +138,12 @@ fn shown(report: &ProofReport) -> serde_json::Value {
         .iter()
         .map(|step| {
             serde_json::json!({
-                "domain": step.domain,
+                "domain": step.record.domain,
                 "index": step.index,
-                "kind": step.kind.name(),
-                "node": step.node,
-                "subject": step.subject,
-                "at": step.at,
+                "kind": step.record.kind().name(),
+                "node": step.record.node,
+                "subject": step.record.subject,
+                "at": step.record.at,
             })
         })
         .collect();

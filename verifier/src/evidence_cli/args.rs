@@ -291,7 +291,7 @@ const fn quote_role(kind: Kind) -> &'static str {
 }
 
 /// RFC 3339 to a time after 1970, with any offset.
-pub(super) fn parse_time(text: &str) -> Result<UnixSeconds, String> {
+pub(crate) fn parse_time(text: &str) -> Result<UnixSeconds, String> {
     let refused = |what: &str| format!("not an RFC 3339 time: {what}");
     let (local, offset_s, is_behind) = match text.split_at_checked(text.len().saturating_sub(6)) {
         Some((local, offset)) if offset.starts_with(['+', '-']) => {

@@ -26,6 +26,7 @@ mod tsm;
 
 use std::{io::Write, process::ExitCode};
 
+pub(crate) use args::parse_time;
 pub use args::{EvidenceArgs, EvidenceCommand, Format, InspectArgs, VerifyArgs};
 pub use batch::judge_lines;
 pub use case::{Case, Kind};

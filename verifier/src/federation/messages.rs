@@ -2,8 +2,10 @@
 
 use audit::tlog::{PROOF_CAP_HASHES, TreeHash};
 use evidence::cbor::{self, Caps, CborError};
+use evidence::cose::claimed_payload;
 use evidence::names::DomainName;
-use governance::partner::Standing;
+use governance::partner::{REVOCATIONS_CAP, Standing};
+use governance::revocation::{Revocation, RevocationList};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
@@ -80,6 +82,22 @@ pub(crate) struct Held {
 /// Reads a message of at most `cap_bytes`.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8], cap_bytes: usize) -> Result<T, CborError> {
     cbor::from_slice(bytes, Caps::bytes(cap_bytes).items(ITEMS_CAP))
+}
+
+/// The list of these signed revocations. What counts is its digest, which a signed state names: an entry may be signed by a
+/// key that was retired since.
+pub(crate) fn revocation_list(entries: &[ByteBuf]) -> Result<RevocationList, String> {
+    if entries.len() > REVOCATIONS_CAP {
+        return Err(format!("more than {REVOCATIONS_CAP} revocations"));
+    }
+    let mut list = RevocationList::default();
+    for entry in entries {
+        let payload = claimed_payload(entry).map_err(|denial| denial.to_string())?;
+        let revocation: Revocation =
+            cbor::from_slice(&payload, Caps::bytes(payload.len())).map_err(|error| error.to_string())?;
+        list.revoke(revocation.revoked, revocation.reason);
+    }
+    Ok(list)
 }
 
 /// Most items of a message: of a list of revocations or states, each one byte string.

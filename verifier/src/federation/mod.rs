@@ -20,6 +20,9 @@ pub(crate) mod table;
 pub use client::ExchangeFailure;
 pub(crate) use client::{Https, https};
 pub use listener::PublicListener;
+pub(crate) use messages::{
+    BUNDLE_CAP_BYTES, LoggedState, REVOCATIONS_CAP_BYTES, read as read_message, revocation_list,
+};
 pub use partners::{HeldPartner, Partners};
 
 pub(crate) use partners::PARTNERS_CAP;

@@ -5,20 +5,18 @@ use audit::checkpoint::LogIdentity;
 use audit::receipt::Receipt;
 use audit::record::RecordBody;
 use audit::tlog::{TreeHash, verify_consistency};
-use evidence::cbor::{self, Caps};
-use evidence::cose::claimed_payload;
 use evidence::time::UnixSeconds;
 use governance::GovernanceDenial;
 use governance::governance_state::{GovernanceState, VerifiedState};
-use governance::partner::{GAP_CAP_EPOCHS, LogHead, Partner, PartnerEvent, REVOCATIONS_CAP};
-use governance::revocation::{Revocation, RevocationList};
+use governance::partner::{GAP_CAP_EPOCHS, LogHead, Partner, PartnerEvent};
+use governance::revocation::RevocationList;
 use governance::trust_bundle::{FEDERATION_LIFETIME_CAP_S, Role, TrustBundle, VerifiedBundle};
 use serde_bytes::ByteBuf;
 
 use super::client::{ExchangeFailure, PartnerClient};
 use super::messages::{
     BUNDLE_CAP_BYTES, BUNDLE_PATH, LoggedState, REVOCATIONS_CAP_BYTES, REVOCATIONS_PATH, STATE_CAP_BYTES, STATE_PATH,
-    STATES_CAP_BYTES, STATES_PAGE, STATES_PATH, read,
+    STATES_CAP_BYTES, STATES_PAGE, STATES_PATH, read, revocation_list,
 };
 use super::table::head_of;
 use crate::governor::Seen;
@@ -143,15 +141,5 @@ async fn revocations(
     }
     let bytes = client.get(REVOCATIONS_PATH, REVOCATIONS_CAP_BYTES).await?;
     let entries: Vec<ByteBuf> = read(&bytes, REVOCATIONS_CAP_BYTES).map_err(ExchangeFailure::wrong)?;
-    if entries.len() > REVOCATIONS_CAP {
-        return Err(ExchangeFailure::wrong(format!("more than {REVOCATIONS_CAP} revocations")));
-    }
-    let mut list = RevocationList::default();
-    for entry in entries {
-        let payload = claimed_payload(&entry).map_err(ExchangeFailure::wrong)?;
-        let revocation: Revocation =
-            cbor::from_slice(&payload, Caps::bytes(payload.len())).map_err(ExchangeFailure::wrong)?;
-        list.revoke(revocation.revoked, revocation.reason);
-    }
-    Ok(list)
+    revocation_list(&entries).map_err(ExchangeFailure::wrong)
 }

@@ -81,7 +81,11 @@ impl Governor {
         };
         let revocation = proposal.pushes.iter().find_map(|push| match push {
             Push::Revocation(cose) => Some(Sha256Digest::of(cose)),
-            Push::Halt { .. } | Push::Checkpoint(_) | Push::TrustBundle(_) | Push::ClientCertificate(_) => None,
+            Push::Halt { .. }
+            | Push::Checkpoint(_)
+            | Push::TrustBundle(_)
+            | Push::ClientCertificate(_)
+            | Push::ParentOver { .. } => None,
         });
         let listening = parts.live.listen();
         let told = parts.live.connected();

@@ -14,7 +14,7 @@ use super::{Done, OperatorParts, stopped};
 use super::{endorsements, federation};
 use crate::governor::{AdmittedMachine, OrderRefusal};
 use crate::store::Transaction;
-use crate::{keys, nodes, proof};
+use crate::{keys, lineage_export, nodes, proof};
 
 /// Name of a command in logs.
 pub(super) fn name(command: &Command) -> &'static str {
@@ -51,6 +51,7 @@ pub(super) fn name(command: &Command) -> &'static str {
         Command::GovernanceStatus(_) => "governance status",
         Command::GovernancePublish(_) => "governance publish",
         Command::GovernanceAcknowledged(_) => "acknowledgements",
+        Command::LineageShow(_) => "lineage show",
     }
 }
 
@@ -116,6 +117,11 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
         Command::GovernanceStatus(_) => federation::status(parts, now),
         Command::GovernancePublish(_) => federation::publish(parts, now).await,
         Command::GovernanceAcknowledged(of) => federation::acknowledged(parts, of.epoch).await,
+        Command::LineageShow(show) => {
+            let export = lineage_export::of(&parts.store, &parts.log, &show.id).await?;
+            let attachment = evidence::cbor::to_vec(&export).map_err(|error| OrderRefusal::Bug(error.to_string()))?;
+            Ok(Done { json: json!({ "records": export.entries.len() }), attachment })
+        }
         Command::AppraiseFile(file) => {
             let nonce = file.nonce.try_into().map_err(|_| malformed("a nonce is 32 bytes"))?;
             Ok(parts.judgements.appraise_file(&node_id(&file.node_id)?, nonce, file.cmw).await?.into())

@@ -40,6 +40,8 @@ pub struct ExecRequest {
     pub domains: BTreeSet<DomainName>,
     /// How many of them must; none for all.
     pub need: Option<u8>,
+    /// Files with the newest artifacts of a parent that runs elsewhere.
+    pub parents: Vec<String>,
 }
 
 impl TryFrom<proto::ExecRequest> for ExecRequest {
@@ -71,7 +73,17 @@ impl TryFrom<proto::ExecRequest> for ExecRequest {
                 0 => None,
                 need => Some(u8::try_from(need).map_err(|_| refuse("need", "more than a number of domains"))?),
             },
+            parents: paths("parents", given.parents)?,
         })
+    }
+}
+
+fn paths(field: &'static str, given: Vec<String>) -> Result<Vec<String>, FieldDenial> {
+    let sound = |path: &String| path.starts_with('/') && path.len() <= PATH_CAP_BYTES && !path.contains('\0');
+    if given.len() <= DOMAINS_CAP && given.iter().all(sound) {
+        Ok(given)
+    } else {
+        Err(refuse(field, "not at most 16 absolute paths"))
     }
 }
 

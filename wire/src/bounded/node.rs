@@ -1,10 +1,11 @@
 //! What a node says on its stream.
 
 use evidence::{digest::Sha256Digest, names::NodeId};
+use governance::intent::DOMAINS_CAP;
 
 use super::{
-    ARTIFACTS_CAP, CHECKPOINT_CAP_BYTES, EVIDENCE_CAP_BYTES, FieldDenial, INTENT_CAP_BYTES, NODE_RECORD_CAP_BYTES,
-    TEXT_CAP_BYTES, bytes, bytes_or_none, digest, node_id, refuse, text,
+    ARTIFACT_CAP_BYTES, ARTIFACTS_CAP, CHECKPOINT_CAP_BYTES, EVIDENCE_CAP_BYTES, FieldDenial, INTENT_CAP_BYTES,
+    NODE_RECORD_CAP_BYTES, TEXT_CAP_BYTES, bytes, bytes_or_none, digest, list, node_id, refuse, text,
 };
 use crate::proto::{self, node_message::Message};
 
@@ -19,6 +20,8 @@ pub enum NodeRequest {
         intent: Vec<u8>,
         /// Newest record of its lineage that the node knows.
         lineage_head: Sha256Digest,
+        /// Artifacts of the parent execution, as their domains signed them.
+        parents: Vec<Vec<u8>>,
     },
     /// Asks for the renewal of live artifacts.
     Renew {
@@ -26,6 +29,8 @@ pub enum NodeRequest {
         artifacts: Vec<Sha256Digest>,
         /// Newest record of its lineage that the node knows.
         lineage_head: Sha256Digest,
+        /// Artifacts of the parent execution, as their domains signed them.
+        parents: Vec<Vec<u8>>,
     },
     /// Offers evidence as a source of reference values.
     Capture {
@@ -76,10 +81,12 @@ impl TryFrom<proto::NodeMessage> for NodeRequest {
             Message::Authorize(authorize) => Ok(Self::Authorize {
                 intent: bytes("intent", authorize.intent, INTENT_CAP_BYTES)?,
                 lineage_head: digest("lineage_head", &authorize.lineage_head)?,
+                parents: list("parents", authorize.parents, 0..=DOMAINS_CAP, ARTIFACT_CAP_BYTES)?,
             }),
             Message::Renew(renew) => Ok(Self::Renew {
                 artifacts: artifacts(&renew.artifacts)?,
                 lineage_head: digest("lineage_head", &renew.lineage_head)?,
+                parents: list("parents", renew.parents, 0..=DOMAINS_CAP, ARTIFACT_CAP_BYTES)?,
             }),
             Message::Capture(capture) => {
                 Ok(Self::Capture { lineage_head: digest("lineage_head", &capture.lineage_head)? })
@@ -127,8 +134,12 @@ mod tests {
     fn every_field_is_bounded() {
         let head = vec![7; 32];
         let hello = proto::Hello { node_id: "n1".into(), version: "0.1.0".into(), ..Default::default() };
-        let authorize = proto::Authorize { intent: vec![1], lineage_head: head.clone() };
-        let renew = proto::Renew { artifacts: vec![vec![1; 32], vec![2; 32]], lineage_head: head.clone() };
+        let authorize = proto::Authorize { intent: vec![1], lineage_head: head.clone(), parents: vec![] };
+        let renew = proto::Renew {
+            artifacts: vec![vec![1; 32], vec![2; 32]],
+            lineage_head: head.clone(),
+            parents: vec![vec![1]],
+        };
         for accepted in [
             Message::Hello(hello.clone()),
             Message::Authorize(authorize.clone()),
@@ -147,7 +158,12 @@ mod tests {
             (Message::Hello(proto::Hello { newest_checkpoint: vec![0; 65_537], ..hello }), "newest_checkpoint"),
             (Message::Authorize(proto::Authorize { intent: vec![], ..authorize.clone() }), "intent"),
             (Message::Authorize(proto::Authorize { intent: vec![0; 60_000], ..authorize.clone() }), "intent"),
-            (Message::Authorize(proto::Authorize { lineage_head: vec![0; 31], ..authorize }), "lineage_head"),
+            (Message::Authorize(proto::Authorize { lineage_head: vec![0; 31], ..authorize.clone() }), "lineage_head"),
+            (Message::Authorize(proto::Authorize { parents: vec![vec![1]; 17], ..authorize.clone() }), "parents"),
+            (
+                Message::Renew(proto::Renew { parents: vec![vec![0; ARTIFACT_CAP_BYTES + 1]], ..renew.clone() }),
+                "parents",
+            ),
             (Message::Renew(proto::Renew { artifacts: vec![], ..renew.clone() }), "artifacts"),
             (Message::Renew(proto::Renew { artifacts: vec![vec![1; 32]; 17], ..renew.clone() }), "artifacts"),
             (Message::Renew(proto::Renew { artifacts: vec![vec![1; 33]], ..renew.clone() }), "artifacts"),

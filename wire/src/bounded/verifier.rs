@@ -1,7 +1,7 @@
 //! What a verifier says on a node's stream. The node trusts nothing of it beyond what is signed.
 
 use evidence::{challenge::CHALLENGE_TTL_S, digest::Sha256Digest, names::ItemName};
-use governance::{key_share::ShareHeader, text::Text};
+use governance::{artifact::ArtifactId, key_share::ShareHeader, text::Text};
 
 use super::{
     ARTIFACT_CAP_BYTES, BUNDLE_CAP_BYTES, CHECKPOINT_CAP_BYTES, FieldDenial, RECEIPT_CAP_BYTES, RESULT_CAP_BYTES,
@@ -166,6 +166,13 @@ pub enum Push {
     TrustBundle(Vec<Vec<u8>>),
     /// TLS client certificate for the next connection, PEM chain.
     ClientCertificate(Vec<u8>),
+    /// What an execution here descends from is over.
+    ParentOver {
+        /// Id of the execution's artifact.
+        artifact: ArtifactId,
+        /// Stable code.
+        code: String,
+    },
 }
 
 impl TryFrom<proto::VerifierMessage> for VerifierAnswer {
@@ -299,6 +306,10 @@ impl TryFrom<proto::Push> for Push {
             Given::ClientCertificate(pem) => {
                 Ok(Self::ClientCertificate(bytes("client_certificate", pem, PEM_CAP_BYTES)?))
             }
+            Given::ParentOver(over) => Ok(Self::ParentOver {
+                artifact: ArtifactId(over.artifact.try_into().map_err(|_| refuse("artifact", "not 16 bytes"))?),
+                code: code(over.code)?,
+            }),
         }
     }
 }

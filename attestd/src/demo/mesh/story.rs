@@ -1,6 +1,5 @@
 //! The story of the mesh: three domains authorize together, hold shares of one key, and stop together.
 
-use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -9,6 +8,7 @@ use serde_json::Value;
 
 use super::super::stage::DemoFault;
 use super::super::story::{DENIED_EXIT_CODE, HALTED_EXIT_CODE, is_alive, string};
+use super::super::telling::Teller;
 use super::super::watched::{Seen, Watched};
 use super::Mesh;
 use crate::cli::DemoPlatform;
@@ -18,21 +18,21 @@ type Told<T> = Result<T, DemoFault>;
 /// Tells it, with these programs: `attestd`, `verifier`, `tee-simulator`.
 pub(in super::super) async fn tell(programs: [PathBuf; 3], keep: bool, out: &mut (dyn Write + Send)) -> Told<()> {
     let platforms = [DemoPlatform::Tpm, DemoPlatform::SimulatedSnp];
-    let begun = Instant::now();
+    let tell = Teller::beginning(out);
     let mesh = Mesh::on(programs, &platforms, LEASE_MS, keep).await?;
-    let mut story = Story { mesh, out, begun };
+    let mut story = Story { mesh, tell };
     match story.acts().await {
-        Ok(()) => {
-            story.mesh.kept().map_or(Ok(()), |folder| story.line(format_args!("the demo's folder is kept: {folder}")))
-        }
+        Ok(()) => story
+            .mesh
+            .kept()
+            .map_or(Ok(()), |folder| story.tell.line(format_args!("the demo's folder is kept: {folder}"))),
         Err(fault) => Err(story.mesh.explained(fault)),
     }
 }
 
 struct Story<'a> {
     mesh: Mesh,
-    out: &'a mut (dyn Write + Send),
-    begun: Instant,
+    tell: Teller<'a>,
 }
 
 /// What runs, and where.
@@ -44,51 +44,51 @@ struct Running {
 
 impl Story<'_> {
     async fn acts(&mut self) -> Told<()> {
-        self.head("three domains, two machines that each of them judges by itself")?;
+        self.tell.head("three domains, two machines that each of them judges by itself")?;
         self.prepare().await?;
-        self.head("one key that no domain has: shares of it in each, any two of them join")?;
+        self.tell.head("one key that no domain has: shares of it in each, any two of them join")?;
         self.split_the_key().await?;
-        self.head("workloads that all three authorize, each on what its machine proved to each domain")?;
+        self.tell.head("workloads that all three authorize, each on what its machine proved to each domain")?;
         let tpm = self.run(TPM, &DOMAINS).await?;
         let snp = self.run(SNP, &DOMAINS).await?;
         let tpm = self.renewed(tpm, &DOMAINS).await?;
-        self.head(format_args!("{B} revokes the key: halted everywhere"))?;
+        self.tell.head(format_args!("{B} revokes the key: halted everywhere"))?;
         self.revoked([tpm, snp]).await?;
-        self.head(format_args!("readmitted, and authorized again by the two others: their shares suffice"))?;
+        self.tell.head(format_args!("readmitted, and authorized again by the two others: their shares suffice"))?;
         self.readmit(SNP, &[C, B, A]).await?;
         let again = self.run(SNP, &[A, C]).await?;
         let again = self.renewed(again, &[A, C]).await?;
         let intent = again.intent.clone();
-        self.head(format_args!("{C} goes silent: what needs it ends by itself, and nothing new begins"))?;
+        self.tell.head(format_args!("{C} goes silent: what needs it ends by itself, and nothing new begins"))?;
         self.silent(again).await?;
-        self.head("a stranger checks all of it across the three domains, with public keys alone")?;
+        self.tell.head("a stranger checks all of it across the three domains, with public keys alone")?;
         self.mesh.serve(C).await?;
-        self.say(format_args!("{C} is back"))?;
+        self.tell.say(format_args!("{C} is back"))?;
         self.prove(&intent).await
     }
 
     async fn prepare(&mut self) -> Told<()> {
-        self.say("a software TPM booted, and a simulated SEV-SNP guest, each by a maker of its own")?;
+        self.tell.say("a software TPM booted, and a simulated SEV-SNP guest, each by a maker of its own")?;
         let (mut domains, mut partners) = (Vec::new(), Vec::new());
         for name in DOMAINS {
             self.mesh.found(name).await?;
             domains.push((name, self.mesh.reach(name)?));
             partners.push((name, self.mesh.public(name)?));
         }
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "domains {} founded: keys and logs of their own, leases of {LEASE_MS} ms",
             DOMAINS.join(", ")
         ))?;
         self.mesh.federate(&partners, STALE_AFTER_S).await?;
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "each trusts the two others, pinned by their bundles' digests; their word serves {STALE_AFTER_S} s"
         ))?;
-        self.say("nothing is released before a partner has cosigned the log that says so")?;
+        self.tell.say("nothing is released before a partner has cosigned the log that says so")?;
         for (at, node) in [TPM, SNP].into_iter().enumerate() {
             self.mesh.enrol(node, at, &domains).await?;
             self.mesh.run(node).await?;
             self.mesh.trust_what_runs_now(node, &DOMAINS).await?;
-            self.say(format_args!(
+            self.tell.say(format_args!(
                 "{node} enrolled with each of them; each took its own reference values, signed them"
             ))?;
         }
@@ -104,7 +104,7 @@ impl Story<'_> {
             let file = string(&made, &[&format!("/files/{at}")])?;
             self.mesh.ask(domain, &["keys", "put", KEY, "--share", &file], 0).await?;
         }
-        self.say(format_args!("key \"{KEY}\" split 2 of 3, offline; a share put into each domain"))
+        self.tell.say(format_args!("key \"{KEY}\" split 2 of 3, offline; a share put into each domain"))
     }
 
     /// Phases 1 to 5, and that the workload has the key.
@@ -127,7 +127,7 @@ impl Story<'_> {
                 Some(_) | None => {}
             }
             if let Some(number) = seen.phase() {
-                self.say(format_args!("{node}: {number} {}", seen.told()))?;
+                self.tell.say(format_args!("{node}: {number} {}", seen.told()))?;
             }
             if seen.is("refusal") || seen.is("exit") {
                 return Err(DemoFault::new("the execution was refused", seen.field("code")));
@@ -150,7 +150,7 @@ impl Story<'_> {
         if !expected.ends_with(seal) {
             return Err(DemoFault::new("the workload's seal", format_args!("{seal}, expected {expected}")));
         }
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "  {node}'s workload has the joined key: {entry} sealed {}…",
             seal.get(..12).unwrap_or(seal)
         ))
@@ -165,7 +165,7 @@ impl Story<'_> {
             let seen = running.execution.until(|seen| seen.phase() == Some(6), refused).await?;
             if missing.contains(&seen.fact("domain")) {
                 missing.retain(|domain| *domain != seen.fact("domain"));
-                self.say(format_args!("6 {}", seen.told()))?;
+                self.tell.say(format_args!("6 {}", seen.told()))?;
             }
         }
         Ok(running)
@@ -178,7 +178,7 @@ impl Story<'_> {
         let followed = answer.pointer("/nodes/acknowledged").and_then(Value::as_array).cloned().unwrap_or_default();
         for node in followed {
             let (name, after_ms) = (string(&node, &["/node"])?, string(&node, &["/after_ms"])?);
-            self.say(format_args!("{B}: {name} acknowledged {after_ms} ms after it was told"))?;
+            self.tell.say(format_args!("{B}: {name} acknowledged {after_ms} ms after it was told"))?;
         }
         for Running { mut execution, pid, .. } in running {
             let exit = execution.until(|seen| seen.is("exit"), |_| Ok(())).await?;
@@ -187,7 +187,7 @@ impl Story<'_> {
                 return Err(DemoFault::new("the halt", format_args!("{code}, exit code {exit_code}")));
             }
             let after_ms = revoked_at.elapsed().as_millis();
-            self.say(format_args!(
+            self.tell.say(format_args!(
                 "  halted ({code}): workload pid {pid} is gone, its key with it, {after_ms} ms after the order"
             ))?;
         }
@@ -195,7 +195,8 @@ impl Story<'_> {
             for domain in DOMAINS {
                 self.quarantined(domain, node).await?;
             }
-            self.say(format_args!("  {node} is quarantined in all three domains, each by a halt record of its own"))?;
+            self.tell
+                .say(format_args!("  {node} is quarantined in all three domains, each by a halt record of its own"))?;
         }
         Ok(())
     }
@@ -220,7 +221,7 @@ impl Story<'_> {
             Ok((status.pointer("/halt") == Some(&Value::Null)).then_some(()))
         };
         self.mesh.until("the node's readmission", free).await?;
-        self.say(format_args!("{node} readmitted by {}, its home domain last", domains.join(", ")))
+        self.tell.say(format_args!("{node} readmitted by {}, its home domain last", domains.join(", ")))
     }
 
     async fn silent(&mut self, running: Running) -> Told<()> {
@@ -232,7 +233,7 @@ impl Story<'_> {
         if code != "halt.lease_ended" || execution.exit_code().await? != HALTED_EXIT_CODE || is_alive(&pid) {
             return Err(DemoFault::new("the halt", &code));
         }
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "halted ({code}) {} ms later: workload pid {pid} is gone",
             silent_at.elapsed().as_millis()
         ))?;
@@ -245,7 +246,7 @@ impl Story<'_> {
         if exit_code != DENIED_EXIT_CODE {
             return Err(DemoFault::new("an execution with a stale partner", exit_code));
         }
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "{A} denies what needs {C}, which it saw last {STALE_AFTER_S} s ago or earlier: {}",
             refusal.field("code")
         ))
@@ -274,7 +275,7 @@ impl Story<'_> {
         }
         let bytes =
             std::fs::read(self.mesh.path("proof.cbor")).map_err(|error| DemoFault::new("reading the proof", error))?;
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "one proof of {} bytes across {} logs: {} records, {count} of them of the last execution, verifies offline",
             bytes.len(),
             DOMAINS.len(),
@@ -289,7 +290,7 @@ impl Story<'_> {
         }
         let arguments: Vec<&str> = verify.iter().map(String::as_str).collect();
         let refused = self.mesh.ask_nobody(&arguments, DENIED_EXIT_CODE).await?;
-        self.say(format_args!(
+        self.tell.say(format_args!(
             "  the same proof with byte {middle} changed does not: {}",
             string(&refused, &["/failures/0/code"])?
         ))
@@ -297,20 +298,6 @@ impl Story<'_> {
 
     fn text(&self, name: &str) -> String {
         self.mesh.path(name).display().to_string()
-    }
-
-    fn head(&mut self, text: impl Display) -> Told<()> {
-        self.line(format_args!("\n== {text}"))
-    }
-
-    fn say(&mut self, text: impl Display) -> Told<()> {
-        let at_s = self.begun.elapsed().as_secs_f32();
-        self.line(format_args!("{at_s:5.2} s  {text}"))
-    }
-
-    fn line(&mut self, text: impl Display) -> Told<()> {
-        let written = writeln!(self.out, "{text}").and_then(|()| self.out.flush());
-        written.map_err(|error| DemoFault::new("printing", error))
     }
 }
 

@@ -36,6 +36,8 @@ impl Execution {
             })
         });
         serde_json::json!({
+            "execution": self.number,
+            "parent": self.parent.shown(),
             "intent": self.intent.digest.to_string(),
             "argv": self.intent.intent.workload.argv,
             "state": state_name(self.lease.state()),
