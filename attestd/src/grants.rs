@@ -29,6 +29,8 @@ pub struct Grant {
     pub bundle: VerifiedBundle,
     /// Its policy authority: who may sign the next bundle, and readmit this node.
     pub authority: Authority,
+    /// Whether the domain called itself a lab at enrolment.
+    pub lab: bool,
 }
 
 /// The form in the file.
@@ -39,6 +41,7 @@ struct Stored {
     certificate_pem: ByteBuf,
     bundle: Vec<ByteBuf>,
     authority: Authority,
+    lab: bool,
 }
 
 /// Why a grant is not accepted, from the wire or from the file.
@@ -106,6 +109,7 @@ impl JudgedGrant {
             certificate_pem: ByteBuf::from(grant.client_certificate),
             bundle: grant.trust_bundle.into_iter().map(ByteBuf::from).collect(),
             authority: grant.authority,
+            lab: grant.lab,
         };
         Ok(Self { grant: verified(&stored, now)?, stored, lineage_head: grant.lineage_head })
     }
@@ -192,7 +196,8 @@ fn verified(stored: &Stored, now: UnixSeconds) -> Result<Grant, GrantDenial> {
     if bundle.bundle().authority != stored.authority {
         return Err(GrantDenial::Authority);
     }
-    Ok(Grant { domain, certificate_pem: stored.certificate_pem.to_vec(), bundle, authority: stored.authority.clone() })
+    let (certificate_pem, authority) = (stored.certificate_pem.to_vec(), stored.authority.clone());
+    Ok(Grant { domain, certificate_pem, bundle, authority, lab: stored.lab })
 }
 
 /// The file is read, changed and written by one at a time: each domain's link changes its own part.

@@ -59,6 +59,9 @@ pub enum SetKind {
     References,
     /// Policies.
     Policy,
+    /// The witnesses that nodes count. Its version is the sequence of the statement that orders it, its digest the
+    /// statement's.
+    Witnesses,
 }
 
 /// What tells one boot of a machine from another.

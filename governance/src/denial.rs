@@ -159,6 +159,9 @@ pub enum GovernanceDenial {
     /// A partner's log has another past than the one that was seen.
     #[error("log of {domain}, size {size}: root {got} does not continue {held}")]
     LogForked { domain: DomainName, size: u64, got: Sha256Digest, held: Sha256Digest },
+    /// A partner's log was not shown to go on from what was seen of it; nothing is concluded from that.
+    #[error("log of {domain} has {got} entries, and is not proven to go on from the {held} that were seen")]
+    LogUnproven { domain: DomainName, got: u64, held: u64 },
     /// A partner's log is shorter than it was.
     #[error("log of {domain} has {got} entries, seen were {held}")]
     LogRolledBack { domain: DomainName, got: u64, held: u64 },
@@ -168,6 +171,9 @@ pub enum GovernanceDenial {
     /// A governance state names another bundle or list than the one that its domain serves.
     #[error("{what} of {domain} is {got}, its governance state names {named}")]
     TrustInconsistent { domain: DomainName, what: &'static str, got: Sha256Digest, named: Sha256Digest },
+    /// A node holds no witness policy of a domain, which is no lab.
+    #[error("no witness policy of {domain} is known, and the domain is no lab")]
+    WitnessPolicyAbsent { domain: DomainName },
     /// A partner asserts more than it was granted.
     #[error("{what} of {domain}: {got}, granted is {allowed}")]
     BeyondGrant { domain: DomainName, what: &'static str, got: String, allowed: String },
@@ -261,9 +267,11 @@ impl GovernanceDenialKind {
             Self::PartnerForked => "governance.partner_forked",
             Self::PartnerRolledBack => "governance.partner_rolled_back",
             Self::LogForked => "governance.log_forked",
+            Self::LogUnproven => "governance.log_unproven",
             Self::LogRolledBack => "governance.log_rolled_back",
             Self::StateUnlogged => "governance.state_unlogged",
             Self::TrustInconsistent => "governance.trust_inconsistent",
+            Self::WitnessPolicyAbsent => "governance.witness_policy_absent",
             Self::BeyondGrant => "governance.beyond_grant",
         }
     }
@@ -335,8 +343,11 @@ impl GovernanceDenialKind {
             Self::PartnerForked | Self::PartnerRolledBack => {
                 "find out from the partner's operators what happened; then trust it anew (verifier domain trust)"
             }
-            Self::StateUnlogged | Self::TrustInconsistent => {
+            Self::StateUnlogged | Self::TrustInconsistent | Self::LogUnproven => {
                 "the partner serves things that do not fit together: tell its operators, if it stays so"
+            }
+            Self::WitnessPolicyAbsent => {
+                "order whose cosignatures count on the domain's log (verifier domain witnesses), then let the node connect"
             }
             Self::BeyondGrant => "grant more to the partner, if you mean to (verifier domain trust)",
         }

@@ -28,6 +28,7 @@ use crate::{
     statement::{Order, STATEMENT_VERSION, Statement, TrustedDomain},
     text::Text,
     trust_bundle::{BUNDLE_VERSION, KeyRecord, TrustBundle},
+    witness_policy::{PinnedWitness, WitnessPolicy},
 };
 
 pub(crate) const NOW: UnixSeconds = UnixSeconds(10_000);
@@ -182,6 +183,11 @@ pub(crate) fn statement() -> Statement {
         issued_at: NOW.minus(10),
         expires_at: NOW.plus(3_600),
     }
+}
+
+pub(crate) fn witness_policy() -> WitnessPolicy {
+    let witness = |name: &str, seed: u8| PinnedWitness { name: text(name), key: key(seed).public().clone() };
+    WitnessPolicy { quorum: 2, witnesses: vec![witness("b.example/witness", 41), witness("c.example/witness", 42)] }
 }
 
 pub(crate) fn halt() -> HaltRecord {

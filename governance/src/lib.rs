@@ -39,6 +39,7 @@ pub mod scope;
 pub mod statement;
 pub mod text;
 pub mod trust_bundle;
+pub mod witness_policy;
 
 #[cfg(test)]
 mod fixture;

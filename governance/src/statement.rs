@@ -17,6 +17,7 @@ use crate::{
     revocation::Revoked,
     text::Text,
     trust_bundle::{FEDERATION_LIFETIME_CAP_S, TrustBundle, VerifiedBundle},
+    witness_policy::WitnessPolicy,
 };
 
 /// Version of the record.
@@ -83,6 +84,11 @@ pub enum Order {
         /// Which.
         domain: DomainName,
     },
+    /// Have nodes count these witnesses on the domain's log. In force until another such order.
+    CountWitnesses(
+        /// Which, and how many.
+        Box<WitnessPolicy>,
+    ),
 }
 
 /// Another domain, and how far it is trusted.
@@ -169,6 +175,27 @@ impl Statement {
         sequence_min: u64,
         now: UnixSeconds,
     ) -> Result<VerifiedStatement, GovernanceDenial> {
+        let verified = Self::verify_standing(signatures, domain, authority, now)?;
+        let statement = &verified.statement;
+        if now >= statement.expires_at {
+            return Err(GovernanceDenial::Expired { what: KIND.name, expires_at: statement.expires_at, now });
+        }
+        if statement.sequence < sequence_min {
+            return Err(GovernanceDenial::StatementReplayed { got: statement.sequence, min: sequence_min });
+        }
+        Ok(verified)
+    }
+
+    /// The same for a statement whose order stands until another: its expiry and sequence are the caller's to judge.
+    ///
+    /// # Errors
+    /// [`GovernanceDenial`] for the first rule broken.
+    pub(crate) fn verify_standing<B: AsRef<[u8]>>(
+        signatures: &[B],
+        domain: &DomainName,
+        authority: &Authority,
+        now: UnixSeconds,
+    ) -> Result<VerifiedStatement, GovernanceDenial> {
         let payload = codec::verify_threshold(KIND, Purpose::Statement, domain, signatures, authority)?;
         let statement = Self::decode(&payload)?;
         if statement.domain != *domain {
@@ -177,12 +204,6 @@ impl Statement {
         }
         if now < statement.issued_at {
             return Err(GovernanceDenial::NotYetValid { what: KIND.name, not_before: statement.issued_at, now });
-        }
-        if now >= statement.expires_at {
-            return Err(GovernanceDenial::Expired { what: KIND.name, expires_at: statement.expires_at, now });
-        }
-        if statement.sequence < sequence_min {
-            return Err(GovernanceDenial::StatementReplayed { got: statement.sequence, min: sequence_min });
         }
         Ok(VerifiedStatement { digest: Sha256Digest::of(&payload), statement })
     }
@@ -204,10 +225,16 @@ impl Statement {
             let cap_s = STATEMENT_LIFETIME_CAP_S;
             return Err(GovernanceDenial::Lifetime { what: KIND.name, got_s: life_s, cap_s });
         }
-        if let Order::TrustDomain(trusted) = &self.order {
-            trusted.bounded(&self.domain)?;
+        match &self.order {
+            Order::TrustDomain(trusted) => trusted.bounded(&self.domain),
+            Order::CountWitnesses(policy) => policy.bounded(),
+            Order::ActivateReferences { .. }
+            | Order::SupersedeReferences { .. }
+            | Order::ActivatePolicy { .. }
+            | Order::Readmit { .. }
+            | Order::Revoke(_)
+            | Order::UntrustDomain { .. } => Ok(()),
         }
-        Ok(())
     }
 }
 

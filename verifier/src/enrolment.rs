@@ -260,6 +260,7 @@ impl Stranger<'_> {
             audience: desk.audience().to_owned(),
             policy_authority_keys: bundle.authority.iter().map(|key| key.cose_key().to_vec()).collect(),
             policy_authority_threshold: u32::from(bundle.threshold),
+            lab: trust.inputs.lab,
         })
     }
 }

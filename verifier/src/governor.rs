@@ -17,6 +17,7 @@ mod sets;
 mod show;
 mod signers;
 mod steps;
+mod witnesses;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub use own_bundle::{BundleInForce, BundleTaken};
 pub use refusal::OrderRefusal;
 pub use show::ListedSet;
 pub use signers::ReferenceSigners;
+pub use witnesses::WitnessesInForce;
 
 pub(crate) use partners::Seen;
 
@@ -72,6 +74,8 @@ pub struct Snapshot {
     pub state_cose: Vec<u8>,
     /// The trust bundle that the state names: what partners get.
     pub bundle: Arc<BundleInForce>,
+    /// Whose cosignatures nodes count; nothing before the first order.
+    pub witnesses: Option<Arc<WitnessesInForce>>,
 }
 
 /// What a governor is made of.

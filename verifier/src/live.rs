@@ -44,6 +44,8 @@ pub enum Push {
         /// Stable code.
         code: &'static str,
     },
+    /// Whose cosignatures count from now on: the statement, by each key that signed it.
+    WitnessPolicy(Arc<Vec<Vec<u8>>>),
 }
 
 /// The streams open now, at most one for a node.

@@ -67,7 +67,8 @@ impl PayloadReader for GovernancePayloads {
             | Order::ActivatePolicy { .. }
             | Order::Revoke(_)
             | Order::TrustDomain(_)
-            | Order::UntrustDomain { .. } => Err("orders something else".to_owned()),
+            | Order::UntrustDomain { .. }
+            | Order::CountWitnesses(_) => Err("orders something else".to_owned()),
         }
     }
 }

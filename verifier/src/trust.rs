@@ -35,6 +35,8 @@ pub struct Trust {
     pub inputs: TrustInputs,
     /// Our keys, as nodes get them.
     pub bundle: OwnBundle,
+    /// The statement that says whose cosignatures nodes count, by each key that signed it; empty before the first.
+    pub witnesses: Vec<Vec<u8>>,
 }
 
 /// The domain's own trust bundle, as nodes get it at enrolment.
@@ -67,6 +69,8 @@ pub struct TrustParts {
     pub state_cose: Vec<u8>,
     /// Our trust bundle.
     pub bundle: Vec<Vec<u8>>,
+    /// The statement that says whose cosignatures nodes count, by each key that signed it; empty before the first.
+    pub witnesses: Vec<Vec<u8>>,
     /// The policy authority.
     pub authority: Authority,
 }
@@ -74,7 +78,18 @@ pub struct TrustParts {
 impl Trust {
     /// One snapshot.
     pub fn of(parts: TrustParts) -> Self {
-        let TrustParts { anchors, lab, references, policy, revocations, state, state_cose, bundle, authority } = parts;
+        let TrustParts {
+            anchors,
+            lab,
+            references,
+            policy,
+            revocations,
+            state,
+            state_cose,
+            bundle,
+            witnesses,
+            authority,
+        } = parts;
         let basis = GovernanceBasis { state: state.digest(), epoch: state.state().epoch };
         let inputs = TrustInputs {
             domain: state.state().domain.clone(),
@@ -98,6 +113,7 @@ impl Trust {
                 authority: authority.keys().to_vec(),
                 threshold: authority.threshold().get(),
             },
+            witnesses,
         }
     }
 

@@ -50,6 +50,7 @@ fn parts(config: Config, state: StateDir) -> anyhow::Result<Parts> {
             certificate_pem: grant.certificate_pem,
             bundle: grant.bundle,
             authority: grant.authority,
+            lab: grant.lab,
         });
     }
     let machine = Machine::open(&config.identity)?;

@@ -118,6 +118,7 @@ impl Verifier {
                 _ => "spiffe://a.example/verifier".to_owned(),
             },
             policy_authority_keys: keys,
+            lab: false,
             policy_authority_threshold: if defect == Defect::ThresholdNotMet { 2 } else { 1 },
         }
     }

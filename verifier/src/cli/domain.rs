@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use audit::note::{NoteKey, NoteKeyKind};
 use clap::{Args, Subcommand, ValueEnum};
 use evidence::cbor::{self, Caps};
 use evidence::cose::claimed_payload;
@@ -14,6 +15,7 @@ use governance::partner_endpoint::{EndpointProfile, PartnerEndpoint};
 use governance::statement::{Order, TrustedDomain};
 use governance::text::Text;
 use governance::trust_bundle::{FEDERATION_LIFETIME_CAP_S, TrustBundle};
+use governance::witness_policy::{PinnedWitness, WitnessPolicy};
 use serde_bytes::ByteBuf;
 use serde_json::json;
 use wire::proto::operator_command::Command;
@@ -41,6 +43,8 @@ enum Verb {
     Trust(Box<TrustArgs>),
     /// The domains that are trusted, or were.
     List,
+    /// Have nodes count these witnesses on our log: they run and renew nothing under a checkpoint that fewer cosigned.
+    Witnesses(WitnessesArgs),
     /// Take the trust in a domain back: whatever depends on it is denied from then on.
     Untrust {
         /// Its name.
@@ -71,6 +75,18 @@ struct BundleArgs {
     /// sign`), and one of them hands it in.
     #[arg(long, value_name = "FILE", requires = "renew")]
     collect: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct WitnessesArgs {
+    /// How many distinct witnesses must have cosigned. `log.witness_quorum` must be at least as many.
+    #[arg(long, value_name = "COUNT")]
+    quorum: u8,
+    /// Verifier key of a witness (C2SP vkey, as `governance status` shows those of partners); repeat.
+    #[arg(long = "witness", value_name = "VKEY", required = true, value_parser = vkey)]
+    witnesses: Vec<NoteKey>,
+    #[command(flatten)]
+    signing: SigningArgs,
 }
 
 #[derive(Args, Debug)]
@@ -120,6 +136,14 @@ enum Profile {
     HttpsWeb,
 }
 
+fn vkey(text: &str) -> Result<NoteKey, String> {
+    let key = NoteKey::from_vkey(text).map_err(|denial| denial.to_string())?;
+    match key.kind() {
+        NoteKeyKind::Cosignature => Ok(key),
+        NoteKeyKind::Ed25519 => Err("is a log's key, not a witness's".to_owned()),
+    }
+}
+
 fn kind(name: &str) -> Result<EvidenceKind, String> {
     EvidenceKind::from_name(name).ok_or_else(|| "tpm, sev-snp, tdx, tpm-on-sev-snp or tpm-on-tdx".to_owned())
 }
@@ -136,6 +160,7 @@ impl DomainArgs {
         let document = match &self.verb {
             Verb::Bundle(args) => args.answer(&mut service).await?,
             Verb::Trust(args) => args.answer(&mut service).await?,
+            Verb::Witnesses(args) => args.answer(&mut service).await?,
             Verb::List => {
                 let status = service.ask(Command::GovernanceStatus(GovernanceStatus {})).await?.document;
                 field(&status, "partners")?.clone()
@@ -183,6 +208,18 @@ impl BundleArgs {
             return Ok(begin(file, &Collected::of(next.domain, vec![part], Vec::new()))?.document);
         }
         Ok(service.ask(Command::BundleImport(BundleImport { cose })).await?.document)
+    }
+}
+
+impl WitnessesArgs {
+    async fn answer(&self, service: &mut Service) -> Result<serde_json::Value, CommandError> {
+        let pinned = |key: &NoteKey| {
+            let name = Text::new(key.name()).map_err(CommandError::usage)?;
+            Ok(PinnedWitness { name, key: key.key().clone() })
+        };
+        let witnesses = self.witnesses.iter().map(pinned).collect::<Result<_, CommandError>>()?;
+        let order = Order::CountWitnesses(Box::new(WitnessPolicy { quorum: self.quorum, witnesses }));
+        Ok(self.signing.order(service, order).await?.document)
     }
 }
 

@@ -14,6 +14,7 @@ use governance::artifact::ArtifactId;
 use sqlx::Row;
 
 use super::refusal::OrderRefusal;
+use super::witnesses;
 use crate::federation::table::{self, PartnerRow};
 use crate::leases::{self, LeaseEnd};
 use crate::nodes::{self, Node, NodeStatus};
@@ -58,6 +59,8 @@ pub(super) enum Effect {
     AdmitPlatform { platform: PlatformId, node: NodeId, reason: String },
     /// A pending node that may attest.
     Admit { node: NodeId, reason: String },
+    /// A witness policy, by the sequence of the statement that orders it.
+    Witnesses { sequence: u64, statement: Sha256Digest },
     /// A partner as it is from now on.
     Partner(Box<PartnerRow>),
 }
@@ -94,6 +97,12 @@ pub(super) async fn apply(
         Effect::AdmitPlatform { platform, node, reason } => {
             nodes::admit_platform(transaction, &platform, &node, &reason).await?;
         }
+        Effect::Witnesses { sequence, statement } => {
+            let id = witnesses::id()?;
+            if !add_set(transaction, witnesses::FAMILY, &id, sequence, &statement).await? {
+                return Err(StoreError::Conflict { doing: "storing a witness policy" }.into());
+            }
+        }
         Effect::Partner(row) => table::keep(transaction, &row).await?,
         Effect::Admit { node, reason } => {
             let epoch = crate::governance_state::epoch(transaction).await?;
@@ -126,7 +135,7 @@ pub(super) async fn note_change(
 /// Remembers an imported set. Another set of the same version is refused.
 pub(super) async fn add_set(
     transaction: &mut Transaction<'_>,
-    family: Family,
+    family: &str,
     id: &ItemName,
     version: u64,
     payload: &Sha256Digest,
@@ -136,7 +145,7 @@ pub(super) async fn add_set(
         "INSERT INTO signed_sets (family, set_id, version, payload, imported_at) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (family, set_id, version) DO NOTHING",
     )
-    .bind(family.name())
+    .bind(family)
     .bind(id.as_str())
     .bind(signed(version)?)
     .bind(payload.as_bytes().to_vec())
@@ -145,7 +154,7 @@ pub(super) async fn add_set(
     .await
     .doing(doing)?;
     let row = sqlx::query("SELECT payload FROM signed_sets WHERE family = $1 AND set_id = $2 AND version = $3")
-        .bind(family.name())
+        .bind(family)
         .bind(id.as_str())
         .bind(signed(version)?)
         .fetch_one(transaction.connection())
@@ -175,11 +184,11 @@ pub(super) async fn add_history(
 }
 
 /// Every imported set of a family: id, version, payload digest.
-pub(super) async fn imported(store: &Store, family: Family) -> Result<Vec<(String, u64, Sha256Digest)>, StoreError> {
+pub(super) async fn imported(store: &Store, family: &str) -> Result<Vec<(String, u64, Sha256Digest)>, StoreError> {
     let doing = "reading imported sets";
     let rows =
         sqlx::query("SELECT set_id, version, payload FROM signed_sets WHERE family = $1 ORDER BY set_id, version")
-            .bind(family.name())
+            .bind(family)
             .fetch_all(store.reads())
             .await
             .doing(doing)?;

@@ -59,7 +59,7 @@ impl Governor {
         let parts = &self.0.parts;
         let sequence_min = rules.statement_sequence.saturating_add(1);
         let verified = Statement::verify(signatures, &parts.domain, &parts.authority, sequence_min, now)?;
-        let (effect, mut proposal) = self.propose(&rules, &verified, bundle, now)?;
+        let (effect, mut proposal) = self.propose(&rules, &verified, signatures, bundle, now)?;
         let statement = verified.digest();
         proposal.rules.statement_sequence = verified.statement().sequence;
         proposal.effects.push(Effect::HighWater { name: STATEMENTS, value: verified.statement().sequence });
@@ -77,7 +77,8 @@ impl Governor {
             | Order::Readmit { .. }
             | Order::Revoke(_)
             | Order::TrustDomain(_)
-            | Order::UntrustDomain { .. } => None,
+            | Order::UntrustDomain { .. }
+            | Order::CountWitnesses(_) => None,
         };
         let revocation = proposal.pushes.iter().find_map(|push| match push {
             Push::Revocation(cose) => Some(Sha256Digest::of(cose)),
@@ -85,7 +86,8 @@ impl Governor {
             | Push::Checkpoint(_)
             | Push::TrustBundle(_)
             | Push::ClientCertificate(_)
-            | Push::ParentOver { .. } => None,
+            | Push::ParentOver { .. }
+            | Push::WitnessPolicy(_) => None,
         });
         let listening = parts.live.listen();
         let told = parts.live.connected();
@@ -108,6 +110,7 @@ impl Governor {
         &self,
         rules: &Rules,
         verified: &VerifiedStatement,
+        signatures: &[Vec<u8>],
         bundle: &[Vec<u8>],
         now: UnixSeconds,
     ) -> Result<(String, Proposal), OrderRefusal> {
@@ -142,6 +145,10 @@ impl Governor {
             Order::UntrustDomain { domain } => {
                 let proposal = self.untrust_domain(rules, domain, digest, now)?;
                 Ok((format!("domain {domain} no longer trusted"), proposal))
+            }
+            Order::CountWitnesses(policy) => {
+                let proposal = super::witnesses::counted(rules, verified, policy, signatures)?;
+                Ok((format!("nodes count the cosignatures of {} witnesses", policy.quorum), proposal))
             }
         }
     }

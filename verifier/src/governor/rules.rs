@@ -17,7 +17,7 @@ use policy::set::PolicySet;
 
 use super::effects::{self, Family};
 use super::refusal::OrderRefusal;
-use super::{BundleInForce, GovernorParts, Snapshot, issuer_keys};
+use super::{BundleInForce, GovernorParts, Snapshot, WitnessesInForce, issuer_keys};
 use crate::governance_state::{self, StateInForce};
 use crate::log::Log;
 use crate::signatures;
@@ -49,6 +49,8 @@ pub(super) struct Rules {
     pub(super) state: Option<StateInForce>,
     /// The trust bundle that it names.
     pub(super) bundle: Arc<BundleInForce>,
+    /// The witness policy in force; nothing before the first.
+    pub(super) witnesses: Option<Arc<WitnessesInForce>>,
 }
 
 impl Rules {
@@ -68,6 +70,7 @@ impl Rules {
             chosen_at: UnixSeconds(0),
             state: None,
             bundle: Arc::new(bundle),
+            witnesses: None,
         }
     }
 
@@ -90,6 +93,7 @@ impl Rules {
         }
         rules.statement_sequence = effects::high_water(store, STATEMENTS).await?;
         rules.pinned = effects::pinned_eks(store).await?;
+        rules.witnesses = WitnessesInForce::newest(parts, store).await?.map(Arc::new);
         rules.confirm(&verified, log).await?;
         Ok(rules)
     }
@@ -179,6 +183,7 @@ impl Rules {
             state: verified_state(parts, &state.cose)?,
             state_cose: state.cose.clone(),
             bundle: self.bundle.clone(),
+            witnesses: self.witnesses.clone(),
         })
     }
 }

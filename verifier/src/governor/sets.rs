@@ -83,7 +83,7 @@ impl Governor {
         let (family, name, version, digest) = (claim.family, claim.id.clone(), claim.version, claim.digest);
         let held = self.0.store.write(move |transaction: &mut Transaction<'_>| {
             Box::pin(async move {
-                if !effects::add_set(transaction, claim.family, &claim.id, claim.version, &claim.digest).await? {
+                if !effects::add_set(transaction, claim.family.name(), &claim.id, claim.version, &claim.digest).await? {
                     let Claim { id, version, .. } = claim;
                     return Err(firmware_refs::lifecycle::LifecycleError::VersionReused { id, version }.into());
                 }

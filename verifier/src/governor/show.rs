@@ -102,7 +102,7 @@ impl Governor {
         let store = &self.0.store;
         let history: Vec<HistoryEntry> = rules::history(store, family).await?;
         let mut listed = Vec::new();
-        for (name, version, digest) in effects::imported(store, family).await? {
+        for (name, version, digest) in effects::imported(store, family.name()).await? {
             let signatures = signatures::over(store, &digest).await?.len();
             let history: Vec<_> = history.iter().filter(|entry| entry.digest == digest).cloned().collect();
             let state = history.last().map_or("gathering", |entry| stage_name(entry.stage));

@@ -10,6 +10,7 @@ use audit::proof::witness_name;
 use evidence::time::UnixSeconds;
 use governance::partner::Standing;
 use governance::trust_bundle::{KeyRecord, Role};
+use governance::witness_policy::{PinnedWitness, WitnessPolicy};
 use tokio::sync::watch;
 
 use super::client::{WitnessAt, WitnessPeer};
@@ -23,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Where what follows from the partners is put.
 pub struct Derived {
-    /// Who cosigns our log: fresh partners whose cosignatures are granted to count.
+    /// Who cosigns our log: fresh partners whose cosignatures are granted to count, and that our nodes count.
     pub peers: watch::Sender<Arc<Vec<WitnessPeer>>>,
     /// Whose logs are watched: partners that nothing speaks against for good. One that was not seen for a while is not
     /// left unwatched.
@@ -38,14 +39,16 @@ pub async fn follow(
     derived: Derived,
     stopped: impl Future<Output = ()>,
 ) {
-    let mut partners = governor.watch_partners();
+    let (mut partners, mut rules) = (governor.watch_partners(), governor.watch());
     let mut look = tokio::time::interval(LOOK_EVERY);
     tokio::pin!(stopped);
     loop {
         let all = partners.borrow_and_update().clone();
         match now() {
             Ok(now) => {
-                let peers = all.all().filter_map(|held| peer(held, &web_roots, now)).collect();
+                let counted = governor.current().witnesses.clone();
+                let counted = counted.as_ref().map(|witnesses| &witnesses.held.policy);
+                let peers = all.all().filter_map(|held| peer(held, counted, &web_roots, now)).collect();
                 let logs = all.all().filter_map(|held| watched(held, now)).collect();
                 put(&derived.peers, peers);
                 put(&derived.logs, logs);
@@ -60,6 +63,7 @@ pub async fn follow(
         tokio::select! {
             () = &mut stopped => return,
             changed = partners.changed() => if changed.is_err() { return },
+            changed = rules.changed() => if changed.is_err() { return },
             _ = look.tick() => {}
         }
     }
@@ -91,12 +95,22 @@ fn put<T: PartialEq>(sender: &watch::Sender<Arc<Vec<T>>>, now: Vec<T>) {
     });
 }
 
-fn peer(held: &HeldPartner, web_roots: &Arc<Vec<Vec<u8>>>, now: UnixSeconds) -> Option<WitnessPeer> {
+/// The partner as a witness, by those of its keys that nodes count where a policy says which.
+fn peer(
+    held: &HeldPartner,
+    counted: Option<&WitnessPolicy>,
+    web_roots: &Arc<Vec<Vec<u8>>>,
+    now: UnixSeconds,
+) -> Option<WitnessPeer> {
     let fresh = held.fresh(now).ok()?;
     fresh.grant().admits_witness(fresh.domain()).ok()?;
     let bundle = fresh.bundle().bundle();
     let name = witness_name(fresh.domain());
-    let keys = in_force(bundle.records(Role::Witness), now);
+    let counts = |record: &&KeyRecord| {
+        let is = |witness: &PinnedWitness| witness.name.as_str() == name && witness.key == record.key;
+        counted.is_none_or(|policy| policy.witnesses.iter().any(is))
+    };
+    let keys = in_force(bundle.records(Role::Witness), now).filter(counts);
     // A key that cannot sign notes cannot have cosigned.
     let keys: Vec<_> =
         keys.filter_map(|record| NoteKey::new(&name, NoteKeyKind::Cosignature, &record.key).ok()).collect();

@@ -223,3 +223,32 @@ async fn init_overwrites_nothing_and_needs_a_threshold() {
     let alone = InitOptions { threshold: 1, ..options(folder.path(), false) };
     assert!(matches!(init(alone, NOW).await, Err(InitError::Usage(_))));
 }
+
+#[tokio::test]
+async fn whose_cosignatures_nodes_count_is_ordered_by_the_authority_and_survives_a_restart() {
+    use governance::witness_policy::{PinnedWitness, WitnessPolicy};
+    let domain = Domain::new(false).await;
+    let (open, governor) = domain.open(NOW).await;
+    assert!(governor.current().witnesses.is_none());
+    let of = |key: &evidence::cose::PublicKey| {
+        let witnesses =
+            vec![PinnedWitness { name: governance::text::Text::new("w.example").unwrap(), key: key.clone() }];
+        Order::CountWitnesses(Box::new(WitnessPolicy { quorum: 1, witnesses }))
+    };
+    let witness = SigningKey::from_seed(&[41; 32]).unwrap();
+    let statement = domain.statement(2, of(witness.public()));
+    let few = governor.obey(&statement[..1], NOW).await.unwrap_err();
+    assert_eq!(few.code(), "governance.threshold_not_met");
+    let bundle = governor.current().bundle.verified.bundle().clone();
+    let own = governor.obey(&domain.statement(2, of(&bundle.log[0].key)), NOW).await.unwrap_err();
+    assert_eq!(own.code(), "governance.field_invalid");
+    let epoch = governor.current().state.state().epoch;
+    let obeyed = governor.obey(&statement, NOW).await.unwrap();
+    assert_eq!(obeyed.epoch, epoch + 1);
+    close(open, governor).await;
+    // Long after the order itself ran out.
+    let (open, governor) = domain.open(NOW.plus(1_000_000)).await;
+    let held = governor.current().witnesses.clone().unwrap();
+    assert_eq!((held.held.sequence, held.held.statement, held.signatures.len()), (2, obeyed.statement, 3));
+    close(open, governor).await;
+}

@@ -135,6 +135,8 @@ pub struct EnrolGrant {
     pub audience: String,
     /// The policy authority that the node pins.
     pub authority: Authority,
+    /// Whether the domain is a lab, in which nobody need have witnessed anything.
+    pub lab: bool,
 }
 
 impl TryFrom<proto::EnrolRequest> for EnrolRequest {
@@ -218,6 +220,7 @@ impl TryFrom<proto::EnrolGrant> for EnrolGrant {
             lineage_head: digest("lineage_head", &given.lineage_head)?,
             audience: spiffe_id("audience", given.audience)?,
             authority: Authority::new(keys, threshold.get()).map_err(|_| denied())?,
+            lab: given.lab,
         })
     }
 }
@@ -289,6 +292,7 @@ mod tests {
             policy_authority_keys: vec![key.clone()],
             policy_authority_threshold: 1,
             further_trust_bundle: vec![],
+            lab: false,
         };
         EnrolGrant::try_from(grant()).unwrap();
         for bent in [
