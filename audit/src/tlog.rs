@@ -273,10 +273,46 @@ pub fn verify_consistency(
     if old == new {
         return if proof.is_empty() && old_root == new_root { Ok(()) } else { Err(wrong) };
     }
+    match grown(old, old_root, new, proof) {
+        Some(roots) if roots == (*old_root, *new_root) => Ok(()),
+        Some(_) | None => Err(wrong),
+    }
+}
+
+/// The size to ask a consistency proof from in order to learn which root a larger tree has at `size`: a proof from a power of
+/// two leaves its root out.
+#[must_use]
+pub const fn proof_base(size: u64) -> u64 {
+    if size > 2 && size.is_power_of_two() { size.saturating_sub(1) } else { size }
+}
+
+/// The root at `size` that the tree (`new`, `new_root`) commits to, by a consistency proof from [`proof_base`] of it. Nothing
+/// where the proof does not lead to that tree, which says nothing of it, and for the sizes 1 and 2.
+#[must_use]
+pub fn committed_root(size: u64, new: u64, new_root: &TreeHash, proof: &[TreeHash]) -> Option<TreeHash> {
+    let base = proof_base(size);
+    if bounded(new).is_err() || base.is_power_of_two() || base == 0 || size >= new {
+        return None;
+    }
+    // From such a base every hash is in the proof, the old root among what follows from it.
+    let (old, is) = grown(base, new_root, new, proof)?;
+    if is != *new_root {
+        return None;
+    }
+    if base == size {
+        return Some(old);
+    }
+    // The proof within the complete subtree of `size` leaves comes first.
+    let within = ProofPlan::consistency(base, size).ok()?.parts.len();
+    grown(base, new_root, size, proof.get(..within)?).map(|(_, root)| root)
+}
+
+/// The old and the new root that a consistency proof leads to; nothing when it has another length.
+fn grown(old: u64, old_root: &TreeHash, new: u64, proof: &[TreeHash]) -> Option<(TreeHash, TreeHash)> {
     // A complete old tree is itself the first node of the path.
     let mut steps = proof.iter();
     let first = if old.is_power_of_two() { Some(old_root) } else { steps.next() };
-    let Some(first) = first else { return Err(wrong) };
+    let first = first?;
     let (mut fn_, mut sn) = (old.saturating_sub(1), new.saturating_sub(1));
     while fn_ & 1 == 1 {
         fn_ >>= 1;
@@ -285,7 +321,7 @@ pub fn verify_consistency(
     let (mut old_hash, mut new_hash) = (*first, *first);
     for step in steps {
         if sn == 0 {
-            return Err(wrong);
+            return None;
         }
         if fn_ & 1 == 1 || fn_ == sn {
             old_hash = node_hash(step, &old_hash);
@@ -300,7 +336,7 @@ pub fn verify_consistency(
         fn_ >>= 1;
         sn >>= 1;
     }
-    if sn == 0 && old_hash == *old_root && new_hash == *new_root { Ok(()) } else { Err(wrong) }
+    (sn == 0).then_some((old_hash, new_hash))
 }
 
 /// Largest power of two smaller than `n`, for `n` ≥ 2: where RFC 6962 splits a tree of `n` leaves.
@@ -343,7 +379,7 @@ mod tests {
 
     use super::*;
 
-    fn grown(size: u64) -> (CompactRange, HashMap<NodeId, TreeHash>, Vec<TreeHash>) {
+    fn leaves(size: u64) -> (CompactRange, HashMap<NodeId, TreeHash>, Vec<TreeHash>) {
         let (mut range, mut nodes, mut roots) = (CompactRange::empty(), HashMap::new(), vec![empty_root()]);
         for i in 0..size {
             nodes.extend(range.append(leaf_hash(&i.to_be_bytes())).unwrap());
@@ -365,6 +401,25 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_tells_which_root_a_larger_tree_has_and_a_wrong_one_tells_nothing() {
+        let (_, nodes, roots) = leaves(40);
+        let at = |size: u64| roots[usize::try_from(size).unwrap()];
+        for new in 4..40 {
+            for size in 3..new {
+                let proof = ProofPlan::consistency(proof_base(size), new).unwrap().build(&nodes).unwrap();
+                assert_eq!(committed_root(size, new, &at(new), &proof), Some(at(size)), "{size} of {new}");
+                assert_eq!(committed_root(size, new, &leaf_hash(b"x"), &proof), None);
+                assert_eq!(committed_root(size, new, &at(new), &[]), None);
+                for bent in 0..proof.len() {
+                    let mut proof = proof.clone();
+                    proof[bent] = leaf_hash(b"x");
+                    assert_eq!(committed_root(size, new, &at(new), &proof), None, "{size} of {new}, hash {bent}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn known_roots() {
         // Test vectors of RFC 6962 implementations: the empty tree and the single empty leaf.
         assert_eq!(empty_root().to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
@@ -373,7 +428,7 @@ mod tests {
 
     #[test]
     fn compact_range_follows_the_definition() {
-        let (range, nodes, roots) = grown(70);
+        let (range, nodes, roots) = leaves(70);
         let leaves: Vec<_> = (0..70_u64).map(|i| leaf_hash(&i.to_be_bytes())).collect();
         for size in 0..=70_usize {
             assert_eq!(roots[size], defined_root(&leaves[..size]), "size {size}");
@@ -385,7 +440,7 @@ mod tests {
 
     #[test]
     fn every_inclusion_proof_verifies_and_any_change_does_not() {
-        let (_, nodes, roots) = grown(40);
+        let (_, nodes, roots) = leaves(40);
         for size in 1..=40_u64 {
             let root = roots[size as usize];
             for index in 0..size {
@@ -412,7 +467,7 @@ mod tests {
 
     #[test]
     fn every_consistency_proof_verifies_and_any_change_does_not() {
-        let (_, nodes, roots) = grown(40);
+        let (_, nodes, roots) = leaves(40);
         for new in 1..=40_u64 {
             for old in 1..=new {
                 let (a, b) = (roots[old as usize], roots[new as usize]);

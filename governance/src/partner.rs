@@ -37,6 +37,17 @@ pub struct LogHead {
     pub root: Sha256Digest,
 }
 
+/// What was shown about a head and the one that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Growth {
+    /// The log was proven to go on from the held head.
+    Proven,
+    /// The new head was proven to have another past than the held one: two signed heads contradict each other.
+    Contradicted,
+    /// Neither. That a proof is absent or wrong may be anybody's fault; the head is not taken.
+    Unproven,
+}
+
 /// What was concluded for good: only an operator who trusts anew undoes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -95,12 +106,17 @@ pub enum PartnerEvent {
         /// Root of the other.
         held: Sha256Digest,
     },
+    /// A head that the partner's log showed to somebody else, and does not prove to us to go on from.
+    Rumoured {
+        /// What it says.
+        head: LogHead,
+    },
     /// A checkpoint of the partner's log.
     Head {
         /// What it says.
         head: LogHead,
-        /// Whether the log was proven to go on from the held head. Of no interest for the first.
-        extends: bool,
+        /// How it goes on from the held head. Of no interest for the first.
+        growth: Growth,
     },
     /// The state that the partner serves as its newest.
     State {
@@ -169,6 +185,8 @@ pub struct Partner {
     /// The newest state that was signed, while its proofs are still wanting.
     offered: Option<VerifiedState>,
     head: Option<LogHead>,
+    /// The newest head that came was not proven to go on from the held one.
+    unproven: bool,
     seen_at: Option<UnixSeconds>,
     verdict: Verdict,
     since: UnixSeconds,
@@ -193,6 +211,7 @@ impl Partner {
             held: None,
             offered: None,
             head: None,
+            unproven: false,
             seen_at: None,
             verdict: Verdict::Trusted,
             since: now,
@@ -340,7 +359,12 @@ impl Partner {
                 let domain = self.domain().clone();
                 Err(GovernanceDenial::LogForked { domain, size, got, held })
             }
-            PartnerEvent::Head { head, extends } => self.see_head(head, extends, actions),
+            PartnerEvent::Rumoured { head } => {
+                self.unproven = true;
+                let held = self.head.map_or(0, |held| held.size);
+                Err(GovernanceDenial::LogUnproven { domain: self.domain().clone(), got: head.size, held })
+            }
+            PartnerEvent::Head { head, growth } => self.see_head(head, growth, actions),
             PartnerEvent::State { newest, between } => self.see_state(*newest, &between, now, actions),
             PartnerEvent::Proven { state, head, revocations } => self.prove(state, head, revocations, now, actions),
             PartnerEvent::Tick | PartnerEvent::Distrusted => Ok(()),
@@ -350,7 +374,7 @@ impl Partner {
     fn see_head(
         &mut self,
         head: LogHead,
-        extends: bool,
+        growth: Growth,
         actions: &mut Vec<PartnerAction>,
     ) -> Result<(), GovernanceDenial> {
         if let Some(held) = self.head {
@@ -358,15 +382,23 @@ impl Partner {
             if head.size < held.size {
                 return Err(GovernanceDenial::LogRolledBack { domain, got: head.size, held: held.size });
             }
-            let same = head.size == held.size;
-            if (same && head.root != held.root) || (!same && !extends) {
-                let (got, held) = (head.root, held.root);
-                return Err(GovernanceDenial::LogForked { domain, size: head.size, got, held });
-            }
-            if same {
-                return Ok(());
+            let forked = |domain, got, held| Err(GovernanceDenial::LogForked { domain, size: head.size, got, held });
+            match (head.size == held.size, growth) {
+                (true, _) if head.root != held.root => return forked(domain, head.root, held.root),
+                (true, _) => {
+                    self.unproven = false;
+                    return Ok(());
+                }
+                (false, Growth::Contradicted) => return forked(domain, head.root, held.root),
+                (false, Growth::Unproven) => {
+                    // What comes with it does not count as seen either.
+                    self.unproven = true;
+                    return Err(GovernanceDenial::LogUnproven { domain, got: head.size, held: held.size });
+                }
+                (false, Growth::Proven) => {}
             }
         }
+        self.unproven = false;
         self.head = Some(head);
         actions.push(PartnerAction::Mark(head));
         Ok(())
@@ -394,8 +426,10 @@ impl Partner {
             newest.continues_over(between, known)?;
         }
         if self.state().is_some_and(|held| held.digest() == newest.digest()) {
-            // Nothing newer: what is held was just seen to be the newest.
-            self.seen_at = Some(now);
+            // Nothing newer: what is held was just seen to be the newest, of the log that is known.
+            if !self.unproven {
+                self.seen_at = Some(now);
+            }
             return Ok(());
         }
         if self.offered.as_ref().is_none_or(|offered| offered.digest() != newest.digest()) {
@@ -419,7 +453,7 @@ impl Partner {
         };
         offered.is_the_state(state)?;
         offered.fresh(now)?;
-        if self.head != Some(head) {
+        if self.head != Some(head) || self.unproven {
             let (domain, epoch) = (self.domain().clone(), offered.state().epoch);
             return Err(GovernanceDenial::StateUnlogged { domain, epoch });
         }

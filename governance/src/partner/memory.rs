@@ -108,6 +108,7 @@ impl Partner {
             held: held.transpose()?,
             offered: memory.offered.map(recalled).transpose()?,
             head,
+            unproven: false,
             seen_at: None,
             verdict: memory.verdict,
             since: memory.since,

@@ -2,7 +2,7 @@
 
 use evidence::{digest::Sha256Digest, kind::EvidenceKind};
 
-use super::{GAP_CAP_EPOCHS, LogHead, Partner, PartnerAction, PartnerEvent, Standing};
+use super::{GAP_CAP_EPOCHS, Growth, LogHead, Partner, PartnerAction, PartnerEvent, Standing};
 use crate::{
     denial::GovernanceDenial,
     federation_grant::{FederationGrant, RATE_CAP_PER_MINUTE, STALENESS_CAP_S},
@@ -36,7 +36,7 @@ fn head(size: u64) -> LogHead {
 }
 
 fn sees_head(size: u64) -> PartnerEvent {
-    PartnerEvent::Head { head: head(size), extends: true }
+    PartnerEvent::Head { head: head(size), growth: Growth::Proven }
 }
 
 fn sees(state: &VerifiedState) -> PartnerEvent {
@@ -178,10 +178,16 @@ pub(crate) fn cases() -> Vec<Refusal> {
         ("governance.log_forked", || {
             refused_by_fresh(|_| {
                 let other = LogHead { size: 10, root: digest("another root") };
-                PartnerEvent::Head { head: other, extends: true }
+                PartnerEvent::Head { head: other, growth: Growth::Unproven }
             })
         }),
-        ("governance.log_forked", || refused_by_fresh(|_| PartnerEvent::Head { head: head(11), extends: false })),
+        ("governance.log_forked", || {
+            refused_by_fresh(|_| PartnerEvent::Head { head: head(11), growth: Growth::Contradicted })
+        }),
+        ("governance.log_unproven", || refused_by_fresh(|_| PartnerEvent::Rumoured { head: head(3) })),
+        ("governance.log_unproven", || {
+            refused_by_fresh(|_| PartnerEvent::Head { head: head(11), growth: Growth::Unproven })
+        }),
         ("governance.log_forked", || {
             // Whatever head we hold ourselves.
             refused_by_fresh(|_| PartnerEvent::Equivocated { size: 3, got: Sha256Digest([1; 32]), held: head(3).root })
@@ -375,4 +381,44 @@ fn what_is_within_the_grant_is_admitted() {
 fn what_a_grant_refuses_to_repeat_is_not_printed() {
     let denial = grant().admits_name(&domain(), "spiffe://b\u{1b}[2J\n").unwrap_err().to_string();
     assert!(denial.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{denial:?}");
+}
+
+#[test]
+fn growth_that_is_not_proven_condemns_nobody_and_counts_as_nothing_seen() {
+    let (partner, first) = fresh();
+    let unproven = || PartnerEvent::Head { head: head(11), growth: Growth::Unproven };
+    let later = NOW.plus(200);
+    let partner = [unproven(), sees(&first)].into_iter().fold(partner, |partner, event| partner.on(event, later).0);
+    assert_eq!(
+        (partner.standing(later), partner.seen_at(), partner.head()),
+        (Standing::Fresh, Some(NOW), Some(head(10)))
+    );
+    // It serves on under what is held, and not a second longer for what came unproven.
+    assert_eq!(partner.fresh(NOW.plus(300)).unwrap_err().code(), "governance.partner_stale");
+    let again = [sees_head(11), sees(&first)].into_iter();
+    let partner = again.fold(partner, |partner, event| partner.on(event, NOW.plus(301)).0);
+    assert_eq!(partner.standing(NOW.plus(301)), Standing::Fresh);
+}
+
+#[test]
+fn a_head_that_others_saw_and_that_is_never_proven_makes_a_partner_stale_until_it_is() {
+    let (partner, first) = fresh();
+    let pull = |rumour: Option<LogHead>| {
+        let rumour = rumour.map(|head| PartnerEvent::Rumoured { head });
+        [Some(sees_head(10)), rumour, Some(sees(&first))].into_iter().flatten()
+    };
+    let partner = pull(Some(head(30))).fold(partner, |partner, event| partner.on(event, NOW.plus(200)).0);
+    assert_eq!(partner.standing(NOW.plus(299)), Standing::Fresh);
+    assert_eq!(partner.fresh(NOW.plus(300)).unwrap_err().code(), "governance.partner_stale");
+    // Nor does a newer state count beside it.
+    let third = signed_state(3, Some(first.digest()), |_| ());
+    let (partner, _) = partner.on(PartnerEvent::Rumoured { head: head(30) }, NOW.plus(300));
+    let (partner, actions) = partner.on(sees(&third), NOW.plus(300)).0.on(proves(&third, 10), NOW.plus(300));
+    assert_eq!(refusal(&actions).code(), "governance.state_unlogged");
+    let partner = pull(None).fold(partner, |partner, event| partner.on(event, NOW.plus(301)).0);
+    assert_eq!(partner.state(), Some(&first));
+    let partner = [sees(&third), proves(&third, 10)]
+        .into_iter()
+        .fold(partner, |partner, event| partner.on(event, NOW.plus(302)).0);
+    assert_eq!(partner.standing(NOW.plus(302)), Standing::Fresh);
 }

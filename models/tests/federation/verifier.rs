@@ -1,6 +1,6 @@
 //! A verifier that follows its partner: the real machine, and the least that the service around it does.
 
-use governance::partner::{Partner, PartnerAction, PartnerEvent, Standing};
+use governance::partner::{Growth, Partner, PartnerAction, PartnerEvent, Standing};
 
 use super::{
     Bug, FederationModel,
@@ -51,7 +51,8 @@ impl FederationModel {
         let held = world.verifiers[v].machine.partner.head();
         let extends = held.is_some_and(|held| self.universe.extends(held, served));
         let extends = extends || self.has(Bug::ConsistencyNotProven);
-        cosigned.then(|| PartnerEvent::Head { head: self.universe.head(served), extends })
+        let growth = if extends { Growth::Proven } else { Growth::Contradicted };
+        cosigned.then(|| PartnerEvent::Head { head: self.universe.head(served), growth })
     }
 
     /// Gives the machine what was seen and does what it answers. False: refused.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use audit::witness::{AddCheckpoint, judge};
 use evidence::{digest::Sha256Digest, time::UnixSeconds};
-use governance::partner::{Partner, PartnerAction, PartnerEvent, Standing};
+use governance::partner::{Growth, Partner, PartnerAction, PartnerEvent, Standing};
 
 use super::{
     DOMAINS, HORIZON_CAP, LEASE_MS, Message, Place, Rule, Simulation, Verdict, name,
@@ -118,8 +118,9 @@ impl Followed {
             return false;
         }
         let extends = self.partner.head().is_some_and(|held| self.universe.extends(held, served));
+        let growth = if extends { Growth::Proven } else { Growth::Contradicted };
         let head = self.universe.head(served);
-        if !self.feed(PartnerEvent::Head { head, extends }, served, now) || !self.cosigns(served) {
+        if !self.feed(PartnerEvent::Head { head, growth }, served, now) || !self.cosigns(served) {
             return false;
         }
         let Some(newest) = self.universe.state(served, self.partner.bundle(), unit, false) else { return false };

@@ -1,14 +1,16 @@
 //! One pull from a partner: its bundle, its newest state with the proof that it is logged, and what both name. All
 //! fetching comes first; what was seen is then judged at once by the partner machine.
 
+use audit::AuditDenial;
 use audit::checkpoint::LogIdentity;
 use audit::receipt::Receipt;
 use audit::record::RecordBody;
-use audit::tlog::{TreeHash, verify_consistency};
+use audit::tlog::{TreeHash, committed_root, proof_base, verify_consistency};
+use evidence::digest::Sha256Digest;
 use evidence::time::UnixSeconds;
 use governance::GovernanceDenial;
 use governance::governance_state::{GovernanceState, VerifiedState};
-use governance::partner::{GAP_CAP_EPOCHS, LogHead, Partner, PartnerEvent};
+use governance::partner::{GAP_CAP_EPOCHS, Growth, LogHead, Partner, PartnerEvent};
 use governance::revocation::RevocationList;
 use governance::trust_bundle::{FEDERATION_LIFETIME_CAP_S, Role, TrustBundle, VerifiedBundle};
 use serde_bytes::ByteBuf;
@@ -21,16 +23,17 @@ use super::messages::{
 use super::table::head_of;
 use crate::governor::Seen;
 
-/// Pulls once. What comes back is verified, but not yet judged against what is held; beside it, why the newest state was
-/// not proven, if it was not.
+/// Pulls once. What comes back is verified, but not yet judged against what is held; beside it, which `rumours` (heads that
+/// others were shown) need not be asked about again, and why the newest state was not proven, if it was not.
 pub(super) async fn pull(
     client: &PartnerClient,
     partner: &Partner,
+    rumours: &[LogHead],
     now: UnixSeconds,
-) -> Result<(Seen, Option<ExchangeFailure>), ExchangeFailure> {
+) -> Result<(Seen, Vec<LogHead>, Option<ExchangeFailure>), ExchangeFailure> {
     let (bundle, bundle_cose) = pull_bundle(client, partner, now).await?;
     let since = partner.head();
-    let path = format!("{STATE_PATH}?since={}", since.map_or(0, |head| head.size));
+    let path = format!("{STATE_PATH}?since={}", since.map_or(0, |head| proof_base(head.size)));
     let answer = LoggedState::read(&client.get(&path, STATE_CAP_BYTES).await?).map_err(ExchangeFailure::wrong)?;
     let issuer_keys = bundle.keys(Role::Issuer, now);
     let newest = GovernanceState::verify(&answer.state, partner.domain(), &issuer_keys, now)?;
@@ -39,22 +42,26 @@ pub(super) async fn pull(
         Ok(head) => head,
         Err(unproven) => {
             // Nothing is taken without its proof; but what was signed speaks against its signer all the same.
-            let newest = PartnerEvent::State { newest: Box::new(newest), between: Vec::new() };
-            let events = vec![PartnerEvent::Bundle(Box::new(bundle)), newest];
+            let mut events = vec![PartnerEvent::Bundle(Box::new(bundle))];
+            // The held one would count as seen.
+            if partner.state().is_none_or(|held| held.digest() != newest.digest()) {
+                events.push(PartnerEvent::State { newest: Box::new(newest), between: Vec::new() });
+            }
             let seen = Seen { base, events, bundle: bundle_cose, state: state_cose };
-            return Ok((seen, Some(unproven)));
+            return Ok((seen, Vec::new(), Some(unproven)));
         }
     };
     let mut events = vec![
-        PartnerEvent::Bundle(Box::new(bundle)),
-        PartnerEvent::Head { head, extends: extends(since, head, &answer.growth) },
+        PartnerEvent::Bundle(Box::new(bundle.clone())),
+        PartnerEvent::Head { head, growth: growth(since, head, &answer.growth) },
     ];
+    let settled = settle(client, partner, &bundle, rumours, now, &mut events).await;
     let between = between(client, partner, &newest).await?;
     let revocations = revocations(client, partner, &newest).await?;
     let state = newest.digest();
     events.push(PartnerEvent::State { newest: Box::new(newest), between });
     events.push(PartnerEvent::Proven { state, head, revocations });
-    Ok((Seen { base, events, bundle: bundle_cose, state: state_cose }, None))
+    Ok((Seen { base, events, bundle: bundle_cose, state: state_cose }, settled, None))
 }
 
 async fn pull_bundle(
@@ -79,10 +86,7 @@ fn logged(
     partner: &Partner,
     now: UnixSeconds,
 ) -> Result<LogHead, ExchangeFailure> {
-    let records = bundle.bundle().records(Role::Log).iter();
-    let keys = records.filter(|record| record.from <= now && now < record.until).map(|record| &record.key);
-    let log = LogIdentity::new(&bundle.bundle().log_origin, keys)?;
-    let receipt = Receipt::verify(&answer.receipt, &log, &[], 0, now)?;
+    let receipt = Receipt::verify(&answer.receipt, &log_of(bundle, now)?, &[], 0, now)?;
     let record = receipt.record(partner.domain(), &bundle.keys(Role::Issuer, now))?;
     let named = RecordBody::GovernanceState { state: state.digest(), epoch: state.state().epoch };
     if record.record().body != named {
@@ -93,11 +97,69 @@ fn logged(
     Ok(head_of(head.size, head.root))
 }
 
-fn extends(since: Option<LogHead>, head: LogHead, growth: &[TreeHash]) -> bool {
-    since.is_some_and(|old| {
-        let (old_root, new_root) = (TreeHash(old.root.0), TreeHash(head.root.0));
-        head.size > old.size && verify_consistency(old.size, &old_root, head.size, &new_root, growth).is_ok()
-    })
+fn log_of(bundle: &VerifiedBundle, now: UnixSeconds) -> Result<LogIdentity, AuditDenial> {
+    let records = bundle.bundle().records(Role::Log).iter();
+    let keys = records.filter(|record| record.from <= now && now < record.until).map(|record| &record.key);
+    LogIdentity::new(&bundle.bundle().log_origin, keys)
+}
+
+/// Asks how the log goes on from each head that somebody else was shown. One that it does not lead on from is a second
+/// history; one of which that was not shown lets nothing else of this pull count as seen. The others are settled.
+async fn settle(
+    client: &PartnerClient,
+    partner: &Partner,
+    bundle: &VerifiedBundle,
+    rumours: &[LogHead],
+    now: UnixSeconds,
+    events: &mut Vec<PartnerEvent>,
+) -> Vec<LogHead> {
+    let mut settled = Vec::new();
+    for rumour in rumours {
+        match going_on(client, bundle, *rumour, now).await {
+            Ok((_, Growth::Proven)) => settled.push(*rumour),
+            Ok((got, Growth::Contradicted)) => {
+                events.push(PartnerEvent::Equivocated { size: rumour.size, got, held: rumour.root });
+            }
+            Ok((_, Growth::Unproven)) => events.push(PartnerEvent::Rumoured { head: *rumour }),
+            Err(failure) => {
+                tracing::warn!(domain = %partner.domain(), size = rumour.size, %failure, "a head that others saw is unproven");
+                events.push(PartnerEvent::Rumoured { head: *rumour });
+            }
+        }
+    }
+    settled
+}
+
+/// What the partner's newest head shows of one that somebody else was shown, and the root that it has instead.
+async fn going_on(
+    client: &PartnerClient,
+    bundle: &VerifiedBundle,
+    rumour: LogHead,
+    now: UnixSeconds,
+) -> Result<(Sha256Digest, Growth), ExchangeFailure> {
+    let path = format!("{STATE_PATH}?since={}", proof_base(rumour.size));
+    let answer = LoggedState::read(&client.get(&path, STATE_CAP_BYTES).await?).map_err(ExchangeFailure::wrong)?;
+    let receipt = Receipt::verify(&answer.receipt, &log_of(bundle, now)?, &[], 0, now)?;
+    let newest = receipt.checkpoint().checkpoint();
+    let head = head_of(newest.size, newest.root);
+    if head.size == rumour.size {
+        return Ok((head.root, if head.root == rumour.root { Growth::Proven } else { Growth::Contradicted }));
+    }
+    let instead = committed_root(rumour.size, head.size, &newest.root, &answer.growth);
+    Ok((instead.map_or(Sha256Digest::ZERO, |root| Sha256Digest(root.0)), growth(Some(rumour), head, &answer.growth)))
+}
+
+/// What the proof that came shows of the held head and the new one.
+fn growth(since: Option<LogHead>, head: LogHead, proof: &[TreeHash]) -> Growth {
+    let Some(old) = since.filter(|old| old.size < head.size) else { return Growth::Unproven };
+    let (old_root, new_root) = (TreeHash(old.root.0), TreeHash(head.root.0));
+    match committed_root(old.size, head.size, &new_root, proof) {
+        Some(root) if root == old_root => Growth::Proven,
+        Some(_) => Growth::Contradicted,
+        // Of one or two entries a proof shows that they go on, or nothing.
+        None if verify_consistency(old.size, &old_root, head.size, &new_root, proof).is_ok() => Growth::Proven,
+        None => Growth::Unproven,
+    }
 }
 
 /// Payloads of the states between the held one and the newest, page by page.

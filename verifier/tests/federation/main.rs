@@ -351,3 +351,38 @@ async fn a_bundle_without_the_keys_in_use_is_not_taken() {
     let refused = a.governor.import_bundle(&[older.sign(&a.key).unwrap()], a.now()).await.unwrap_err();
     assert_eq!(refused.code(), "governance.bundle_rolled_back");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partner_that_does_not_prove_its_logs_growth_is_stale_in_time_and_not_condemned() {
+    let (a, mut b) = pair().await;
+    let head = a.governor.partners().partner(&name(B)).unwrap().partner.head().unwrap();
+    b.unreachable().await;
+    b.governor.publish(b.now()).await.unwrap();
+    // Its own newest state and receipt, without the way there from what was seen: a proof is absent, nothing is signed twice.
+    let growing = |routes: Router| {
+        let unproven = move |request: axum::extract::Request| {
+            let routes = routes.clone();
+            async move {
+                let (mut parts, body) = request.into_parts();
+                if parts.uri.path() == "/governance/state" {
+                    parts.uri = "/governance/state?since=0".parse().unwrap();
+                }
+                use tower::ServiceExt as _;
+                routes.oneshot(axum::extract::Request::from_parts(parts, body)).await.unwrap()
+            }
+        };
+        Router::new().fallback(unproven)
+    };
+    b.serve(growing).await;
+    a.until("unproven", |a| {
+        a.following.followup(&name(B)).failure.is_some_and(|failure| failure.code == "governance.log_unproven")
+    })
+    .await;
+    assert_eq!(a.standing(B), Standing::Fresh);
+    assert_eq!(a.governor.partners().partner(&name(B)).unwrap().partner.head(), Some(head));
+    a.later_s(301);
+    assert_eq!(a.denial(B).code(), "governance.partner_stale");
+    b.unreachable().await;
+    b.serve(|routes| routes).await;
+    a.until("fresh", |a| a.standing(B) == Standing::Fresh).await;
+}
