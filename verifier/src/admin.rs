@@ -69,5 +69,6 @@ async fn jwks(State(desk): State<Arc<Desk>>) -> impl IntoResponse {
 
 async fn metrics(State(desk): State<Arc<Desk>>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    desk.count_witnesses();
     ([(header::CONTENT_TYPE, kind)], desk.metrics().to_text())
 }

@@ -41,6 +41,12 @@ pub struct Metrics {
     pub streams: Gauge<i64>,
     /// Entries in the log.
     pub log_size: Gauge<u64, AtomicU64>,
+    /// Witnesses that must cosign before anything is released.
+    pub witness_quorum: Gauge<u64, AtomicU64>,
+    /// How many of these do not cosign now.
+    pub cosignatures_missing: Gauge<u64, AtomicU64>,
+    /// Entries under the newest head that enough witnesses cosigned.
+    pub cosigned_size: Gauge<u64, AtomicU64>,
     /// Time from evidence received to verdict, without storage.
     pub appraisal: Histogram,
     /// Time from evidence received to answer ready.
@@ -63,6 +69,9 @@ impl Metrics {
             halt_records_missing: Gauge::default(),
             streams: Gauge::default(),
             log_size: Gauge::default(),
+            witness_quorum: Gauge::default(),
+            cosignatures_missing: Gauge::default(),
+            cosigned_size: Gauge::default(),
             appraisal: seconds(),
             answer: seconds(),
         };
@@ -82,6 +91,9 @@ impl Metrics {
         registry.register("halt_records_missing", "Nodes that owe a halt record", self.halt_records_missing.clone());
         registry.register("streams", "Nodes connected", self.streams.clone());
         registry.register("log_size", "Entries in the log", self.log_size.clone());
+        registry.register("witness_quorum", "Witnesses that must cosign", self.witness_quorum.clone());
+        registry.register("cosignatures_missing", "Of these, how many do not", self.cosignatures_missing.clone());
+        registry.register("cosigned_size", "Entries that enough cosigned", self.cosigned_size.clone());
         registry.register_with_unit("appraisal", "Evidence to verdict", Unit::Seconds, self.appraisal.clone());
         registry.register_with_unit("answer", "Evidence to answer", Unit::Seconds, self.answer.clone());
     }

@@ -15,7 +15,8 @@ use crate::open::OpenError;
 use crate::state::{KeyFile, StateFolder};
 use crate::store::StoreError;
 use crate::witness::{
-    self, CosignedHead, Derived, GatherParts, Keeper, KeeperParts, QUORUM_WITHIN, Quorum, WitnessPeer, WitnessedLog,
+    self, CosignedHead, Cosigners, Derived, GatherParts, Keeper, KeeperParts, QUORUM_WITHIN, Quorum, WitnessPeer,
+    WitnessedLog,
 };
 
 /// Before it runs.
@@ -24,6 +25,7 @@ pub(super) struct Witnessing {
     peers: watch::Receiver<Arc<Vec<WitnessPeer>>>,
     logs: watch::Receiver<Arc<Vec<WitnessedLog>>>,
     derived: Derived,
+    cosigners: Cosigners,
 }
 
 impl Witnessing {
@@ -33,12 +35,14 @@ impl Witnessing {
         let (peers, peers_seen) = watch::channel(Arc::default());
         let (logs, logs_seen) = watch::channel(Arc::default());
         let (cosigned, _) = watch::channel(before.map(Arc::new));
-        Ok(Self { cosigned, peers: peers_seen, logs: logs_seen, derived: Derived { peers, logs } })
+        let (derived, cosigners) = (Derived { peers, logs }, Cosigners::default());
+        Ok(Self { cosigned, peers: peers_seen, logs: logs_seen, derived, cosigners })
     }
 
     /// What an answer waits for.
     pub(super) fn quorum(&self, config: &Config) -> Quorum {
-        Quorum::of(config.log.witness_quorum, QUORUM_WITHIN, self.cosigned.subscribe())
+        let quorum = Quorum::of(config.log.witness_quorum, QUORUM_WITHIN, self.cosigned.subscribe());
+        quorum.among(self.cosigners.clone())
     }
 
     /// Our witness.
@@ -75,6 +79,7 @@ impl Witnessing {
             log: desk.parts.log.clone(),
             peers: self.peers,
             quorum: config.log.witness_quorum,
+            cosigners: self.cosigners,
             now: clock(desk),
         };
         let following = witness::follow(governor.clone(), clock(desk), Arc::new(web_roots), self.derived, stopped());

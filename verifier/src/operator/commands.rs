@@ -114,7 +114,7 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
         Command::DomainBundle(_) => federation::bundle(governor),
         Command::BundleImport(import) => document(&governor.import_bundle(&import.cose, now).await?),
         Command::DomainTrust(trust) => document(&governor.obey_with(&trust.cose, &trust.bundle, now).await?),
-        Command::GovernanceStatus(_) => federation::status(parts, now),
+        Command::GovernanceStatus(_) => federation::status(parts, now).await,
         Command::GovernancePublish(_) => federation::publish(parts, now).await,
         Command::GovernanceAcknowledged(of) => federation::acknowledged(parts, of.epoch).await,
         Command::LineageShow(show) => {

@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
+use audit::note::{NoteKey, NoteKeyKind};
+use audit::proof::witness_name;
 use evidence::cbor;
+use evidence::cose::PublicKey;
 use evidence::time::UnixSeconds;
 use governance::partner::Standing;
+use governance::trust_bundle::Role;
+use governance::witness_policy::HeldWitnessPolicy;
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 
 use super::{Done, OperatorParts};
 use crate::federation::HeldPartner;
-use crate::governor::{Governor, OrderRefusal};
+use crate::governor::{Governor, OrderRefusal, WitnessesInForce};
+use crate::witness;
 
 /// How long a command waits for partners to take a new state.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
@@ -36,10 +42,16 @@ pub(super) fn bundle(governor: &Governor) -> Result<Done, OrderRefusal> {
 }
 
 /// The own state and every partner, one row each.
-pub(super) fn status(parts: &OperatorParts, now: UnixSeconds) -> Result<Done, OrderRefusal> {
+pub(super) async fn status(parts: &OperatorParts, now: UnixSeconds) -> Result<Done, OrderRefusal> {
     let snapshot = parts.governor.current();
     let (state, partners) = (snapshot.state.state(), parts.governor.partners());
-    let rows: Vec<_> = partners.all().map(|held| row(parts, held, now)).collect();
+    let mut rows = Vec::new();
+    for held in partners.all() {
+        let origin = &held.partner.bundle().bundle().log_origin;
+        let ours_of_it = witness::cosigned_of(&parts.store, origin).await?;
+        rows.push(row(parts, held, ours_of_it, now));
+    }
+    let (quorum, missing) = parts.quorum.missing();
     Ok(json!({
         "domain": parts.domain,
         "epoch": state.epoch,
@@ -48,16 +60,35 @@ pub(super) fn status(parts: &OperatorParts, now: UnixSeconds) -> Result<Done, Or
         "bundle": snapshot.bundle.verified.digest(),
         "sequence": snapshot.bundle.verified.bundle().sequence,
         "bundle_expires_in_s": snapshot.bundle.verified.bundle().expires_at.0.saturating_sub(now.0),
+        "witnesses": snapshot.witnesses.as_deref().map(counted),
+        "witness_quorum": quorum,
+        "cosignatures_missing": missing,
+        "cosigned_size": parts.quorum.counted().map(|cosigned| cosigned.size()),
         "partners": rows,
     })
     .into())
 }
 
-fn row(parts: &OperatorParts, held: &HeldPartner, now: UnixSeconds) -> Value {
+/// The witness policy that nodes have.
+fn counted(witnesses: &WitnessesInForce) -> Value {
+    let HeldWitnessPolicy { sequence, policy, .. } = &witnesses.held;
+    let keys = policy.witnesses.iter().filter_map(|witness| vkey(witness.name.as_str(), &witness.key));
+    json!({ "sequence": sequence, "quorum": policy.quorum, "keys": keys.collect::<Vec<_>>() })
+}
+
+fn vkey(name: &str, key: &PublicKey) -> Option<String> {
+    NoteKey::new(name, NoteKeyKind::Cosignature, key).ok().map(|key| key.vkey())
+}
+
+fn row(parts: &OperatorParts, held: &HeldPartner, ours_of_it: Option<(u64, u64)>, now: UnixSeconds) -> Value {
     let (partner, followed) = (&held.partner, parts.sync.followup(held.partner.domain()));
     let (bundle, grant) = (partner.bundle().bundle(), partner.grant());
     let age_s = |at: UnixSeconds| now.0.saturating_sub(at.0);
     let acknowledged = followed.acknowledged.as_ref();
+    let cosigner = parts.quorum.cosigners().of(partner.domain());
+    let (name, keys) = (witness_name(partner.domain()), bundle.records(Role::Witness).iter());
+    let in_force = keys.filter(|record| record.from <= now && now < record.until);
+    let witness_keys = in_force.filter_map(|record| vkey(&name, &record.key));
     json!({
         "partner": partner.domain(),
         "standing": partner.standing(now).name(),
@@ -68,7 +99,13 @@ fn row(parts: &OperatorParts, held: &HeldPartner, now: UnixSeconds) -> Value {
         "sequence": bundle.sequence,
         "bundle_expires_in_s": bundle.expires_at.0.saturating_sub(now.0),
         "log_size": partner.head().map(|head| head.size),
+        "witness_keys": witness_keys.collect::<Vec<_>>(),
         "witness": if grant.witness { "granted" } else { "none" },
+        "cosigned_of_ours": cosigner.as_ref().map(|cosigner| cosigner.size),
+        "cosigned_ours_at": cosigner.as_ref().and_then(|cosigner| cosigner.at),
+        "cosigns_not_because": cosigner.as_ref().and_then(|cosigner| cosigner.failure.clone()),
+        "we_cosigned": ours_of_it.map(|(size, _)| size),
+        "we_logged_that_at": ours_of_it.map(|(_, at)| at),
         "holds_epoch_of_ours": acknowledged.map(|answer| answer.epoch),
         "we_stand": acknowledged.map(|answer| answer.standing),
         "acknowledged_at": acknowledged.map(|answer| answer.at),

@@ -8,6 +8,7 @@ use audit::note::NoteKey;
 use sqlx::Row as _;
 use tokio::sync::watch;
 
+use super::cosigners::Cosigners;
 use crate::fault::Fault;
 use crate::log::{Entry, Log, Logged, SignedHead};
 use crate::store::{Store, StoreError, While, signed};
@@ -48,13 +49,32 @@ pub struct Quorum {
     needed: usize,
     within: Duration,
     newest: watch::Receiver<Option<Arc<CosignedHead>>>,
+    cosigners: Cosigners,
 }
 
 impl Quorum {
     /// `needed` of those whose cosignatures are in `newest`, waited for `within`. 0 is a lab's.
     #[must_use]
     pub fn of(needed: usize, within: Duration, newest: watch::Receiver<Option<Arc<CosignedHead>>>) -> Self {
-        Self { needed, within, newest }
+        Self { needed, within, newest, cosigners: Cosigners::default() }
+    }
+
+    /// The same, of these witnesses.
+    #[must_use]
+    pub fn among(self, cosigners: Cosigners) -> Self {
+        Self { cosigners, ..self }
+    }
+
+    /// What each witness last did.
+    #[must_use]
+    pub const fn cosigners(&self) -> &Cosigners {
+        &self.cosigners
+    }
+
+    /// How many must cosign, and how many of these do not now.
+    #[must_use]
+    pub fn missing(&self) -> (usize, usize) {
+        (self.needed, self.needed.saturating_sub(self.cosigners.cosigning()))
     }
 
     /// The newest head with enough cosignatures, once there is one.

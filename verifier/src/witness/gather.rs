@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::{AskFailure, WitnessClient, WitnessPeer};
 use super::cosigned::{self, CosignedHead};
+use super::cosigners::Cosigners;
 use crate::clock::ClockWentBack;
 use crate::log::{Log, SignedHead};
 use crate::store::{Store, StoreError};
@@ -43,6 +44,8 @@ pub struct GatherParts {
     pub peers: watch::Receiver<Arc<Vec<WitnessPeer>>>,
     /// How many must.
     pub quorum: usize,
+    /// Where it is told what each of them last did.
+    pub cosigners: Cosigners,
     /// Time.
     pub now: Arc<dyn Fn() -> Result<UnixSeconds, ClockWentBack> + Send + Sync>,
 }
@@ -167,6 +170,8 @@ impl Gathering {
     /// One task for each witness.
     fn ask_all(&self, answers: &mpsc::Sender<Answer>) -> JoinSet<()> {
         let mut asking = JoinSet::new();
+        let peers: Vec<_> = self.parts.peers.borrow().iter().map(|peer| peer.domain.clone()).collect();
+        self.parts.cosigners.keep_only(&peers);
         for peer in self.parts.peers.borrow().iter() {
             match WitnessClient::new(peer) {
                 Ok(client) => {
@@ -203,6 +208,10 @@ impl Asked {
             let head = target.borrow_and_update().clone();
             let asked = self.cosignature(&head).await;
             let failed = asked.as_ref().err().cloned();
+            match &failed {
+                None => self.parts.cosigners.cosigned(&self.peer.domain, head.size, (self.parts.now)().ok()),
+                Some(failure) => self.parts.cosigners.failed(&self.peer.domain, failure.to_string()),
+            }
             let answer = Answer { domain: self.peer.domain.clone(), size: head.size, signature: asked.ok() };
             if self.answers.send(answer).await.is_err() {
                 return;

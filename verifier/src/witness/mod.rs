@@ -5,6 +5,7 @@
 mod anchor;
 mod client;
 mod cosigned;
+mod cosigners;
 pub mod gather;
 pub mod keeper;
 mod partners;
@@ -16,9 +17,11 @@ use evidence::names::DomainName;
 
 pub use client::{WitnessAt, WitnessPeer};
 pub use cosigned::{CosignedHead, QUORUM_WITHIN, Quorum, stored};
+pub use cosigners::{Cosigner, Cosigners};
 pub use gather::{GatherParts, gather};
 pub use keeper::{Fork, Keeper, KeeperParts, NotCosigned};
 pub use partners::{Derived, follow, fork_teller};
+pub use table::{cosigned_notes, cosigned_of};
 
 /// A log that this domain watches: a partner's.
 #[derive(Debug, Clone, PartialEq, Eq)]

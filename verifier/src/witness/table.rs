@@ -4,7 +4,7 @@
 use audit::checkpoint::Checkpoint;
 use sqlx::{AnyConnection, Row as _};
 
-use crate::store::{StoreError, Transaction, While, signed, unsigned};
+use crate::store::{Store, StoreError, Transaction, While, signed, unsigned};
 
 /// What is held of one log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,26 @@ pub(super) struct Held {
     pub(super) checkpoint: Checkpoint,
     /// When our own log last named one, Unix seconds.
     pub(super) anchored_at: u64,
+}
+
+/// Size of the newest checkpoint that we cosigned of the log with this origin, and when our own log last named one of it, in
+/// Unix seconds.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn cosigned_of(store: &Store, origin: &str) -> Result<Option<(u64, u64)>, StoreError> {
+    let mut connection = store.reads().acquire().await.doing("reading a witnessed checkpoint")?;
+    Ok(held(&mut connection, origin).await?.map(|held| (held.checkpoint.size, held.anchored_at)))
+}
+
+/// The newest checkpoint that we cosigned of every log, as its log signed it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn cosigned_notes(store: &Store, cap: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+    let doing = "reading witnessed checkpoints";
+    let rows = sqlx::query("SELECT note FROM witnessed ORDER BY origin").fetch_all(store.reads()).await.doing(doing)?;
+    rows.iter().take(cap).map(|row| Ok(row.try_get::<String, _>("note").doing(doing)?.into_bytes())).collect()
 }
 
 /// What is held of the log with this origin.

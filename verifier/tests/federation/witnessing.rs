@@ -11,7 +11,9 @@ use governance::partner::Standing;
 use tokio::sync::watch;
 use verifier::state::KeyFile;
 use verifier::store::NewEntry;
-use verifier::witness::{Derived, GatherParts, Keeper, KeeperParts, Quorum, follow, fork_teller, gather, serve};
+use verifier::witness::{
+    Cosigners, Derived, GatherParts, Keeper, KeeperParts, Quorum, follow, fork_teller, gather, serve,
+};
 
 use crate::member::Member;
 use crate::{A, B};
@@ -53,7 +55,7 @@ async fn a_partner_cosigns_until_the_log_forks_and_then_marks_its_domain() {
     let asks = tokio::spawn(follow(a.governor.clone(), now.clone(), Arc::default(), derived, std::future::pending()));
     let (cosigned, newest) = watch::channel(None);
     let (store, log) = (a.tables().store.clone(), a.tables().log.clone());
-    let parts = GatherParts { store, log: log.clone(), peers: asked, quorum: 1, now };
+    let parts = GatherParts { store, log: log.clone(), peers: asked, quorum: 1, cosigners: Cosigners::default(), now };
     let gathers = tokio::spawn(gather(parts, cosigned, std::future::pending()));
     let quorum = Quorum::of(1, LONG, newest);
     let logged = log.append(vec![NewEntry::new(b"entry".to_vec())]).await.unwrap().remove(0);

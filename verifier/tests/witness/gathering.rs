@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use verifier::log::{Logged, Opened};
 use verifier::store::NewEntry;
-use verifier::witness::{self, CosignedHead, GatherParts, Quorum, WitnessPeer, gather};
+use verifier::witness::{self, CosignedHead, Cosigners, GatherParts, Quorum, WitnessPeer, gather};
 
 use crate::bed::{Bed, signer};
 use crate::stand::{START, Witness, key};
@@ -24,6 +24,7 @@ struct Log {
     opened: Opened,
     peers: watch::Sender<Arc<Vec<WitnessPeer>>>,
     newest: watch::Receiver<Option<Arc<CosignedHead>>>,
+    cosigners: Cosigners,
     gathering: (oneshot::Sender<()>, JoinHandle<()>),
 }
 
@@ -33,16 +34,18 @@ impl Log {
         let before = witness::stored(&opened.store, &opened.log).await.unwrap();
         let (cosigned, newest) = watch::channel(before.map(Arc::new));
         let (peers, known) = watch::channel(Arc::new(peers));
+        let cosigners = Cosigners::default();
         let (stop, stopped) = oneshot::channel::<()>();
         let parts = GatherParts {
             store: opened.store.clone(),
             log: opened.log.clone(),
             peers: known,
             quorum,
+            cosigners: cosigners.clone(),
             now: Arc::new(|| Ok(UnixSeconds(START))),
         };
         let task = tokio::spawn(gather(parts, cosigned, async move { drop(stopped.await) }));
-        Self { bed, opened, peers, newest, gathering: (stop, task) }
+        Self { bed, opened, peers, newest, cosigners, gathering: (stop, task) }
     }
 
     async fn append(&self, text: &str) -> Logged {
@@ -50,11 +53,11 @@ impl Log {
     }
 
     fn quorum(&self, needed: usize, within: Duration) -> Quorum {
-        Quorum::of(needed, within, self.newest.clone())
+        Quorum::of(needed, within, self.newest.clone()).among(self.cosigners.clone())
     }
 
     async fn stop(self) -> Bed {
-        let Self { bed, opened, peers, newest, gathering: (stop, task) } = self;
+        let Self { bed, opened, peers, newest, gathering: (stop, task), .. } = self;
         drop((stop, peers, newest));
         task.await.unwrap();
         opened.close().await;
@@ -107,6 +110,7 @@ async fn without_its_quorum_nothing_is_answered_until_the_witness_is_back() {
     let fault = log.quorum(2, Duration::from_millis(300)).receipt(&log.opened.log, &logged).await.unwrap_err();
     assert_eq!(fault.code(), "fault.witness_quorum");
     assert_eq!(log.quorum(2, LONG).newest().unwrap().size(), 1, "one cosignature is not published as two");
+    assert_eq!(log.quorum(2, LONG).missing(), (2, 1), "and it is told that one is missing");
     let mut second = Witness::start(second.stop().await).await;
     second.listen().await;
     log.quorum(2, LONG).receipt(&log.opened.log, &logged).await.unwrap();
