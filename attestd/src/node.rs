@@ -33,6 +33,7 @@ use governance::trust_bundle::VerifiedBundle;
 use serde_bytes::ByteBuf;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::AbortHandle;
+use wire::bounded::OTHER_CHECKPOINTS_CAP;
 use wire::bounded::verifier::{HpkeSuite, WrappedKey};
 use wire::protocol::{EXECUTION_KEY_INFO, execution_key_aad, key_share_aad};
 
@@ -62,8 +63,17 @@ pub struct DomainIdentity {
     pub certificate_pem: Vec<u8>,
     /// Its keys, as they were when this daemon started; newer ones are followed.
     pub bundle: VerifiedBundle,
-    /// Who may readmit this node.
+    /// Who may readmit this node, and say whose cosignatures count.
     pub authority: Authority,
+    /// Whether it called itself a lab when this node enrolled.
+    pub lab: bool,
+}
+
+impl DomainIdentity {
+    fn domain(&self, node: &NodeId) -> Domain {
+        let (authority, bundle) = (self.authority.clone(), self.bundle.clone());
+        Domain::new(self.config.name.clone(), node.clone(), authority, bundle, self.lab)
+    }
 }
 
 /// Everything a node is made of.
@@ -98,8 +108,12 @@ pub struct Node {
     domains: BTreeMap<DomainName, DomainIdentity>,
     /// The newest TLS client certificate for each domain, PEM.
     certificates: Mutex<BTreeMap<DomainName, Vec<u8>>>,
+    /// The same as judges of what is said in their names; links share their bundles.
+    known: BTreeMap<DomainName, Domain>,
     links: BTreeMap<DomainName, Link>,
     seen: Mutex<BTreeMap<DomainName, Seen>>,
+    /// Newest head of each domain's log that another domain was shown: its size and note.
+    elsewhere: Mutex<BTreeMap<DomainName, (u64, Vec<u8>)>>,
     halts: tokio::sync::Mutex<HaltStore>,
     halted: watch::Sender<Option<HaltReason>>,
     /// Number in the outbox of the home domain's copy of the halt record, once there is one.
@@ -167,11 +181,11 @@ impl Node {
         let key_pkcs8 = record_key.to_pkcs8().map_err(|denial| malformed(denial.to_string()))?;
         let home = domains.first().map(|domain| domain.config.name.clone());
         let home = home.ok_or_else(|| malformed("no domain".to_owned()))?;
-        let (mut links, mut tasks) = (BTreeMap::new(), Vec::new());
+        let (mut known, mut links, mut tasks) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for identity in &domains {
             let name = identity.config.name.clone();
-            let (authority, bundle) = (identity.authority.clone(), identity.bundle.clone());
-            let domain = Domain::new(name.clone(), config.node_id.clone(), authority, bundle);
+            let domain = identity.domain(&config.node_id);
+            known.insert(name.clone(), domain.clone());
             let (link, task) = link::link(domain, seen.get(&name).cloned().unwrap_or_default());
             links.insert(name, link);
             tasks.push(task);
@@ -191,8 +205,10 @@ impl Node {
             journal,
             domains: domains.into_iter().map(|domain| (domain.config.name.clone(), domain)).collect(),
             certificates,
+            known,
             links,
             seen: Mutex::new(seen),
+            elsewhere: Mutex::default(),
             halts: tokio::sync::Mutex::new(halts),
             halted,
             halt_record: watch::Sender::new(None),
@@ -257,6 +273,39 @@ impl Node {
         self.state.write_cbor(SEEN, &next)?;
         *seen = next;
         Ok(())
+    }
+
+    /// Newest checkpoint of each other domain's log: what that domain shows here and what it shows to this one must be one log.
+    fn checkpoints_beside(&self, domain: &DomainName) -> Vec<Vec<u8>> {
+        let seen = lock(&self.seen);
+        let others = seen.iter().filter(|(of, _)| *of != domain);
+        let notes = others.filter_map(|(_, seen)| seen.checkpoint.as_ref().map(|note| note.clone().into_bytes()));
+        let elsewhere = lock(&self.elsewhere).get(domain).map(|(_, note)| note.clone());
+        elsewhere.into_iter().chain(notes).take(OTHER_CHECKPOINTS_CAP).collect()
+    }
+
+    /// Compares what one domain was shown of the others' logs with what they showed here: two trees of one size end
+    /// everything. The rest is told to the domain that it is about, whose verifier knows whether it made that tree.
+    fn compare_elsewhere(self: &Arc<Self>, by: &DomainName, notes: &[Vec<u8>]) {
+        for note in notes {
+            for (name, known) in self.known.iter().filter(|(name, _)| *name != by) {
+                let newest = lock(&self.seen).get(name).and_then(|seen| seen.checkpoint.clone());
+                let shown = known.shown_elsewhere(note, newest.as_deref(), unix_now());
+                match shown {
+                    Ok(None) => {}
+                    Ok(Some(head)) => {
+                        let mut elsewhere = lock(&self.elsewhere);
+                        if elsewhere.get(name).is_none_or(|(size, _)| *size < head.size) {
+                            elsewhere.insert(name.clone(), (head.size, note.clone()));
+                        }
+                    }
+                    Err(denial) => {
+                        tracing::error!(domain = %name, shown_to = %by, %denial, "a log shows two histories");
+                        self.trip(HaltReason::LogForked { domain: name.clone() });
+                    }
+                }
+            }
+        }
     }
 
     /// The verifier's idea of this node's newest record, for the log: the node goes on from its own, so that a copy of this

@@ -19,6 +19,8 @@ mod conflict;
 mod denied;
 #[path = "mesh/faults.rs"]
 mod faults;
+#[path = "mesh/gossip.rs"]
+mod gossip;
 #[path = "mesh/keys.rs"]
 mod keys;
 #[path = "mesh/liar.rs"]
@@ -31,3 +33,5 @@ mod partners;
 mod proxy;
 #[path = "mesh/together.rs"]
 mod together;
+#[path = "mesh/witnesses.rs"]
+mod witnesses;

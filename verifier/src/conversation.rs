@@ -142,11 +142,14 @@ impl Conversation {
             NodeRequest::Authorize { intent, lineage_head, parents } => {
                 self.desk.begin_authorize(&self.node, intent, &parents, lineage_head).await
             }
-            NodeRequest::Renew { artifacts, lineage_head, parents } => match artifacts.as_slice() {
-                // Exactly one, so that each renewal has its own quote.
-                [artifact] => self.desk.begin_renew(&self.node, *artifact, &parents, lineage_head).await,
-                _ => return Err(self.misused(ProtocolDenial::Field { name: "artifacts" }).await),
-            },
+            NodeRequest::Renew { artifacts, lineage_head, parents, other_checkpoints } => {
+                self.desk.parts.gossip.told(&self.node, other_checkpoints);
+                match artifacts.as_slice() {
+                    // Exactly one, so that each renewal has its own quote.
+                    [artifact] => self.desk.begin_renew(&self.node, *artifact, &parents, lineage_head).await,
+                    _ => return Err(self.misused(ProtocolDenial::Field { name: "artifacts" }).await),
+                }
+            }
             NodeRequest::Acknowledge { revocation } => {
                 self.desk.live().acknowledged(&self.node, revocation);
                 return Ok(());
@@ -263,6 +266,7 @@ fn push_message(push: Push) -> proto::Push {
         Push::ParentOver { artifact, code } => {
             Kind::ParentOver(proto::ParentOver { artifact: artifact.0.to_vec(), code: code.to_owned() })
         }
+        Push::WitnessPolicy(statements) => Kind::WitnessPolicy(proto::ByAuthority { cose: statements.to_vec() }),
     };
     proto::Push { push: Some(push) }
 }

@@ -14,6 +14,7 @@ use evidence::time::UnixSeconds;
 use governance::GovernanceDenial;
 use governance::artifact::LeaseTerms;
 use tokio::sync::Semaphore;
+use wire::bounded::OTHER_CHECKPOINTS_CAP;
 use wire::bounded::node::Hello;
 use wire::proto;
 
@@ -26,6 +27,7 @@ use crate::ear_key::EarKey;
 use crate::endorsements::{EndorsementStore, ProvenNodes};
 use crate::enrolment::pem;
 use crate::fault::Fault;
+use crate::federation::gossip::Gossip;
 use crate::intake::Request;
 use crate::keys::KeyEncryptionKey;
 use crate::live::Live;
@@ -39,7 +41,7 @@ use crate::refusal::{ProtocolDenial, Refused};
 use crate::signatures;
 use crate::store::{self, Store, StoreError};
 use crate::trust::{Trust, TrustSource};
-use crate::witness::Quorum;
+use crate::witness::{self, Quorum};
 
 /// How long leases are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,8 @@ pub struct DeskParts {
     pub endorsements: EndorsementStore,
     /// How many witnesses must have cosigned before anything is released.
     pub quorum: Quorum,
+    /// Where goes what nodes hold of other domains' logs.
+    pub gossip: Gossip,
     /// Appraisals at once: enough to hide storage, few enough to bound memory.
     pub appraisals: usize,
 }
@@ -201,7 +205,24 @@ impl Desk {
         if let Err(fault) = self.trust() {
             problems.push(Problem { code: fault.code(), what: fault.to_string() });
         }
+        let (needed, missing) = self.parts.quorum.missing();
+        if missing > 0 {
+            let code = Fault::WitnessQuorum { needed }.code();
+            problems.push(Problem {
+                code,
+                what: format!("{missing} of the {needed} witnesses that are needed do not cosign"),
+            });
+        }
         Health::of(problems)
+    }
+
+    /// Brings the figures about witnesses up to date.
+    pub(crate) fn count_witnesses(&self) {
+        let (quorum, as_u64) = (&self.parts.quorum, |count: usize| u64::try_from(count).unwrap_or(u64::MAX));
+        let (needed, missing) = quorum.missing();
+        self.metrics.witness_quorum.set(as_u64(needed));
+        self.metrics.cosignatures_missing.set(as_u64(missing));
+        self.metrics.cosigned_size.set(quorum.counted().map_or(0, |cosigned| cosigned.size()));
     }
 
     /// Answers a hello: the governance state in force, the newest checkpoint, the node's lineage head, and the
@@ -213,6 +234,8 @@ impl Desk {
     ) -> Result<(proto::Welcome, Option<proto::Readmission>), Refused> {
         let node = self.node(id).await?;
         self.compare_checkpoint(id, &hello.newest_checkpoint)?;
+        self.hear_of_ours(id, &hello.other_checkpoints)?;
+        self.parts.gossip.told(id, hello.other_checkpoints.clone());
         let trust = self.trust()?;
         if hello.halted {
             self.live().halted(id);
@@ -223,6 +246,10 @@ impl Desk {
             lineage_head: node.head_current.0.to_vec(),
             trust_bundle: Some(proto::ByAuthority { cose: trust.bundle.signatures.clone() }),
             client_certificate: self.client_certificate(&node)?,
+            witness_policy: Some(proto::ByAuthority { cose: trust.witnesses.clone() }),
+            other_checkpoints: witness::cosigned_notes(&self.parts.store, OTHER_CHECKPOINTS_CAP)
+                .await
+                .map_err(Fault::from)?,
         };
         let readmission = match (hello.halted, node.status) {
             (true, NodeStatus::Active) => self.readmission(&node).await?,
@@ -238,6 +265,17 @@ impl Desk {
         let raw = record_key.raw().try_into().map_err(|_| bug())?;
         let certificate = self.ca().node_certificate(id, raw, random::bytes()?, self.now()?)?;
         Ok(pem(&certificate))
+    }
+
+    /// What others were shown of our log, as a node brings it: whatever carries no signature of ours says nothing.
+    fn hear_of_ours(&self, node: &NodeId, notes: &[Vec<u8>]) -> Result<(), Refused> {
+        for note in notes {
+            let Ok(text) = std::str::from_utf8(note) else { continue };
+            if self.parts.log.compare(text).map_err(Fault::from)? != Seen::NotOurs {
+                self.compare_checkpoint(node, note)?;
+            }
+        }
+        Ok(())
     }
 
     /// Nodes keep the newest checkpoint they saw. One that we signed and our log does not lead to means that this log was

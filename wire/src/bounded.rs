@@ -34,6 +34,8 @@ pub const BUNDLE_CAP_BYTES: usize = governance::trust_bundle::BUNDLE_CAP_BYTES +
 pub const STATEMENT_CAP_BYTES: usize = governance::statement::STATEMENT_CAP_BYTES + COSE_CAP_BYTES;
 /// Longest signed revocation, in bytes.
 pub const REVOCATION_CAP_BYTES: usize = governance::revocation::REVOCATION_CAP_BYTES + COSE_CAP_BYTES;
+/// Most checkpoints of other domains' logs that a node brings.
+pub const OTHER_CHECKPOINTS_CAP: usize = 32;
 /// Most live artifacts in one renewal.
 pub const ARTIFACTS_CAP: usize = 16;
 /// Most signatures on one statement or bundle.

@@ -58,6 +58,7 @@ impl<'a> Conversation<'a> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             newest_checkpoint,
             halted: node.is_halted(),
+            other_checkpoints: node.checkpoints_beside(&domain.name),
         };
         // Queued first: the server answers the call itself only after it read something.
         to.try_send(message(Message::Hello(hello))).map_err(|_| unreachable_peer("hello not sent"))?;
@@ -80,6 +81,7 @@ impl<'a> Conversation<'a> {
             node.remember_seen(&domain.name, &seen)?;
             (Arc::new(state), log_size(&welcome.checkpoint))
         };
+        node.compare_elsewhere(&domain.name, &welcome.other_checkpoints);
         node.welcomed(&domain.name, welcome.lineage_head)?;
         node.show_certificate(&domain.name, welcome.client_certificate)?;
         Ok(Self { node: Arc::clone(node), domain, seen, exporter: connection.exporter, to, from, state, log_size })
@@ -171,11 +173,10 @@ impl<'a> Conversation<'a> {
             }
             Some(held) => {
                 let artifacts = vec![held.digest().as_bytes().to_vec()];
-                let parents = ask.parents.clone();
-                (
-                    Message::Renew(proto::Renew { artifacts, lineage_head: head, parents }),
-                    renewal_subject(&[held.digest()]),
-                )
+                let (parents, other_checkpoints) =
+                    (ask.parents.clone(), self.node.checkpoints_beside(&self.domain.name));
+                let renew = proto::Renew { artifacts, lineage_head: head, parents, other_checkpoints };
+                (Message::Renew(renew), renewal_subject(&[held.digest()]))
             }
         };
         let collected = match self.attest(request, subject, lineage_head).await? {
@@ -342,7 +343,8 @@ impl<'a> Conversation<'a> {
                     | Push::Checkpoint(_)
                     | Push::TrustBundle(_)
                     | Push::ClientCertificate(_)
-                    | Push::ParentOver { .. } => None,
+                    | Push::ParentOver { .. }
+                    | Push::WitnessPolicy(_) => None,
                 };
                 self.node.pushed(self.domain, push, self.seen).await?;
                 match revocation {

@@ -8,6 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use audit::AuditDenial;
 use audit::checkpoint::{Checkpoint, LogIdentity, VerifiedCheckpoint};
+use audit::note::{NoteKey, NoteKeyKind};
+use audit::proof::witness_name;
 use audit::receipt::{Receipt, VerifiedReceipt};
 use audit::record::RecordBody;
 use evidence::digest::Sha256Digest;
@@ -20,6 +22,7 @@ use governance::governance_state::{GovernanceState, VerifiedState};
 use governance::intent::Intent;
 use governance::node_key::NodeKey;
 use governance::trust_bundle::{OWN_LIFETIME_CAP_S, Role, TrustBundle, VerifiedBundle};
+use governance::witness_policy::HeldWitnessPolicy;
 use serde::{Deserialize, Serialize};
 use wire::bounded::verifier::{Authorization, Welcome, WrappedKey};
 
@@ -33,6 +36,8 @@ pub(crate) struct Seen {
     pub(crate) state: Option<Sha256Digest>,
     /// Newest signed checkpoint of its log.
     pub(crate) checkpoint: Option<String>,
+    /// Whose cosignatures count on it.
+    pub(crate) witnesses: Option<HeldWitnessPolicy>,
 }
 
 /// A domain, who may sign for its keys, and its keys. Clones share the bundle.
@@ -43,6 +48,8 @@ pub(crate) struct Domain {
     /// Pinned at enrolment.
     authority: Authority,
     bundle: Arc<RwLock<Arc<VerifiedBundle>>>,
+    /// A lab, in which nobody need have witnessed anything.
+    lab: bool,
 }
 
 /// What was asked, to compare the answer with.
@@ -69,8 +76,9 @@ pub(crate) struct Accepted {
 }
 
 impl Domain {
-    pub(crate) fn new(name: DomainName, node: NodeId, authority: Authority, bundle: VerifiedBundle) -> Self {
-        Self { name, node, authority, bundle: Arc::new(RwLock::new(Arc::new(bundle))) }
+    /// `lab`: whether nobody need have witnessed anything.
+    pub(crate) fn new(name: DomainName, node: NodeId, authority: Authority, bundle: VerifiedBundle, lab: bool) -> Self {
+        Self { name, node, authority, bundle: Arc::new(RwLock::new(Arc::new(bundle))), lab }
     }
 
     /// The newest trust bundle, in force or not.
@@ -161,14 +169,10 @@ impl Domain {
         if held.is_none() && (!of_scope || (alone && answer.keys.len() != terms.scope.keys.len())) {
             return Err(mismatch("authorization", "keys"));
         }
-        let receipt = self.verify_receipt(&answer.receipt, &artifact, now)?;
+        let receipt = self.verify_receipt(&answer.receipt, &artifact, seen.witnesses.as_ref(), now)?;
         let checkpoint = Self::advance(receipt.checkpoint(), seen.checkpoint.as_deref())?;
         if terms.governance.epoch > seen.epoch {
-            *seen = Seen {
-                epoch: terms.governance.epoch,
-                state: Some(terms.governance.state),
-                checkpoint: seen.checkpoint.take(),
-            };
+            (seen.epoch, seen.state) = (terms.governance.epoch, Some(terms.governance.state));
         }
         if checkpoint {
             seen.checkpoint = Some(Receipt::decode(&answer.receipt)?.checkpoint);
@@ -177,14 +181,16 @@ impl Domain {
         Ok(Accepted { log_index: receipt.index(), keys: answer.keys.clone(), cose, artifact })
     }
 
-    /// The decision is in the domain's log, and it is this one.
+    /// The decision is in the domain's log, it is this one, and enough witnesses have seen that log.
     fn verify_receipt(
         &self,
         bytes: &[u8],
         artifact: &VerifiedArtifact,
+        witnesses: Option<&HeldWitnessPolicy>,
         now: UnixSeconds,
     ) -> Result<VerifiedReceipt, AcceptDenial> {
-        let receipt = Receipt::verify(bytes, &self.log(now)?, &[], 0, now)?;
+        let (witnesses, quorum) = self.witnesses(witnesses)?;
+        let receipt = Receipt::verify(bytes, &self.log(now)?, &witnesses, quorum, now)?;
         let named = artifact.receipt();
         if receipt.index() != named.index || receipt.entry_digest() != named.entry {
             return Err(mismatch("receipt", "entry"));
@@ -248,6 +254,9 @@ impl Domain {
             return Err(GovernanceDenial::StateForked { domain, epoch: got, got: state.digest(), held }.into());
         }
         let checkpoint = VerifiedCheckpoint::verify(&welcome.checkpoint, &self.log(now)?, &[], now)?;
+        if !welcome.witness_policy.is_empty() {
+            self.witnessed_by(&welcome.witness_policy, seen, now)?;
+        }
         let newer = Self::advance(&checkpoint, seen.checkpoint.as_deref())?;
         seen.epoch = got;
         seen.state = Some(state.digest());
@@ -257,6 +266,34 @@ impl Domain {
         Ok(state)
     }
 
+    /// Judges a witness policy; one that was seen is never taken back, only replaced by a newer one.
+    pub(crate) fn witnessed_by(
+        &self,
+        signatures: &[Vec<u8>],
+        seen: &mut Seen,
+        now: UnixSeconds,
+    ) -> Result<(), AcceptDenial> {
+        let held = seen.witnesses.as_ref();
+        seen.witnesses = Some(HeldWitnessPolicy::accept(signatures, &self.name, &self.authority, held, now)?);
+        Ok(())
+    }
+
+    /// Whose cosignatures count, and how many there must be. A domain's own keys never do, whatever the policy says.
+    fn witnesses(&self, held: Option<&HeldWitnessPolicy>) -> Result<(Vec<NoteKey>, usize), AcceptDenial> {
+        let Some(HeldWitnessPolicy { policy, .. }) = held else {
+            if self.lab {
+                return Ok((Vec::new(), 0));
+            }
+            return Err(GovernanceDenial::WitnessPolicyAbsent { domain: self.name.clone() }.into());
+        };
+        policy.is_of_others(self.bundle().bundle())?;
+        let own = witness_name(&self.name);
+        let others = policy.witnesses.iter().filter(|witness| witness.name.as_str() != own);
+        let keys: Result<Vec<_>, _> =
+            others.map(|witness| NoteKey::new(witness.name.as_str(), NoteKeyKind::Cosignature, &witness.key)).collect();
+        Ok((keys?, usize::from(policy.quorum)))
+    }
+
     /// Judges a checkpoint that was pushed.
     pub(crate) fn checkpointed(&self, note: &[u8], seen: &mut Seen, now: UnixSeconds) -> Result<(), AcceptDenial> {
         let checkpoint = VerifiedCheckpoint::verify(note, &self.log(now)?, &[], now)?;
@@ -264,6 +301,24 @@ impl Domain {
             seen.checkpoint = Some(String::from_utf8_lossy(note).into_owned());
         }
         Ok(())
+    }
+
+    /// Judges a checkpoint of this domain's log that somebody else was shown, beside the newest that was shown here. One that
+    /// the log did not sign says nothing.
+    pub(crate) fn shown_elsewhere(
+        &self,
+        note: &[u8],
+        newest: Option<&str>,
+        now: UnixSeconds,
+    ) -> Result<Option<Checkpoint>, AcceptDenial> {
+        let bundle = self.bundle();
+        let keys = bundle.bundle().records(Role::Log).iter();
+        // What a key signed that was retired since speaks against its log as well.
+        let ever = keys.filter(|record| record.from <= now).map(|record| &record.key);
+        let log = LogIdentity::new(&bundle.bundle().log_origin, ever)?;
+        let Ok(shown) = VerifiedCheckpoint::verify(note, &log, &[], now) else { return Ok(None) };
+        Self::advance(&shown, newest)?;
+        Ok(Some(shown.checkpoint().clone()))
     }
 
     /// Whether a checkpoint is newer than the newest seen. An older one is fine (a replica may lag); another tree of the

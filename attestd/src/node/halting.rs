@@ -212,6 +212,12 @@ impl Node {
                 self.revoked(domain, revocation).await;
             }
             Push::ParentOver { artifact, code } => self.parent_over(domain, artifact, &code).await,
+            Push::WitnessPolicy(statements) => {
+                let mut seen = seen.lock().await;
+                let judged = domain.witnessed_by(&statements, &mut seen, unix_now());
+                self.judged(domain, judged).await?;
+                self.remember_seen(&domain.name, &seen)?;
+            }
             Push::Checkpoint(note) => {
                 let mut seen = seen.lock().await;
                 let judged = domain.checkpointed(&note, &mut seen, unix_now());
@@ -267,7 +273,7 @@ impl Node {
             Ok(epoch) => {
                 let mut seen = seen.lock().await;
                 if epoch > seen.epoch {
-                    *seen = Seen { epoch, state: None, checkpoint: seen.checkpoint.take() };
+                    (seen.epoch, seen.state) = (epoch, None);
                 }
                 self.remember_seen(&domain.name, &seen)?;
                 self.halt_record.send_replace(None);

@@ -112,6 +112,7 @@ impl Liar {
             admission: config.nodes.admission,
             endorsements: endorsement_store(&config, &store).unwrap(),
             quorum: Quorum::of(0, Duration::ZERO, tokio::sync::watch::channel(None).1),
+            gossip: verifier::federation::gossip::gossip().0,
             appraisals: 4,
         });
         let any = "127.0.0.1:0".parse().unwrap();
@@ -179,6 +180,7 @@ fn trust(governor: &Governor, named: Option<VerifiedState>) -> TrustSource {
         state: named.unwrap_or_else(|| snapshot.state.clone()),
         state_cose: snapshot.state_cose.clone(),
         bundle: governor.bundle().to_vec(),
+        witnesses: Vec::new(),
         authority: governor.authority().clone(),
     }));
     TrustSource::new(move || Ok(trust.clone()))

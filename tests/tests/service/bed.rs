@@ -210,6 +210,7 @@ impl Bed {
             log: opened.log.clone(),
             peers: witnesses.peers.subscribe(),
             quorum: witnesses.needed,
+            cosigners: quorum.cosigners().clone(),
             now: Arc::new(|| Ok(now())),
         };
         let (stop, stopped) = oneshot::channel::<()>();
@@ -229,6 +230,7 @@ impl Bed {
             admission,
             endorsements: endorsements.clone(),
             quorum,
+            gossip: verifier::federation::gossip::gossip().0,
             appraisals: 8,
         }));
         let loopback = "127.0.0.1:0".parse().unwrap();
@@ -443,6 +445,7 @@ async fn govern(
         state: verified.clone(),
         state_cose: cose,
         bundle: vec![vec![1]],
+        witnesses: vec![],
         authority: authority(),
     });
     (verified, trust)

@@ -379,6 +379,7 @@ async fn messages_out_of_order_or_bounds_end_the_stream_with_their_code() {
                     artifacts: vec![vec![1; 32], vec![2; 32]],
                     lineage_head: vec![0; 32],
                     parents: vec![],
+                    other_checkpoints: vec![],
                 }),
             ],
         ),

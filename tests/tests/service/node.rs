@@ -168,7 +168,13 @@ impl Node {
 
     pub(crate) fn hello_message(&self, halted: bool) -> proto::Hello {
         let node_id = self.machine.node_id.to_string();
-        proto::Hello { node_id, version: "0.1.0".to_owned(), newest_checkpoint: Vec::new(), halted }
+        proto::Hello {
+            node_id,
+            version: "0.1.0".to_owned(),
+            newest_checkpoint: Vec::new(),
+            halted,
+            other_checkpoints: vec![],
+        }
     }
 
     pub(crate) fn client(&self, bed: &impl Reachable) -> ClientConfig {
@@ -204,7 +210,8 @@ impl Node {
 
     pub(crate) fn renew(&self, artifact: &[u8]) -> Says {
         let artifacts = vec![Sha256Digest::of(artifact).0.to_vec()];
-        Says::Renew(proto::Renew { artifacts, lineage_head: self.head.0.to_vec(), parents: Vec::new() })
+        let (parents, other_checkpoints) = (Vec::new(), Vec::new());
+        Says::Renew(proto::Renew { artifacts, lineage_head: self.head.0.to_vec(), parents, other_checkpoints })
     }
 
     /// What a challenge on this stream demands, as the node understands it.

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::desk::{Desk, DeskParts, LeaseLengths};
 use crate::endorsements::EndorsementStore;
 use crate::fault::Fault;
+use crate::federation::gossip::{Gossip, gossip};
 use crate::federation::surface::Surface;
 use crate::federation::sync::Following;
 use crate::federation::{PublicListener, surface};
@@ -95,12 +96,14 @@ impl ServeArgs {
         let endorsements = endorsement_store(&config, &opened.store).map_err(|error| refused(&error))?;
         let witnessing = Witnessing::restored(&opened).await.map_err(|error| refused(&error))?;
         let quorum = witnessing.quorum(&config);
-        let desk = desk(&state, &config, &opened, &governor, live, endorsements.clone(), quorum).await?;
+        let (stopping, stopped) = watch::channel(false);
+        let (gossip, heard) = gossip();
+        let desk = desk(&state, &config, &opened, &governor, live, endorsements.clone(), quorum, gossip).await?;
         let keeper = witnessing.keeper(&state, &desk, &governor).await.map_err(|error| refused(&error))?;
         let sync = sync(&config, &desk, &governor).map_err(|error| refused(&error))?;
+        let gossiped = tokio::spawn(heard.follow(sync.clone(), raised(stopped.clone())));
         let public = public(&config, &state, &desk, &governor, &sync, keeper).map_err(|error| refused(&error))?;
         let bound = Bound::bind(listeners(&config, &state, public)).await.map_err(|error| refused(&error))?;
-        let (stopping, stopped) = watch::channel(false);
         let side = side_tasks(&state, &config, &desk, &governor, (endorsements, sync), stopped.clone())?;
         let roots = web_roots(&config).map_err(|error| refused(&error))?;
         let witnessing = witnessing.run(&config, &desk, &governor, roots, || raised(stopped.clone()));
@@ -119,7 +122,7 @@ impl ServeArgs {
             .await;
         stopping.send_replace(true);
         drop(governor);
-        for task in side.into_iter().chain(witnessing) {
+        for task in side.into_iter().chain(witnessing).chain([gossiped]) {
             if let Err(error) = task.await {
                 tracing::warn!(%error, "a task ended abnormally");
             }
@@ -244,6 +247,7 @@ async fn desk(
     live: Live,
     endorsements: EndorsementStore,
     quorum: Quorum,
+    gossip: Gossip,
 ) -> Result<Arc<Desk>, CommandError> {
     let refused = |error: &dyn std::fmt::Display| CommandError::fault("fault.start", error);
     let (certificate, key) = state.certificate_authority().map_err(|error| refused(&error))?;
@@ -269,6 +273,7 @@ async fn desk(
         admission: config.nodes.admission,
         endorsements,
         quorum,
+        gossip,
         appraisals: config.limits.appraisals,
     })))
 }
@@ -315,6 +320,7 @@ fn trust_of(snapshot: &Snapshot, governor: &Governor, lab: bool) -> Result<Trust
         state: snapshot.state.clone(),
         state_cose: snapshot.state_cose.clone(),
         bundle: snapshot.bundle.signatures.clone(),
+        witnesses: snapshot.witnesses.as_ref().map(|held| held.signatures.clone()).unwrap_or_default(),
         authority: governor.authority().clone(),
     }))
 }

@@ -6,6 +6,7 @@
 
 mod client;
 pub(crate) mod concerned;
+pub mod gossip;
 mod hints;
 pub mod jwks;
 pub mod listener;

@@ -6,24 +6,30 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use audit::checkpoint::{Checkpoint, LogIdentity, VerifiedCheckpoint};
+use audit::tlog::TreeHash;
 use evidence::digest::Sha256Digest;
 use evidence::names::DomainName;
 use evidence::time::UnixSeconds;
 use governance::partner::{Partner, PartnerAction, Standing};
 use governance::partner_endpoint::PartnerEndpoint;
+use governance::trust_bundle::Role;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::client::{ExchangeFailure, PartnerClient};
+use super::gossip::{Heard, Rumours};
 pub use super::hints::Acknowledged;
 use super::hints::{self, Acknowledgements};
 use super::messages::Held;
 use super::partners::HeldPartner;
 use super::pull::pull;
+use super::table::head_of;
 use crate::clock::ClockWentBack;
 use crate::governor::{Governor, OrderRefusal};
 use crate::random;
+use crate::witness::Fork;
 
 /// Time to judge by.
 pub type Now = Arc<dyn Fn() -> Result<UnixSeconds, ClockWentBack> + Send + Sync>;
@@ -59,6 +65,8 @@ struct Followed {
     /// Pulls that came to an end, whatever their outcome.
     ended: watch::Sender<u64>,
     last: Mutex<LastPull>,
+    /// Heads of its log that others were shown.
+    rumours: Mutex<Rumours>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -141,6 +149,41 @@ impl Following {
         self.held(domain)
     }
 
+    /// Takes a checkpoint of a partner's log that somebody else was shown. Whoever brings it is believed nothing: the
+    /// partner's log signed it, or it is nothing. Two heads of one size are a fork at once; others are asked about in the next
+    /// pull, which is due at once.
+    pub(crate) async fn rumour(&self, note: &[u8]) -> Result<(), OrderRefusal> {
+        let Ok(claimed) = Checkpoint::claimed(note) else { return Ok(()) };
+        let (now, partners) = ((self.0.now)()?, self.0.governor.partners());
+        let of = |held: &&Arc<HeldPartner>| held.partner.bundle().bundle().log_origin == claimed.origin;
+        let Some(held) = partners.all().find(of) else { return Ok(()) };
+        let (domain, bundle) = (held.partner.domain(), held.partner.bundle().bundle());
+        // Its retired keys speak against it as well.
+        let keys = bundle.records(Role::Log).iter().filter(|record| record.from <= now).map(|record| &record.key);
+        let log = LogIdentity::new(&bundle.log_origin, keys);
+        let Ok(verified) = log.and_then(|log| VerifiedCheckpoint::verify(note, &log, &[], now)) else { return Ok(()) };
+        let head = head_of(verified.checkpoint().size, verified.checkpoint().root);
+        let Some(followed) = self.lock().get(domain).cloned() else { return Ok(()) };
+        let heard = followed.rumours().hear(head, held.partner.head());
+        match heard {
+            Heard::Known => {}
+            Heard::New => followed.wanted.notify_one(),
+            Heard::Contradicts(other) => {
+                tracing::error!(%domain, size = head.size, "ALARM: a partner's log showed two trees of one size");
+                let fork = Fork {
+                    domain: domain.clone(),
+                    origin: claimed.origin,
+                    size: head.size,
+                    got: TreeHash(head.root.0),
+                    held: TreeHash(other.0),
+                    shown: String::from_utf8_lossy(note).into_owned(),
+                };
+                self.0.governor.partner_equivocated(&fork, now).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What is known of following a partner.
     #[must_use]
     pub fn followup(&self, domain: &DomainName) -> Followup {
@@ -167,8 +210,12 @@ impl Following {
     }
 
     fn follow(&self, domain: DomainName) -> [JoinHandle<()>; 2] {
-        let followed =
-            Arc::new(Followed { wanted: Notify::new(), ended: watch::Sender::new(0), last: Mutex::default() });
+        let followed = Arc::new(Followed {
+            wanted: Notify::new(),
+            ended: watch::Sender::new(0),
+            last: Mutex::default(),
+            rumours: Mutex::default(),
+        });
         self.lock().insert(domain.clone(), followed.clone());
         let pulling = tokio::spawn(self.clone().pulls(domain.clone(), followed));
         [pulling, tokio::spawn(self.clone().tells(domain))]
@@ -177,7 +224,7 @@ impl Following {
     async fn pulls(self, domain: DomainName, followed: Arc<Followed>) {
         let mut clients = Clients::default();
         loop {
-            let outcome = self.pull_once(&domain, &mut clients).await;
+            let outcome = self.pull_once(&domain, &followed, &mut clients).await;
             let failed = outcome.is_err();
             {
                 let mut last = followed.last();
@@ -197,7 +244,7 @@ impl Following {
         }
     }
 
-    async fn pull_once(&self, domain: &DomainName, clients: &mut Clients) -> Result<(), Failure> {
+    async fn pull_once(&self, domain: &DomainName, followed: &Followed, clients: &mut Clients) -> Result<(), Failure> {
         let now = (self.0.now)().map_err(|error| Failure { code: "fault.clock", what: error.to_string() })?;
         let partners = self.0.governor.partners();
         let held = partners.partner(domain).map_err(|denial| denied(&denial))?;
@@ -207,7 +254,9 @@ impl Following {
             Standing::Forked | Standing::RolledBack | Standing::Untrusted => return Ok(()),
         }
         let client = clients.of(held, &self.0.web_roots).map_err(failed)?;
-        let (seen, unproven) = pull(&client, &held.partner, now).await.map_err(failed)?;
+        let rumours = followed.rumours().unsettled();
+        let (seen, settled, unproven) = pull(&client, &held.partner, &rumours, now).await.map_err(failed)?;
+        followed.rumours().settle(&settled);
         let actions = self.0.governor.see(domain, seen, now).await.map_err(|refusal| refused(&refusal))?;
         let refusal = actions.iter().find_map(|action| match action {
             PartnerAction::Refused(denial) => Some(denied(denial)),
@@ -274,6 +323,10 @@ impl Following {
 }
 
 impl Followed {
+    fn rumours(&self) -> MutexGuard<'_, Rumours> {
+        self.rumours.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn last(&self) -> MutexGuard<'_, LastPull> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,7 +5,8 @@ use governance::intent::DOMAINS_CAP;
 
 use super::{
     ARTIFACT_CAP_BYTES, ARTIFACTS_CAP, CHECKPOINT_CAP_BYTES, EVIDENCE_CAP_BYTES, FieldDenial, INTENT_CAP_BYTES,
-    NODE_RECORD_CAP_BYTES, TEXT_CAP_BYTES, bytes, bytes_or_none, digest, list, node_id, refuse, text,
+    NODE_RECORD_CAP_BYTES, OTHER_CHECKPOINTS_CAP, TEXT_CAP_BYTES, bytes, bytes_or_none, digest, list, node_id, refuse,
+    text,
 };
 use crate::proto::{self, node_message::Message};
 
@@ -31,6 +32,8 @@ pub enum NodeRequest {
         lineage_head: Sha256Digest,
         /// Artifacts of the parent execution, as their domains signed them.
         parents: Vec<Vec<u8>>,
+        /// Newest checkpoint that it holds of each other domain's log.
+        other_checkpoints: Vec<Vec<u8>>,
     },
     /// Offers evidence as a source of reference values.
     Capture {
@@ -70,6 +73,8 @@ pub struct Hello {
     pub newest_checkpoint: Vec<u8>,
     /// Whether it holds a durable halt.
     pub halted: bool,
+    /// Newest checkpoint that it holds of each other domain's log.
+    pub other_checkpoints: Vec<Vec<u8>>,
 }
 
 impl TryFrom<proto::NodeMessage> for NodeRequest {
@@ -87,6 +92,7 @@ impl TryFrom<proto::NodeMessage> for NodeRequest {
                 artifacts: artifacts(&renew.artifacts)?,
                 lineage_head: digest("lineage_head", &renew.lineage_head)?,
                 parents: list("parents", renew.parents, 0..=DOMAINS_CAP, ARTIFACT_CAP_BYTES)?,
+                other_checkpoints: checkpoints(renew.other_checkpoints)?,
             }),
             Message::Capture(capture) => {
                 Ok(Self::Capture { lineage_head: digest("lineage_head", &capture.lineage_head)? })
@@ -110,8 +116,13 @@ impl TryFrom<proto::Hello> for Hello {
             version: text("version", given.version, TEXT_CAP_BYTES)?,
             newest_checkpoint: bytes_or_none("newest_checkpoint", given.newest_checkpoint, CHECKPOINT_CAP_BYTES)?,
             halted: given.halted,
+            other_checkpoints: checkpoints(given.other_checkpoints)?,
         })
     }
+}
+
+fn checkpoints(given: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, FieldDenial> {
+    list("other_checkpoints", given, 0..=OTHER_CHECKPOINTS_CAP, CHECKPOINT_CAP_BYTES)
 }
 
 fn artifacts(given: &[Vec<u8>]) -> Result<Vec<Sha256Digest>, FieldDenial> {
@@ -139,6 +150,7 @@ mod tests {
             artifacts: vec![vec![1; 32], vec![2; 32]],
             lineage_head: head.clone(),
             parents: vec![vec![1]],
+            other_checkpoints: vec![vec![1]; OTHER_CHECKPOINTS_CAP],
         };
         for accepted in [
             Message::Hello(hello.clone()),
@@ -163,6 +175,13 @@ mod tests {
             (
                 Message::Renew(proto::Renew { parents: vec![vec![0; ARTIFACT_CAP_BYTES + 1]], ..renew.clone() }),
                 "parents",
+            ),
+            (
+                Message::Renew(proto::Renew {
+                    other_checkpoints: vec![vec![1]; OTHER_CHECKPOINTS_CAP + 1],
+                    ..renew.clone()
+                }),
+                "other_checkpoints",
             ),
             (Message::Renew(proto::Renew { artifacts: vec![], ..renew.clone() }), "artifacts"),
             (Message::Renew(proto::Renew { artifacts: vec![vec![1; 32]; 17], ..renew.clone() }), "artifacts"),

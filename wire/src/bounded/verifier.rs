@@ -4,8 +4,9 @@ use evidence::{challenge::CHALLENGE_TTL_S, digest::Sha256Digest, names::ItemName
 use governance::{artifact::ArtifactId, key_share::ShareHeader, text::Text};
 
 use super::{
-    ARTIFACT_CAP_BYTES, BUNDLE_CAP_BYTES, CHECKPOINT_CAP_BYTES, FieldDenial, RECEIPT_CAP_BYTES, RESULT_CAP_BYTES,
-    REVOCATION_CAP_BYTES, SIGNATURES_CAP, STATE_CAP_BYTES, STATEMENT_CAP_BYTES, TEXT_CAP_BYTES, bytes,
+    ARTIFACT_CAP_BYTES, BUNDLE_CAP_BYTES, CHECKPOINT_CAP_BYTES, FieldDenial, OTHER_CHECKPOINTS_CAP, RECEIPT_CAP_BYTES,
+    RESULT_CAP_BYTES, REVOCATION_CAP_BYTES, SIGNATURES_CAP, STATE_CAP_BYTES, STATEMENT_CAP_BYTES, TEXT_CAP_BYTES,
+    bytes,
     demand::{Demands, demands},
     digest,
     enrolment::PEM_CAP_BYTES,
@@ -53,6 +54,10 @@ pub struct Welcome {
     pub trust_bundle: Vec<Vec<u8>>,
     /// TLS client certificate for the next connection, PEM chain.
     pub client_certificate: Vec<u8>,
+    /// COSE_Sign1 over the statement that orders the witness policy in force, by distinct keys; none before the first.
+    pub witness_policy: Vec<Vec<u8>>,
+    /// Newest checkpoint of each partner's log that the verifier cosigned.
+    pub other_checkpoints: Vec<Vec<u8>>,
 }
 
 /// What the verifier demands of one evidence.
@@ -173,6 +178,8 @@ pub enum Push {
         /// Stable code.
         code: String,
     },
+    /// COSE_Sign1 over the statement that orders the witness policy in force from now on, by distinct keys.
+    WitnessPolicy(Vec<Vec<u8>>),
 }
 
 impl TryFrom<proto::VerifierMessage> for VerifierAnswer {
@@ -186,6 +193,18 @@ impl TryFrom<proto::VerifierMessage> for VerifierAnswer {
                 lineage_head: digest("lineage_head", &welcome.lineage_head)?,
                 trust_bundle: trust_bundle(welcome.trust_bundle.unwrap_or_default())?,
                 client_certificate: bytes("client_certificate", welcome.client_certificate, PEM_CAP_BYTES)?,
+                witness_policy: list(
+                    "witness_policy",
+                    welcome.witness_policy.unwrap_or_default().cose,
+                    0..=SIGNATURES_CAP,
+                    STATEMENT_CAP_BYTES,
+                )?,
+                other_checkpoints: list(
+                    "other_checkpoints",
+                    welcome.other_checkpoints,
+                    0..=OTHER_CHECKPOINTS_CAP,
+                    CHECKPOINT_CAP_BYTES,
+                )?,
             })),
             Message::Challenge(challenge) => Ok(Self::Challenge(challenge.try_into()?)),
             Message::Authorization(authorization) => Ok(Self::Authorization(authorization.try_into()?)),
@@ -300,6 +319,9 @@ impl TryFrom<proto::Push> for Push {
             }
             Given::Halt(halt) => {
                 Ok(Self::Halt { code: code(halt.code)?, reason: text("reason", halt.reason, TEXT_CAP_BYTES)? })
+            }
+            Given::WitnessPolicy(policy) => {
+                Ok(Self::WitnessPolicy(list("witness_policy", policy.cose, 1..=SIGNATURES_CAP, STATEMENT_CAP_BYTES)?))
             }
             Given::Checkpoint(note) => Ok(Self::Checkpoint(bytes("checkpoint", note, CHECKPOINT_CAP_BYTES)?)),
             Given::TrustBundle(signed) => Ok(Self::TrustBundle(trust_bundle(signed)?)),

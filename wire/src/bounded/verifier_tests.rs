@@ -85,9 +85,24 @@ fn refusals_pushes_and_the_rest() {
     let welcome = |cose: Option<Vec<Vec<u8>>>, client_certificate: Vec<u8>| {
         let (governance_state, checkpoint, lineage_head) = (vec![1], vec![1], vec![0; 32]);
         let trust_bundle = cose.map(|cose| proto::ByAuthority { cose });
-        let welcome = proto::Welcome { governance_state, checkpoint, lineage_head, trust_bundle, client_certificate };
-        Some(Message::Welcome(welcome))
+        proto::Welcome {
+            governance_state,
+            checkpoint,
+            lineage_head,
+            trust_bundle,
+            client_certificate,
+            ..Default::default()
+        }
     };
+    let others = proto::Welcome {
+        other_checkpoints: vec![vec![1]; OTHER_CHECKPOINTS_CAP + 1],
+        ..welcome(Some(vec![vec![1]]), vec![1])
+    };
+    assert_eq!(read(Some(Message::Welcome(others))).unwrap_err().field, "other_checkpoints");
+    let witness_policy = Some(proto::ByAuthority { cose: vec![vec![1]; 17] });
+    let many = proto::Welcome { witness_policy, ..welcome(Some(vec![vec![1]]), vec![1]) };
+    assert_eq!(read(Some(Message::Welcome(many))).unwrap_err().field, "witness_policy");
+    let welcome = |cose, certificate| Some(Message::Welcome(welcome(cose, certificate)));
     read(welcome(Some(vec![vec![1]]), vec![1])).unwrap();
     assert_eq!(read(welcome(None, vec![1])).unwrap_err().field, "trust_bundle");
     assert_eq!(read(welcome(Some(vec![vec![1]; 17]), vec![1])).unwrap_err().field, "trust_bundle");
