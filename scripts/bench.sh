@@ -19,7 +19,7 @@ trap 'rm -f "$out"' EXIT
 
 for bench in "${benches[@]}"; do
   echo "bench $bench" >&2
-  case $bench in mesh | partners | revocation) # real processes
+  case $bench in halts | mesh | partners | revocation) # real processes
     for program in attestd verifier; do cargo build --quiet --release -p "$program" --bin "$program"; done
     cargo build --quiet --release -p simulators --bin tee-simulator ;;
   esac
@@ -30,5 +30,6 @@ for bench in "${benches[@]}"; do
 done
 
 echo
+sed -n 's/^histogram: //p' "$out"
 grep '^ratio: ' "$out" | sed 's/^ratio: //' | awk -F': ' '{ printf "%-58s %s\n", $1, $2 }'
 if grep -q '^ratio: .*, ABOVE ' "$out"; then exit 1; fi

@@ -3,6 +3,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use governance::text::Text;
 
 use super::*;
+use crate::journal::{Begun, Journal};
+use crate::outbox::{Outbox, RecordKind, Unsent};
+use crate::state::disk::crash;
 
 struct Node {
     folder: tempfile::TempDir,
@@ -181,4 +184,59 @@ fn what_cannot_be_read_stops_the_daemon() {
         let opened = HaltStore::open(Arc::new(StateDir::open(node.folder.path()).unwrap()));
         assert!(matches!(opened, Err(StateError::Malformed { .. })));
     }
+}
+
+/// A halt as the daemon does it, and takes it up again after a crash: durable, recorded, kept for its domain, told.
+fn halts(node: &Node, intent: Sha256Digest, told: &mut Vec<Sha256Digest>) -> Result<(), HaltStoreError> {
+    let state = Arc::new(StateDir::open(node.folder.path())?);
+    let (mut halts, outbox) = (HaltStore::open(Arc::clone(&state))?, Outbox::open(Arc::clone(&state))?);
+    let journal = Journal::open(state)?;
+    if halts.current().is_none() {
+        halts.begin(HaltReason::PcrChanged { pcr: 4 }, UnixSeconds(100), [(node.domain.clone(), 7)].into())?;
+    }
+    let halt = halts.complete(&node.record(), &[], &node.record_key)?;
+    if !outbox.holds(RecordKind::Halt) && !halt.acknowledged.contains(&node.domain) {
+        let cose = halt.told(&node.domain).unwrap().cose.clone();
+        outbox.add(Unsent { domain: node.domain.clone(), kind: RecordKind::Halt, cose })?;
+    }
+    journal.end([intent])?;
+    if let Some((number, _)) = outbox.oldest(&node.domain) {
+        told.push(halt.record.unwrap().digest);
+        halts.acknowledged(&node.domain)?;
+        outbox.acknowledged(number)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_halt_survives_a_crash_at_every_call_that_stores_something() {
+    let intent = Sha256Digest([5; 32]);
+    let mut calls = 0;
+    loop {
+        let node = Node::new();
+        let open = || Arc::new(StateDir::open(node.folder.path()).unwrap());
+        let begun = Begun { artifacts: Vec::new(), domains: [node.domain.clone()].into(), keys_held: 1 };
+        Journal::open(open()).unwrap().begin(intent, begun).unwrap();
+        let mut told = Vec::new();
+        crash::after(Some(calls));
+        let outcome = halts(&node, intent, &mut told);
+        crash::after(None);
+        // What a restarted daemon finds can be understood, and nobody was told of a halt that it does not find.
+        let found = node.open().current().cloned();
+        assert!(told.is_empty() || found.as_ref().is_some_and(|halt| halt.record.is_some()), "call {calls}");
+        let is_accounted_for = found.is_some() || Journal::open(open()).unwrap().begun().contains_key(&intent);
+        assert!(is_accounted_for, "call {calls}: the execution is neither begun nor halted");
+        halts(&node, intent, &mut told).unwrap();
+        let halt = node.open().current().cloned().unwrap();
+        assert_eq!((halt.reason.code(), halt.halted_at), ("halt.pcr_changed", UnixSeconds(100)), "call {calls}");
+        assert!(halt.acknowledged.contains(&node.domain), "call {calls}");
+        let digest = halt.record.unwrap().digest;
+        assert!(!told.is_empty() && told.iter().all(|told| *told == digest), "call {calls}: two records of one halt");
+        assert!(Outbox::open(open()).unwrap().is_empty() && Journal::open(open()).unwrap().begun().is_empty());
+        if outcome.is_ok() {
+            break;
+        }
+        calls += 1;
+    }
+    assert!(calls > 25, "{calls}: not every call was a place to crash at");
 }

@@ -25,6 +25,7 @@ pub mod grants;
 pub mod halt_store;
 pub mod journal;
 mod local_api;
+pub mod locked;
 pub mod machine;
 pub mod node;
 pub mod outbox;

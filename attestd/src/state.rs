@@ -2,9 +2,11 @@
 //!
 //! `DIR/{attestd.toml, record.key, enrolment.cbor, tpm/*.blob, lineage_head, halt.cbor, outbox/, run/attestd.sock}`
 
+pub(crate) mod disk;
+
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -190,21 +192,16 @@ impl StateDir {
         temporary.push(".new");
         let temporary = PathBuf::from(temporary);
         // A leftover of a crashed write holds nothing that was promised to anyone.
-        match std::fs::remove_file(&temporary) {
+        match disk::remove(&temporary) {
             Ok(()) => {}
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => return Err(io_error("removing", &temporary)(source)),
         }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(io_error("making", &temporary))?;
-        file.write_all(bytes).map_err(io_error("writing", &temporary))?;
-        file.sync_all().map_err(io_error("syncing", &temporary))?;
-        std::fs::rename(&temporary, &path).map_err(io_error("replacing", &path))?;
-        sync_dir(&dir)
+        let mut file = disk::create(&temporary).map_err(io_error("making", &temporary))?;
+        disk::write(&mut file, bytes).map_err(io_error("writing", &temporary))?;
+        disk::sync(&file).map_err(io_error("syncing", &temporary))?;
+        disk::rename(&temporary, &path).map_err(io_error("replacing", &path))?;
+        disk::sync_dir(&dir).map_err(io_error("syncing directory", &dir))
     }
 
     /// Removes `name`, durably; absent is fine.
@@ -213,8 +210,11 @@ impl StateDir {
     /// An IO error.
     pub fn remove(&self, name: &str) -> Result<(), StateError> {
         let path = self.path.join(name);
-        match std::fs::remove_file(&path) {
-            Ok(()) => sync_dir(path.parent().unwrap_or(&self.path)),
+        match disk::remove(&path) {
+            Ok(()) => {
+                let dir = path.parent().unwrap_or(&self.path);
+                disk::sync_dir(dir).map_err(io_error("syncing directory", dir))
+            }
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(io_error("removing", &path)(source)),
         }
@@ -287,11 +287,6 @@ fn require_private(path: &Path, want_mode: u32) -> Result<(), StateError> {
         return Ok(());
     }
     Err(StateError::NotPrivate { path: path.to_owned(), want_uid, got_uid: found.uid(), want_mode, got_mode })
-}
-
-/// Makes a rename or removal in `dir` survive a power cut.
-fn sync_dir(dir: &Path) -> Result<(), StateError> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(io_error("syncing directory", dir))
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StateError + use<> {

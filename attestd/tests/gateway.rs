@@ -10,6 +10,7 @@ use attestd::gateway::{
     EndCause, Environment, Executable, ExecutableError, ExecutionKey, Gateway, GatewayError, GatewaySettings, Outcome,
     Running, Workload,
 };
+use attestd::locked::Locked;
 use evidence::cose::{KeySet, SigningKey};
 use evidence::digest::{Digest, HashAlg, Sha256Digest};
 use evidence::names::{DomainName, ItemName, NodeId};
@@ -27,7 +28,6 @@ use governance::scope::Scope;
 use governance::text::Text;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncReadExt;
-use zeroize::Zeroizing;
 
 fn domain(name: &str) -> DomainName {
     DomainName::new(name).unwrap()
@@ -145,7 +145,7 @@ fn variable(name: &str) -> BTreeMap<String, String> {
 }
 
 fn key() -> ExecutionKey {
-    ExecutionKey::new("db".to_owned(), Zeroizing::new(b"canary-key-material".to_vec()))
+    ExecutionKey::new("db".to_owned(), Locked::copy_of(b"canary-key-material").unwrap())
 }
 
 fn lease_ms(duration_ms: u64) -> u64 {
@@ -232,7 +232,7 @@ async fn another_intent_executable_key_or_variable_is_refused() {
         .await;
     assert!(matches!(refused, Err(GatewayError::Executable(ExecutableError::Changed { .. }))));
 
-    let other_key = ExecutionKey::new("tls".to_owned(), Zeroizing::new(vec![0; 32]));
+    let other_key = ExecutionKey::new("tls".to_owned(), Locked::copy_of(&[0; 32]).unwrap());
     let refused = bench
         .gateway
         .start(std::slice::from_ref(&good), &authorized, workload(sh()), vec![other_key], lease_ms(1_000))

@@ -90,7 +90,7 @@ fn sealed_to(point: &[u8], plain: &[u8]) -> SealedMessage {
 
 async fn open(node: &Node, key: &NodeKey, message: SealedMessage) -> Result<Vec<u8>, TpmError> {
     let opened = node.tpm.hpke_open(key.blob().clone(), key.point().to_vec(), key.bound_to(), message).await;
-    opened.map(|plain| plain.to_vec())
+    opened.map(|plain| plain.as_slice().to_vec())
 }
 
 #[tokio::test]

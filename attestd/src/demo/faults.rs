@@ -1,15 +1,16 @@
 //! End to end, with the demo's machine: what ends an execution, and what a daemon that was killed may still do.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 use tokio::process::Child;
+use tokio::time::sleep;
 
-use super::machine::Machine;
-use super::stage::{Programs, Stage};
+use super::machine::{Machine, NODE};
+use super::stage::{ATTESTD_STATE, Programs, Stage};
 use super::story::{HALTED_EXIT_CODE, Story};
 use super::watched::{Seen, Watched};
 use crate::cli::DemoPlatform;
@@ -36,9 +37,15 @@ pub(super) struct Scene {
 /// Tells the story as far as the first renewal, silently; `watch_interval_ms` is how often the daemon looks at its
 /// machine.
 pub(super) async fn running(platform: DemoPlatform, watch_interval_ms: u32) -> Scene {
+    running_with(platform, watch_interval_ms, LEASE_MS).await
+}
+
+/// The same, with leases of this length.
+pub(super) async fn running_with(platform: DemoPlatform, watch_interval_ms: u32, lease_ms: u32) -> Scene {
     let simulator = (platform != DemoPlatform::Tpm).then(|| program("tee-simulator"));
     let programs = Programs { attestd: program("attestd"), verifier: program("verifier"), simulator };
-    let stage = Stage::new(programs, false).unwrap();
+    let mut stage = Stage::new(programs, false).unwrap();
+    stage.lease_ms = lease_ms;
     let mut out = std::io::sink();
     let mut story = Story::new(&stage, &mut out);
     let (machine, verifier) = story.prepare(platform).await.map_err(|fault| fault.with_logs(&stage)).unwrap();
@@ -51,13 +58,20 @@ pub(super) async fn running(platform: DemoPlatform, watch_interval_ms: u32) -> S
 }
 
 /// Waits for the end of a process that is not a child of ours; how long that took at most is `within`.
-fn gone(pid: Pid, within: Duration) -> bool {
+pub(super) fn gone(pid: Pid, within: Duration) -> bool {
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
-    let mut wait = [PollFd::new(&pidfd, PollFlags::IN)];
-    poll(&mut wait, Some(&within.try_into().unwrap())).unwrap() == 1
+    let until = Instant::now() + within;
+    loop {
+        let mut wait = [PollFd::new(&pidfd, PollFlags::IN)];
+        let left = until.saturating_duration_since(Instant::now());
+        match poll(&mut wait, Some(&left.try_into().unwrap())) {
+            Err(rustix::io::Errno::INTR) => {} // a child of ours ended
+            woken => return woken.unwrap() == 1,
+        }
+    }
 }
 
-fn pid_of(child: &Child) -> Pid {
+pub(super) fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap()
 }
 
@@ -72,6 +86,7 @@ async fn ends_with(mut execution: Watched, code: &str) {
 }
 
 const SOON: Duration = Duration::from_secs(5);
+const LEASE_MS: u32 = 2_400;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_daemon_takes_its_workload_along_and_must_attest_anew() {
@@ -131,14 +146,66 @@ async fn a_tee_that_hangs_is_given_up_at_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_daemon_does_not_prolong_a_lease() {
-    let Scene { node, workload, stage: _stage, machine: _machine, _verifier, execution: _execution, .. } =
+async fn a_daemon_stopped_for_twice_its_lease_finds_everything_over() {
+    let Scene { node, workload, stage: _stage, machine: _machine, _verifier, execution, .. } =
         running(DemoPlatform::Tpm, 60_000).await;
-    let pid = pid_of(&node);
+    let (pid, stopped) = (pid_of(&node), Instant::now());
     kill_process(pid, Signal::STOP).unwrap();
-    let died = gone(workload, SOON);
+    let lease = Duration::from_millis(LEASE_MS.into());
+    // Renewed at most a moment before: its supervisor ends it, on its own clock.
+    let died = gone(workload, lease + Duration::from_secs(1));
+    sleep((lease * 2).saturating_sub(stopped.elapsed())).await;
     kill_process(pid, Signal::CONT).unwrap();
     assert!(died, "the workload outlived its lease while attestd was stopped");
+    ends_with(execution, "halt.lease_ended").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_ends_when_its_verifier_is_gone() {
+    let Scene { mut _verifier, workload, execution, stage: _stage, machine: _machine, node: _node, .. } =
+        running(DemoPlatform::SimulatedSnp, 60_000).await;
+    _verifier.kill().await.unwrap();
+    let lease = Duration::from_millis(LEASE_MS.into());
+    assert!(gone(workload, lease + Duration::from_secs(1)), "the workload outlived its lease without a verifier");
+    ends_with(execution, "halt.lease_ended").await;
+}
+
+/// Two daemons with one state: what the one does is missing in the history that the other shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_node_is_found_out_and_neither_goes_on() {
+    let Scene { stage, workload, machine: _machine, _verifier, node: _node, execution: _execution, .. } =
+        running(DemoPlatform::SimulatedSnp, 60_000).await;
+    copy_state(&stage.path(ATTESTD_STATE), &stage.path("copy"));
+    let _copy = stage.start(stage.attestd_of("copy", &["run"]), "copy.log").unwrap();
+    let connected = async || {
+        let status = stage.finish(stage.attestd_of("copy", &["--format", "json", "status"])).await?;
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
+        Ok((status.pointer("/domains/0/connected") == Some(&Value::Bool(true))).then_some(()))
+    };
+    stage.until("the copy's connection", connected).await.map_err(|fault| fault.with_logs(&stage)).unwrap();
+    let mut second = Watched::start_of(&stage, "copy", &["--key", "ledger", "--", "sleep", "600"]).unwrap();
+    let quarantined = async || {
+        let shown = stage.ask_verifier(&["node", "show", NODE], 0).await?;
+        Ok((shown.pointer("/status").and_then(Value::as_str) == Some("quarantined")).then_some(()))
+    };
+    stage.until("the node's quarantine", quarantined).await.map_err(|fault| fault.with_logs(&stage)).unwrap();
+    assert!(gone(workload, SOON), "the original went on");
+    second.until(|seen| seen.is("exit"), |_| Ok(())).await.unwrap();
+    assert_ne!(second.exit_code().await.unwrap(), 0, "the copy went on");
+}
+
+/// As who takes an image of a machine's disk, but for sockets and the lock of the daemon that runs.
+fn copy_state(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    std::fs::set_permissions(to, std::fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).unwrap();
+        if from.is_dir() {
+            copy_state(&from, &to);
+        } else if from.is_file() && !from.ends_with("lock") {
+            std::fs::copy(&from, &to).unwrap();
+        }
+    }
 }
 
 /// Tells one story with the real programs; every line must be in it.

@@ -84,7 +84,7 @@ impl Machine {
         if let Some(tpm) = &self.tpm {
             toml.push_str(&tpm.toml(stage));
             toml.push_str(&format!("[logs]\nevent_log = \"{}\"\n", stage.text(EVENT_LOG)));
-            toml.push_str("[watch]\npcrs = [0, 1, 2, 3, 4, 5, 6, 7]\n");
+            toml.push_str("[watch]\npcrs = [0, 1, 2, 3, 4, 5, 6, 7, 12]\n");
         }
         toml.extend(self.tee.iter().map(|tee| tee.toml(stage)));
         toml

@@ -1,6 +1,7 @@
 //! A software TPM with a manufacturer of its own, and a measured boot that leads to its registers.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use evidence::digest::HashAlg;
 
@@ -79,7 +80,13 @@ impl SoftwareTpm {
     pub(super) async fn start_implant(&mut self, stage: &Stage, path: &str) -> Result<(), DemoFault> {
         let extension = self.boot.application(path, b"an image that nobody approved");
         self.write_log(stage)?;
-        self.extend(&[extension]).await
+        self.extend(&[extension]).await.map(drop)
+    }
+
+    /// Measures something into this PCR that no log tells of; says when the TPM was told.
+    pub(super) async fn measure(&self, pcr: u8) -> Result<Instant, DemoFault> {
+        let digests = vec![HashAlg::Sha256.hash(&[b"something"])];
+        self.extend(&[Extension { pcr, digests }]).await
     }
 
     /// Boots again, without what was not approved.
@@ -87,7 +94,7 @@ impl SoftwareTpm {
         self.swtpm.reset().map_err(|error| DemoFault::new("resetting swtpm", error))?;
         self.boot = MeasuredBoot::of(&Boot::DEMO, &[HashAlg::Sha256]);
         self.write_log(stage)?;
-        self.extend(self.boot.extensions()).await
+        self.extend(self.boot.extensions()).await.map(drop)
     }
 
     /// Stops the TPM in good order.
@@ -99,7 +106,7 @@ impl SoftwareTpm {
         stage.write(EVENT_LOG, self.boot.bytes()).map(drop)
     }
 
-    async fn extend(&self, extensions: &[Extension]) -> Result<(), DemoFault> {
+    async fn extend(&self, extensions: &[Extension]) -> Result<Instant, DemoFault> {
         let config = TpmConfig {
             tcti: self.swtpm.tcti(),
             ek: EkKind::Rsa2048,
@@ -108,12 +115,15 @@ impl SoftwareTpm {
             command_deadline_ms: 5_000,
             key_deadline_ms: 30_000,
         };
-        let tpm = Tpm::open(&config).map_err(|error| DemoFault::new("reaching swtpm", error))?;
+        let unreachable = |error| DemoFault::new("reaching swtpm", error);
+        let tpm = Tpm::open(&config).map_err(unreachable)?;
+        tpm.handles().await.map_err(unreachable)?; // connected before the clock starts
+        let told = Instant::now();
         for extension in extensions {
             let extended = tpm.extend(extension.pcr, extension.digests.clone()).await;
             extended.map_err(|error| DemoFault::new(format_args!("extending PCR {}", extension.pcr), error))?;
         }
-        Ok(())
+        Ok(told)
     }
 }
 

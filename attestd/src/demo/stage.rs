@@ -57,6 +57,8 @@ pub(super) struct Stage {
     keep: bool,
     programs: Programs,
     started: Mutex<Vec<Started>>,
+    /// How long leases last that a domain made here gives, in milliseconds.
+    pub(super) lease_ms: u32,
 }
 
 /// A child that was started and not seen to end.
@@ -72,7 +74,7 @@ impl Stage {
         let folder = std::env::temp_dir().join(format!("attestd-demo-{}", hex::encode(random)));
         let made = DirBuilder::new().mode(0o700).create(&folder);
         made.map_err(|error| DemoFault::new(format_args!("making {}", folder.display()), error))?;
-        Ok(Self { folder, keep, programs, started: Mutex::default() })
+        Ok(Self { folder, keep, programs, started: Mutex::default(), lease_ms: LEASE_MS })
     }
 
     /// Will have ended before the folder goes. Nothing if it has ended already and was waited for.
@@ -285,6 +287,8 @@ pub(super) fn document(doing: &str, output: Output, code: i32) -> Result<Value, 
 pub(super) const VERIFIER_STATE: &str = "verifier";
 /// Folder of the node's daemon.
 pub(super) const ATTESTD_STATE: &str = "attestd";
+/// Long enough for a slow machine, short enough to watch.
+const LEASE_MS: u32 = 2_400;
 const LOG_LINES: usize = 12;
 const COMMAND_WITHIN: Duration = Duration::from_secs(15);
 const UNTIL_WITHIN: Duration = Duration::from_secs(10);

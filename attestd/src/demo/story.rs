@@ -75,11 +75,12 @@ impl<'a> Story<'a> {
         init.extend(roots.iter().map(String::as_str));
         self.stage.ask_verifier(&init, 0).await?;
         let mut serve = self.stage.verifier(&["serve"]);
-        serve.env("VERIFIER_LEASE_LENGTH_MS", LEASE_MS.to_string());
+        let lease_ms = self.stage.lease_ms;
+        serve.env("VERIFIER_LEASE_LENGTH_MS", lease_ms.to_string());
         let verifier = self.stage.start(serve, "verifier.log")?;
         let addresses = self.stage.until("the verifier's start", async || Ok(self.addresses())).await?;
         let (nodes, enrolment) = (string(&addresses, &["/nodes"])?, string(&addresses, &["/enrolment"])?);
-        self.tell.say(format_args!("domain {DOMAIN}: keys made, verifier serves, leases last {LEASE_MS} ms"))?;
+        self.tell.say(format_args!("domain {DOMAIN}: keys made, verifier serves, leases last {lease_ms} ms"))?;
         if machine.tee.is_some() {
             self.endorsements().await?;
         }
@@ -447,7 +448,6 @@ const SECRET: &[u8] = b"a secret of thirty-two bytes....";
 const WORKLOAD: &str = "while :; do n=$((n+1)); \
     seal=$({ cat /proc/$$/fd/$ATTESTD_KEY_FD_LEDGER; printf %s $n; } | sha256sum | cut -d' ' -f1); \
     echo \"entry $n sealed $seal\"; sleep 0.5; done";
-const LEASE_MS: u32 = 2_400;
 /// Long enough that a renewal notices first.
 const WATCH_SELDOM_MS: u32 = 60_000;
 const WATCH_OFTEN_MS: u32 = 200;

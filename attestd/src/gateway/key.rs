@@ -4,18 +4,19 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{MemfdFlags, SealFlags};
-use zeroize::Zeroizing;
 
-/// An execution key in this process's memory: zeroized when dropped, never shown, never copied.
+use crate::locked::Locked;
+
+/// An execution key in this process's memory: locked, zeroized when dropped, never shown, never copied.
 pub struct ExecutionKey {
     name: String,
-    material: Zeroizing<Vec<u8>>,
+    material: Locked,
 }
 
 impl ExecutionKey {
     /// A key by its scope's name.
     #[must_use]
-    pub const fn new(name: String, material: Zeroizing<Vec<u8>>) -> Self {
+    pub const fn new(name: String, material: Locked) -> Self {
         Self { name, material }
     }
 
@@ -32,7 +33,7 @@ impl ExecutionKey {
         let descriptor = rustix::fs::memfd_create("attestd-key", flags | MemfdFlags::NOEXEC_SEAL)
             .or_else(|_| rustix::fs::memfd_create("attestd-key", flags))?;
         let mut written = 0;
-        while let Some(rest) = self.material.get(written..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self.material.as_slice().get(written..).filter(|rest| !rest.is_empty()) {
             let offset = u64::try_from(written).map_err(io::Error::other)?;
             // pwrite leaves the offset, which the workload inherits, at the start.
             written = written.saturating_add(rustix::io::pwrite(&descriptor, rest, offset)?);
@@ -68,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_sealed_key_reads_back_and_cannot_be_changed() {
-        let key = ExecutionKey::new("db-key".to_owned(), Zeroizing::new(vec![7; 32]));
+        let key = ExecutionKey::new("db-key".to_owned(), Locked::copy_of(&[7; 32]).unwrap());
         let sealed = key.seal().unwrap();
         assert_eq!(sealed.variable, "ATTESTD_KEY_FD_DB_KEY");
         let mut read = [0; 64];

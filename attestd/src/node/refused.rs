@@ -7,6 +7,7 @@ use wire::proto;
 use super::domain::AcceptDenial;
 use crate::collect::{ChallengeDenial, CollectFault};
 use crate::gateway::GatewayError;
+use crate::locked::NotLocked;
 use crate::tee::node_key::XWingKeyError;
 use crate::tpm::TpmError;
 
@@ -133,6 +134,12 @@ impl From<TpmError> for Refused {
     fn from(error: TpmError) -> Self {
         let class = if error.class() == "denied" { Class::Denied } else { Class::Fault };
         Self::new(class, error.code(), &error)
+    }
+}
+
+impl From<NotLocked> for Refused {
+    fn from(error: NotLocked) -> Self {
+        Self::fault("fault.memory_not_locked", &error)
     }
 }
 

@@ -4,28 +4,26 @@
 //! anywhere, so a restarted daemon has another key and nothing that was wrapped for the old one opens any more.
 
 use evidence::node_key::XWingPublicKey;
-use hpke::aead::AesGcm256;
+use hpke::aead::{AeadTag, AesGcm256};
+use hpke::inout::InOutBuf;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::XWing;
-use hpke::{Deserializable as _, Kem, OpModeR, Serializable as _, single_shot_open};
-use region::LockGuard;
-use zeroize::{Zeroize as _, Zeroizing};
+use hpke::{Deserializable as _, Kem, OpModeR, Serializable as _, single_shot_open_inout_detached};
 
+use crate::locked::{Locked, NotLocked, scrub_stack};
 use crate::tpm::hpke::{SEALED_CAP_BYTES, SealedMessage};
 
 /// X-Wing's private key: the seed that the rest is expanded from (draft-connolly-cfrg-xwing-kem §5.2).
 const SEED_BYTES: usize = 32;
-const PAGE_BYTES: usize = 4096;
+/// AES-256-GCM's tag, behind the ciphertext (RFC 9180 §5.2, RFC 5116 §5.1).
+const TAG_BYTES: usize = 16;
 
 /// Why a node key in memory cannot be made or used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum XWingKeyError {
-    /// Its memory cannot be locked: it might be written to swap.
-    #[error("locking the node key's memory: {why}; raise the limit of locked memory (RLIMIT_MEMLOCK)")]
-    NotLocked {
-        /// What the system said.
-        why: String,
-    },
+    /// Its memory, or that of what it opens, cannot be locked.
+    #[error(transparent)]
+    NotLocked(#[from] NotLocked),
     /// The system gives no randomness.
     #[error("the system gives no randomness for the node key")]
     NoRandomness,
@@ -46,7 +44,7 @@ impl XWingKeyError {
     pub const fn class(&self) -> &'static str {
         match self {
             Self::NotForThisKey => "denied",
-            Self::NotLocked { .. } | Self::NoRandomness | Self::Unusable { .. } => "fault",
+            Self::NotLocked(_) | Self::NoRandomness | Self::Unusable { .. } => "fault",
         }
     }
 
@@ -54,7 +52,7 @@ impl XWingKeyError {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::NotLocked { .. } => "fault.memory_not_locked",
+            Self::NotLocked(_) => "fault.memory_not_locked",
             Self::NoRandomness => "fault.no_randomness",
             Self::Unusable { .. } => "fault.bug",
             Self::NotForThisKey => "governance.key_not_for_this_node",
@@ -74,8 +72,8 @@ impl XWingKey {
     /// # Errors
     /// [`XWingKeyError`]; nothing is used that is not locked.
     pub fn generate() -> Result<Self, XWingKeyError> {
-        let mut seed = Locked::new()?;
-        aws_lc_rs::rand::fill(seed.bytes_mut()).map_err(|_| XWingKeyError::NoRandomness)?;
+        let mut seed = Locked::zeros(SEED_BYTES)?;
+        aws_lc_rs::rand::fill(seed.as_mut_slice()).map_err(|_| XWingKeyError::NoRandomness)?;
         let unusable = |why: String| XWingKeyError::Unusable { why };
         let public = XWing::sk_to_pk(&private(&seed)?).to_bytes();
         let public = XWingPublicKey::new(&public).map_err(|denial| unusable(denial.to_string()))?;
@@ -88,26 +86,30 @@ impl XWingKey {
         &self.public
     }
 
-    /// Opens a message sealed to this key (`wire::protocol::HPKE_X_WING_SUITE`).
+    /// Opens a message sealed to this key (`wire::protocol::HPKE_X_WING_SUITE`), in locked memory from the start.
     ///
     /// # Errors
-    /// [`XWingKeyError::NotForThisKey`].
-    pub fn open(&self, message: &SealedMessage) -> Result<Zeroizing<Vec<u8>>, XWingKeyError> {
+    /// [`XWingKeyError::NotForThisKey`], [`XWingKeyError::NotLocked`].
+    pub fn open(&self, message: &SealedMessage) -> Result<Locked, XWingKeyError> {
+        let refuse = |_| XWingKeyError::NotForThisKey;
         if message.sealed.len() > SEALED_CAP_BYTES {
             return Err(XWingKeyError::NotForThisKey);
         }
-        let encapsulated = <XWing as Kem>::EncappedKey::from_bytes(&message.encapsulated);
-        let encapsulated = encapsulated.map_err(|_| XWingKeyError::NotForThisKey)?;
-        single_shot_open::<AesGcm256, HkdfSha256, XWing>(
+        let (sealed, tag) = message.sealed.split_last_chunk::<TAG_BYTES>().ok_or(XWingKeyError::NotForThisKey)?;
+        let tag = AeadTag::<AesGcm256>::from_bytes(tag).map_err(refuse)?;
+        let encapsulated = <XWing as Kem>::EncappedKey::from_bytes(&message.encapsulated).map_err(refuse)?;
+        let mut opened = Locked::copy_of(sealed)?;
+        let outcome = single_shot_open_inout_detached::<AesGcm256, HkdfSha256, XWing>(
             &OpModeR::Base,
             &private(&self.seed)?,
             &encapsulated,
             &message.info,
-            &message.sealed,
+            InOutBuf::from(opened.as_mut_slice()),
             &message.aad,
-        )
-        .map(Zeroizing::new)
-        .map_err(|_| XWingKeyError::NotForThisKey)
+            &tag,
+        );
+        scrub_stack();
+        outcome.map(|()| opened).map_err(refuse)
     }
 }
 
@@ -119,45 +121,8 @@ impl std::fmt::Debug for XWingKey {
 
 /// The library's form of the key, for one operation; it zeroizes itself.
 fn private(seed: &Locked) -> Result<<XWing as Kem>::PrivateKey, XWingKeyError> {
-    <XWing as Kem>::PrivateKey::from_bytes(seed.bytes())
+    <XWing as Kem>::PrivateKey::from_bytes(seed.as_slice())
         .map_err(|error| XWingKeyError::Unusable { why: error.to_string() })
-}
-
-#[repr(align(4096))]
-struct Page([u8; PAGE_BYTES]);
-
-/// A seed in a page of its own: pages are what is locked, and unlocking one must not unlock a neighbour.
-struct Locked {
-    /// Before the page, so that it is unlocked while it still is ours.
-    _guard: LockGuard,
-    page: Box<Page>,
-}
-
-impl Locked {
-    fn new() -> Result<Self, XWingKeyError> {
-        let page = Box::new(Page([0; PAGE_BYTES]));
-        let guard = region::lock(page.0.as_ptr(), PAGE_BYTES)
-            .map_err(|error| XWingKeyError::NotLocked { why: error.to_string() })?;
-        Ok(Self { _guard: guard, page })
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.page.0.first_chunk::<SEED_BYTES>().map_or(&[], |seed| seed.as_slice())
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        self.page.0.first_chunk_mut::<SEED_BYTES>().map_or(&mut [], |seed| seed.as_mut_slice())
-    }
-
-    fn wipe(&mut self) {
-        self.page.0.zeroize();
-    }
-}
-
-impl Drop for Locked {
-    fn drop(&mut self) {
-        self.wipe();
-    }
 }
 
 #[cfg(test)]
@@ -212,16 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn its_memory_is_locked_and_wiped() {
-        let mut key = XWingKey::generate().unwrap();
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
-        let locked_kib: usize = locked.trim().trim_end_matches(" kB").parse().unwrap();
-        assert!(locked_kib >= PAGE_BYTES / 1024, "{status}");
-        assert_eq!(key.seed.page.0.as_ptr().addr() % PAGE_BYTES, 0, "a page of its own");
-        let seed = hex::encode(key.seed.bytes());
-        assert!(!format!("{key:?}").contains(&seed));
-        key.seed.wipe();
-        assert!(key.seed.page.0.iter().all(|byte| *byte == 0));
+    fn it_is_not_shown() {
+        let key = XWingKey::generate().unwrap();
+        assert_eq!(key.seed.as_slice().len(), SEED_BYTES);
+        assert!(!format!("{key:?}").contains(&hex::encode(key.seed.as_slice())));
     }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong with a TPM, told apart by what must follow from it.
 
+use crate::locked::NotLocked;
+
 /// A TPM did not do what was asked. Every variant but [`TpmError::PolicyNotMet`] is a fault: we could not find out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TpmError {
@@ -82,6 +84,9 @@ pub enum TpmError {
     /// A sealed message does not open with this key: other key, context or altered bytes.
     #[error("sealed message does not open")]
     NotForThisKey,
+    /// The memory for what was opened cannot be locked.
+    #[error(transparent)]
+    NotLocked(#[from] NotLocked),
     /// The actor's thread is gone.
     #[error("the TPM thread has ended")]
     Ended,
@@ -108,6 +113,7 @@ impl TpmError {
             | Self::KeyLost { .. }
             | Self::Refused { .. }
             | Self::Malformed { .. }
+            | Self::NotLocked(_)
             | Self::Ended => "fault",
         }
     }
@@ -127,6 +133,7 @@ impl TpmError {
             Self::Refused { .. } => "fault.tpm_refused",
             Self::Malformed { .. } => "fault.tpm_malformed",
             Self::NotForThisKey => "governance.key_not_for_this_node",
+            Self::NotLocked(_) => "fault.memory_not_locked",
             Self::Ended => "fault.tpm_ended",
         }
     }

@@ -13,11 +13,12 @@ use super::actor::Tpm;
 use super::device::EccPointBytes;
 use super::error::TpmError;
 use super::types::KeyBlob;
+use crate::locked::{LOCKED_CAP_BYTES, Locked, scrub_stack};
 
 /// Uncompressed P-256 point (SEC 1, 2.3.3).
 const POINT_BYTES: usize = 65;
-/// Largest sealed message: execution keys and operators' secrets are far smaller.
-pub const SEALED_CAP_BYTES: usize = 64 * 1024;
+/// Largest sealed message: what fits into locked memory.
+pub const SEALED_CAP_BYTES: usize = LOCKED_CAP_BYTES;
 
 /// What can do ECDH with the recipient's key: a TPM, or in tests a key in memory.
 pub trait EcdhZGen {
@@ -53,7 +54,7 @@ impl Tpm {
         recipient_point: Vec<u8>,
         bound_to: PcrSelection,
         message: SealedMessage,
-    ) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+    ) -> Result<Locked, TpmError> {
         self.call(move |device| {
             struct InTpm<'a> {
                 device: &'a mut dyn super::device::TpmDevice,
@@ -75,12 +76,10 @@ impl Tpm {
 ///
 /// # Errors
 /// [`TpmError::NotForThisKey`] or what `ecdh` returned.
-pub fn open(
-    ecdh: &mut dyn EcdhZGen,
-    recipient_point: &[u8],
-    message: &SealedMessage,
-) -> Result<Zeroizing<Vec<u8>>, TpmError> {
-    open_with(&AES_256, ecdh, recipient_point, message)
+pub fn open(ecdh: &mut dyn EcdhZGen, recipient_point: &[u8], message: &SealedMessage) -> Result<Locked, TpmError> {
+    let opened = open_with(&AES_256, ecdh, recipient_point, message);
+    scrub_stack();
+    opened
 }
 
 /// An AEAD of RFC 9180 §7.3. The published vectors for this KEM use another than we do.
@@ -96,7 +95,7 @@ fn open_with(
     ecdh: &mut dyn EcdhZGen,
     recipient_point: &[u8],
     message: &SealedMessage,
-) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+) -> Result<Locked, TpmError> {
     if message.sealed.len() > SEALED_CAP_BYTES {
         return Err(TpmError::NotForThisKey);
     }
@@ -147,11 +146,12 @@ impl Schedule {
     }
 
     /// RFC 9180 §5.2 ContextR.Open with sequence number 0: each context carries one message.
-    fn open_first(&self, aead: &Aead, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+    /// Opens in locked memory from the start.
+    fn open_first(&self, aead: &Aead, aad: &[u8], sealed: &[u8]) -> Result<Locked, TpmError> {
         let key = UnboundKey::new(aead.algorithm, &self.key).map_err(|_| TpmError::NotForThisKey)?;
-        let mut buffer = Zeroizing::new(sealed.to_vec());
+        let mut buffer = Locked::copy_of(sealed)?;
         let length = LessSafeKey::new(key)
-            .open_in_place(Nonce::assume_unique_for_key(self.base_nonce), Aad::from(aad), &mut buffer)
+            .open_in_place(Nonce::assume_unique_for_key(self.base_nonce), Aad::from(aad), buffer.as_mut_slice())
             .map_err(|_| TpmError::NotForThisKey)?
             .len();
         buffer.truncate(length);

@@ -123,6 +123,7 @@ fn is_final(error: &TpmError) -> bool {
         | TpmError::PcrsUnstable { .. }
         | TpmError::Refused { .. }
         | TpmError::Malformed { .. }
+        | TpmError::NotLocked(_)
         | TpmError::NotForThisKey => false,
     }
 }

@@ -240,7 +240,7 @@ impl Bed {
             admin: Some(loopback),
             public: None,
             names: vec!["localhost".to_owned()],
-            caps: ConnectionCaps { total: 64, per_address: 64 },
+            caps: ConnectionCaps { total: 2_048, per_address: 2_048 },
             state: folder.path().to_owned(),
         })
         .await

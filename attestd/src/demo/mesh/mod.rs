@@ -4,6 +4,7 @@ mod federation;
 pub(super) mod story;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde_json::Value;
 use tokio::process::Child;
@@ -167,6 +168,21 @@ impl Mesh {
     pub async fn change(&mut self, machine: usize) -> Made<()> {
         let machine = self.machines.get_mut(machine).ok_or_else(|| DemoFault::new("a change", "no such machine"))?;
         machine.change(&self.stage).await.map(drop)
+    }
+
+    /// Extends a PCR of the machine of this number, which has a TPM; says when the TPM was told.
+    ///
+    /// # Errors
+    /// [`DemoFault`].
+    pub async fn measure(&self, machine: usize, pcr: u8) -> Made<Instant> {
+        let tpm = self.machines.get(machine).and_then(|machine| machine.tpm.as_ref());
+        tpm.ok_or_else(|| DemoFault::new("measuring", "no machine with a TPM"))?.measure(pcr).await
+    }
+
+    /// The process id of a node's daemon, while it runs.
+    #[must_use]
+    pub fn node_pid(&self, name: &str) -> Option<u32> {
+        self.nodes.iter().find(|node| node.name == name)?.daemon.as_ref().and_then(Child::id)
     }
 
     /// Configures a node on the machine of this number for these domains, the first its home, and enrols it with each.

@@ -1,0 +1,204 @@
+//! How soon a workload is dead once its machine is no longer what was appraised, what a daemon costs while it only holds a
+//! lease, and what `attestd exec` adds to a program's own time. Real processes: a software TPM whose PCR is extended, and a
+//! simulated TEE, which takes next to no time, for `exec`. The workload's end is what a pidfd says of it: its last
+//! instruction was before that. Needs `attestd`, `verifier` and `tee-simulator` built in the bench's own profile.
+//! `BENCH_SAMPLES` and `BENCH_IDLE_S` make it shorter; budgets are about the figures that stand here.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::print_stdout,
+    reason = "a bench that goes wrong should stop, and prints what it measured"
+)]
+
+#[allow(dead_code, reason = "the clock of this bench is in the kernel's word on processes")]
+mod measure;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use attestd::cli::DemoPlatform;
+use attestd::demo::mesh::Mesh;
+use attestd::demo::{DemoFault, Watched};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use tokio::runtime::Runtime;
+
+const SAMPLES: u32 = 200;
+const IDLE_S: u32 = 30;
+const DOMAIN: &str = "a.example";
+/// A partner that cosigns; without one nothing is released.
+const PARTNER: &str = "b.example";
+const WITH_TPM: &str = "node-tpm";
+const WITH_TEE: &str = "node-tee";
+/// As a node is configured that says nothing of it.
+const WATCH_INTERVAL_MS: f64 = 1_000.0;
+/// The default of a domain.
+const LEASE_MS: u32 = 30_000;
+const SLEEPS: [&str; 3] = ["--", "sleep", "600"];
+
+fn main() {
+    let runtime = Runtime::new().expect("a runtime");
+    // Processes are started, and let go of, within it.
+    let _within = runtime.enter();
+    runtime.block_on(async {
+        let mut mesh = founded().await;
+        let samples = figure("BENCH_SAMPLES", SAMPLES);
+        exec_overhead(&mesh, samples.min(50)).await;
+        idle(&mesh, figure("BENCH_IDLE_S", IDLE_S)).await;
+        changes(&mut mesh, samples).await;
+    });
+}
+
+fn figure(name: &str, usual: u32) -> u32 {
+    std::env::var(name).ok().map_or(usual, |figure| figure.parse().expect("a figure"))
+}
+
+async fn founded() -> Mesh {
+    let bench = std::env::current_exe().expect("this program");
+    let beside = bench.parent().and_then(Path::parent).expect("a target folder").to_owned();
+    let programs = ["attestd", "verifier", "tee-simulator"].map(|name| beside.join(name));
+    let machines = [DemoPlatform::Tpm, DemoPlatform::SimulatedSnp];
+    let mut mesh = Mesh::on(programs, &machines, LEASE_MS, false).await.expect("machines");
+    let mut partners = Vec::new();
+    for name in [DOMAIN, PARTNER] {
+        mesh.found(name).await.expect("a domain");
+        partners.push((name, mesh.public(name).expect("a public surface")));
+    }
+    let federated = mesh.federate(&partners, 600).await;
+    told(&mesh, federated);
+    for (number, node) in [WITH_TPM, WITH_TEE].into_iter().enumerate() {
+        let reach = mesh.reach(DOMAIN).expect("a verifier");
+        let enrolled = mesh.enrol(node, number, &[(DOMAIN, reach)]).await;
+        told(&mesh, enrolled);
+        let runs = mesh.run(node).await;
+        told(&mesh, runs);
+        let trusted = mesh.trust_what_runs_now(node, &[DOMAIN]).await;
+        told(&mesh, trusted);
+    }
+    mesh
+}
+
+fn told<T>(mesh: &Mesh, outcome: Result<T, DemoFault>) -> T {
+    outcome.unwrap_or_else(|fault| panic!("{}", mesh.explained(fault)))
+}
+
+/// An execution that runs, and its first process.
+async fn begun(mesh: &Mesh, node: &str) -> (Watched, Pid) {
+    let mut execution = told(mesh, mesh.exec(node, &SLEEPS));
+    let phase = told(mesh, execution.until(|seen| seen.phase() == Some(5), |_| Ok(())).await);
+    (execution, phase.fact("pid").parse().ok().and_then(Pid::from_raw).expect("a process"))
+}
+
+/// From a PCR's extension to the end of the workload, again and again; the authority takes the node back in between.
+async fn changes(mesh: &mut Mesh, samples: u32) {
+    let mut took = Vec::new();
+    for _ in 0..samples {
+        let (mut execution, pid) = begun(mesh, WITH_TPM).await;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("a workload");
+        let over = tokio::task::spawn_blocking(move || {
+            poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).expect("a pidfd");
+            Instant::now()
+        });
+        let measured = mesh.measure(0, UNREFERENCED_PCR).await;
+        let changed = told(mesh, measured);
+        took.push(over.await.expect("a thread").saturating_duration_since(changed));
+        let exit = told(mesh, execution.until(|seen| seen.is("exit"), |_| Ok(())).await);
+        assert_eq!(exit.field("halt_code"), "halt.pcr_changed");
+        readmitted(mesh).await;
+    }
+    let what = "a PCR's change to the workload's last instruction, p99";
+    histogram(what, &took);
+    measure::report(what, percentile_ms(&mut took, 99), " ms", WATCH_INTERVAL_MS + 50.0);
+}
+
+/// Watched, and in no reference set: a node that was taken back attests as before.
+const UNREFERENCED_PCR: u8 = 12;
+
+async fn readmitted(mesh: &Mesh) {
+    let held = async || {
+        let shown = mesh.ask(DOMAIN, &["node", "show", WITH_TPM], 0).await?;
+        Ok((shown["status"] == "quarantined" && !shown["halt_record"].is_null()).then_some(()))
+    };
+    told(mesh, mesh.until("the halt record", held).await);
+    let signer = mesh.signer(DOMAIN);
+    let readmit = ["node", "readmit", WITH_TPM, "--signer", &signer, "--reason", "a bench"];
+    told(mesh, mesh.ask(DOMAIN, &readmit, 0).await);
+    let free = async || {
+        let status = mesh.status(WITH_TPM).await?;
+        Ok(status.get("halt").is_some_and(serde_json::Value::is_null).then_some(()))
+    };
+    told(mesh, mesh.until("the end of the halt", free).await);
+}
+
+/// What the kernel says of a daemon that holds one lease, over a stretch with a renewal in it.
+async fn idle(mesh: &Mesh, stretch_s: u32) {
+    let (mut execution, workload) = begun(mesh, WITH_TPM).await;
+    let pid = mesh.node_pid(WITH_TPM).expect("a daemon");
+    let before = cpu_ticks(pid);
+    tokio::time::sleep(Duration::from_secs(stretch_s.into())).await;
+    let ticks = cpu_ticks(pid) - before;
+    let percent = ticks as f64 * 100.0 / (TICKS_PER_S * f64::from(stretch_s));
+    measure::report("attestd with one lease, resident", resident_mib(pid), " MiB", 20.0);
+    measure::report("attestd with one lease, of one core", percent, " %", 0.2);
+    kill_process(workload, Signal::TERM).expect("a workload");
+    told(mesh, execution.until(|seen| seen.is("exit"), |_| Ok(())).await);
+}
+
+/// What Linux counts times in for programs (USER_HZ).
+const TICKS_PER_S: f64 = 100.0;
+
+fn resident_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a figure");
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a figure");
+    kib / 1024.0
+}
+
+/// User and system time (proc_pid_stat(5), fields 14 and 15).
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+    [11, 12].into_iter().map(|field: usize| fields[field].parse::<u64>().expect("a figure")).sum()
+}
+
+/// From the start of `attestd exec` to its end, less what the program takes by itself.
+async fn exec_overhead(mesh: &Mesh, samples: u32) {
+    let (mut governed, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..samples {
+        let begun = Instant::now();
+        let mut execution = told(mesh, mesh.exec(WITH_TEE, &["--", "true"]));
+        told(mesh, execution.until(|seen| seen.is("exit"), |_| Ok(())).await);
+        governed.push(begun.elapsed());
+        let begun = Instant::now();
+        assert!(tokio::process::Command::new("true").status().await.expect("true").success());
+        bare.push(begun.elapsed());
+    }
+    let overhead = percentile_ms(&mut governed, 50) - percentile_ms(&mut bare, 50);
+    measure::report("attestd exec over the bare program, median", overhead, " ms", 30.0);
+}
+
+fn percentile_ms(took: &mut [Duration], percentile: usize) -> f64 {
+    took.sort_unstable();
+    let at = (took.len() * percentile).div_ceil(100).clamp(1, took.len()) - 1;
+    took[at].as_secs_f64() * 1e3
+}
+
+/// One line for each tenth of the longest.
+fn histogram(what: &str, took: &[Duration]) {
+    let longest = took.iter().max().map_or(1.0, |longest| longest.as_secs_f64() * 1e3);
+    println!("histogram: {what}, {} samples", took.len());
+    for tenth in 0..10_u32 {
+        let (from, to) = (longest * f64::from(tenth) / 10.0, longest * f64::from(tenth + 1) / 10.0);
+        let within = |took: &&Duration| {
+            let ms = took.as_secs_f64() * 1e3;
+            (from < ms || tenth == 0) && ms <= to
+        };
+        let count = took.iter().filter(within).count();
+        println!("histogram: {:7.1} ms {:4} {}", to, count, "#".repeat(count * 60 / took.len().max(1)));
+    }
+}
