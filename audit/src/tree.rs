@@ -161,7 +161,7 @@ impl Tree {
         let mut waiting: Vec<(Vec<usize>, Option<usize>, usize)> =
             taken.iter().rev().filter(is_root).map(|at| (vec![*at], None, 0)).collect();
         while let Some((places, stem, depth)) = waiting.pop() {
-            let again = !places.iter().fold(false, |new, at| drawn.insert(*at) || new);
+            let again = places.iter().filter(|at| drawn.insert(**at)).count() == 0;
             let row = rows.len();
             if !again {
                 let below = places.iter().filter_map(|at| self.leaves.get(*at)).flat_map(|leaf| &leaf.bears);

@@ -35,7 +35,9 @@ fn a_narrower_child_names_all_that_it_descends_from_and_ends_with_it() {
     assert_eq!(grandchild.cut(5_000, 1_000, NOW).unwrap(), (5_000, 1_000));
 }
 
-pub(crate) fn cases() -> Vec<(&'static str, fn() -> GovernanceDenial)> {
+type Case = (&'static str, fn() -> GovernanceDenial);
+
+pub(crate) fn cases() -> Vec<Case> {
     vec![
         ("governance.scope_exceeded", || {
             let wider = Scope { capabilities: [item("net")].into(), ..scope() };

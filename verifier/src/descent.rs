@@ -200,9 +200,11 @@ fn foreign_parent(
 
 /// Whatever of a parent is revoked ends the child, and is no fault of the child's node.
 fn unrevoked(list: &RevocationList, terms: &governance::artifact::ArtifactTerms) -> Result<(), GovernanceDenial> {
-    list.admits_artifact(terms).map_err(|denial| match denial {
-        GovernanceDenial::ParentRevoked { .. } => denial,
-        denial => GovernanceDenial::ParentRevoked { artifact: terms.id, reason: denial.to_string() },
+    list.admits_artifact(terms).map_err(|denial| {
+        if matches!(denial, GovernanceDenial::ParentRevoked { .. }) {
+            return denial;
+        }
+        GovernanceDenial::ParentRevoked { artifact: terms.id, reason: denial.to_string() }
     })
 }
 

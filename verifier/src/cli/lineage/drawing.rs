@@ -70,7 +70,9 @@ impl Drawing {
         if row.again {
             detail.push_str(" (as above)");
         }
-        let marked = row.leaves.iter().any(|at| self.about.contains(at));
+        // Where most of it was asked about, a mark says nothing.
+        let few = self.about.len() <= self.taken.len() / 2;
+        let marked = few && row.leaves.iter().any(|at| self.about.contains(at));
         Some(Words { what, detail, place, at: time(record.at), marked })
     }
 
@@ -175,7 +177,12 @@ impl Drawing {
 }
 
 fn command(argv: &[String]) -> String {
-    let whole = argv.join(" ").escape_debug().to_string();
+    // Whoever asked chose it: no character of it steers a terminal. Quotes stay as they are.
+    let plain = |c: char| match c {
+        '\'' | '"' | '\\' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    };
+    let whole: String = argv.join(" ").chars().map(plain).collect();
     if whole.chars().count() <= COMMAND_CAP {
         return whole;
     }
@@ -189,4 +196,19 @@ fn short(digest: &Sha256Digest) -> String {
 fn time(at: UnixSeconds) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(at.0));
     time.map_or_else(|| at.to_string(), |time| humantime::format_rfc3339_seconds(time).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_shown_short_and_steers_no_terminal() {
+        assert_eq!(
+            command(&["sh".to_owned(), "-c".to_owned(), "echo 'a'\u{1b}[31m".to_owned()]),
+            "sh -c echo 'a'\\u{1b}[31m"
+        );
+        let long = command(&["x".repeat(100)]);
+        assert_eq!((long.chars().count(), long.ends_with('…')), (COMMAND_CAP + 1, true));
+    }
 }
