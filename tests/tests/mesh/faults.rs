@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::Connection as _;
 
-use crate::bed::{A, B, Bed, C, DOMAINS, NODE, UNJUDGED, phases, refusals};
+use crate::bed::{A, B, Bed, C, DENIED, DOMAINS, NODE, UNJUDGED, phases, refusals};
 use crate::proxy::{From, Network};
 
 /// By then all is well again, without an operator.
@@ -36,6 +36,13 @@ impl Bed {
         self.explained(killed);
     }
 
+    /// A domain's tables, behind its verifier's back.
+    async fn tables(&self, at: usize) -> sqlx::AnyConnection {
+        sqlx::any::install_default_drivers();
+        let store = format!("sqlite://{}/verifier.db", self.mesh.path(DOMAINS[at]).display());
+        sqlx::AnyConnection::connect(&store).await.unwrap()
+    }
+
     /// How often a key was released, as the log has it.
     async fn releases(&self) -> usize {
         self.records(A, NODE).await.iter().filter(|kind| *kind == "release").count()
@@ -61,9 +68,7 @@ impl Bed {
         self.proxies[0].until_held(From::Node).await;
         if step == Killed::AfterEvidence {
             // Whatever it makes of the evidence, it cannot commit.
-            let store = format!("sqlite://{}", self.mesh.path("a.example/verifier.db").display());
-            sqlx::any::install_default_drivers();
-            let mut writer = sqlx::AnyConnection::connect(&store).await.unwrap();
+            let mut writer = self.tables(0).await;
             sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut writer).await.unwrap();
             self.proxies[0].be(Network::Whole);
             self.killed(0).await;
@@ -209,4 +214,26 @@ async fn a_verifier_a_month_behind_authorizes_nothing_until_its_clock_is_right()
     std::fs::write(&clock, "+0s").unwrap();
     let took = bed.until_runs(&["--", "true"]).await;
     assert!(took < HEALED_WITHIN, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_whose_memory_went_back_does_not_start_and_vouches_for_nobody() {
+    let mut bed = Bed::federated(4_000, 4).await;
+    bed.until_runs(&["--", "true"]).await;
+    let stopped = bed.mesh.stop(C).await;
+    bed.explained(stopped);
+    let mut tables = bed.tables(2).await;
+    sqlx::raw_sql("DELETE FROM witnessed").execute(&mut tables).await.unwrap();
+    tables.close().await.unwrap();
+    // It would cosign a second history of anybody's.
+    let refused = bed.mesh.serve(C).await;
+    assert!(refused.is_err(), "a witness without memory serves");
+    let log = std::fs::read_to_string(bed.mesh.path(&format!("{C}.log"))).unwrap();
+    assert!(log.contains("witnessed size of") && log.contains("fault.start"), "{log}");
+    bed.until_stands(A, C, "stale").await;
+    let (seen, exit_code) = bed.ended(bed.exec(&["--", "true"])).await;
+    assert_eq!((phases(&seen, 5, None), exit_code), (0, DENIED), "{:?}", refusals(&seen));
+    assert!(refusals(&seen).contains(&"governance.partner_stale"), "{:?}", refusals(&seen));
+    // The others vouch for each other.
+    bed.until_runs(&["--domain", A, "--domain", B, "--", "true"]).await;
 }
