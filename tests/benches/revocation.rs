@@ -122,9 +122,12 @@ async fn readmitted(mesh: &Mesh, domains: &[&str]) {
     }
     let free = async || {
         let status = mesh.status("node").await?;
-        Ok(status.get("halt").is_some_and(serde_json::Value::is_null).then_some(()))
+        // A halted node says hello anew each second.
+        let links = status.get("domains").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+        let all = links.iter().all(|link| link["connected"] == true) && links.len() == domains.len();
+        Ok((all && status.get("halt").is_some_and(serde_json::Value::is_null)).then_some(()))
     };
-    meshed::told(mesh, mesh.until("the end of the halt", free).await);
+    meshed::told(mesh, mesh.until("the end of the halt, and every link", free).await);
 }
 
 /// The 99th percentile: of a hundred the second longest, of fewer the longest.

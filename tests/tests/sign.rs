@@ -34,7 +34,7 @@ impl Drop for Domain {
 }
 
 impl Domain {
-    fn founded() -> Self {
+    async fn founded() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (state, authority) = (folder.path().join("state"), folder.path().join("authority"));
         let any = "127.0.0.1:0";
@@ -49,7 +49,7 @@ impl Domain {
         let begun = Instant::now();
         while domain.run(&["keys", "list"]).0 != Some(0) {
             assert!(begun.elapsed() < WITHIN, "it does not serve");
-            std::thread::sleep(Duration::from_millis(50));
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         domain
     }
@@ -96,9 +96,9 @@ impl Domain {
     }
 }
 
-#[test]
-fn a_policy_that_two_sign_apart_is_in_force_once_both_have_and_not_before() {
-    let domain = Domain::founded();
+#[tokio::test]
+async fn a_policy_that_two_sign_apart_is_in_force_once_both_have_and_not_before() {
+    let domain = Domain::founded().await;
     std::fs::write(domain.path("next.cedar"), LAB).unwrap();
     let (cedar, file, first) = (domain.text("next.cedar"), domain.text("next.order"), domain.key(1));
     let before = domain.policies();
@@ -132,9 +132,9 @@ fn a_policy_that_two_sign_apart_is_in_force_once_both_have_and_not_before() {
     assert!(replayed.to_string().contains("statement_replayed"), "{replayed}");
 }
 
-#[test]
-fn orders_and_bundles_are_collected_alike() {
-    let domain = Domain::founded();
+#[tokio::test]
+async fn orders_and_bundles_are_collected_alike() {
+    let domain = Domain::founded().await;
     let first = domain.key(1);
     let revoke = domain.text("revoke.order");
     let order = ["revoke", "--signer", &first, "--reason", "gone", "--collect", &revoke, "key", "ledger"];

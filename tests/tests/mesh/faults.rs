@@ -21,13 +21,13 @@ const ENDS: &str = "sha256sum < /proc/self/fd/$ATTESTD_KEY_FD_LEDGER";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Killed {
     /// Nothing was asked yet.
-    AfterHello,
+    Greeted,
     /// The challenge is on its way.
-    AfterChallenge,
+    Challenged,
     /// The evidence was handed in; nothing is committed.
-    AfterEvidence,
+    Attested,
     /// It is committed; the answer does not arrive.
-    AfterCommit,
+    Committed,
 }
 
 impl Bed {
@@ -51,14 +51,14 @@ impl Bed {
     /// Asks for an execution with a key and kills the home domain's verifier at this step.
     async fn killed_while_authorizing(&mut self, step: Killed) {
         let asks = [&KEYED[..], &[SEES]].concat();
-        if step == Killed::AfterHello {
+        if step == Killed::Greeted {
             self.killed(0).await;
             return self.came_to_nothing(self.exec(&asks), step).await;
         }
         self.proxies[0].be(Network::Deaf);
         let execution = self.exec(&asks);
         self.proxies[0].until_held(From::Verifier).await;
-        if step == Killed::AfterChallenge {
+        if step == Killed::Challenged {
             self.killed(0).await;
             // The node answers a challenge that nobody knows any more.
             self.proxies[0].be(Network::Whole);
@@ -66,7 +66,7 @@ impl Bed {
         }
         self.proxies[0].be(Network::Mute);
         self.proxies[0].until_held(From::Node).await;
-        if step == Killed::AfterEvidence {
+        if step == Killed::Attested {
             // Whatever it makes of the evidence, it cannot commit.
             let mut writer = self.tables(0).await;
             sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut writer).await.unwrap();
@@ -107,14 +107,14 @@ async fn a_verifier_killed_at_any_step_of_an_authorization_leaves_no_key_that_is
     let mut bed = Bed::founded(9_000).await;
     let secret = bed.mesh.write("ledger.secret", SECRET).unwrap().display().to_string();
     bed.mesh.ask(A, &["keys", "put", "ledger", "--secret-file", &secret], 0).await.unwrap();
-    for step in [Killed::AfterHello, Killed::AfterChallenge, Killed::AfterEvidence, Killed::AfterCommit] {
+    for step in [Killed::Greeted, Killed::Challenged, Killed::Attested, Killed::Committed] {
         let before = bed.releases().await;
         bed.killed_while_authorizing(step).await;
         bed.back(0).await;
         bed.proxies[0].be(Network::Whole);
         // What nobody received is on the record all the same, if it was on its way.
         let released = bed.releases().await - before;
-        assert_eq!(released, usize::from(step == Killed::AfterCommit), "{step:?}");
+        assert_eq!(released, usize::from(step == Killed::Committed), "{step:?}");
         let took = bed.until_runs(&[&KEYED[..], &[ENDS]].concat()).await;
         assert!(took < HEALED_WITHIN, "{step:?}: {took:?}");
         assert_eq!(bed.status().await["halt"], serde_json::Value::Null, "{step:?}");

@@ -146,12 +146,12 @@ async fn until_partners_are_fresh(governor: &Governor, own: &DomainName) {
     let fresh = async {
         loop {
             let partners = governor.partners();
-            let others = DOMAINS.into_iter().filter(|name| *name != own.as_str());
+            let mut others = DOMAINS.into_iter().filter(|name| *name != own.as_str());
             let stands = |name: &str| {
                 let name = DomainName::new(name).unwrap();
                 partners.partner(&name).is_ok_and(|held| held.partner.standing(wall()) == Standing::Fresh)
             };
-            if others.map(stands).all(|fresh| fresh) {
+            if others.all(stands) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
