@@ -23,7 +23,7 @@ use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 
-pub use environment::{Environment, EnvironmentError};
+pub use environment::{Environment, EnvironmentError, SPIFFE_ENDPOINT_SOCKET};
 pub use executable::{Executable, ExecutableError};
 pub use key::{ExecutionKey, key_variable};
 pub use running::Running;

@@ -3,6 +3,7 @@
 
 mod caller;
 mod peers;
+mod spiffe;
 mod workload;
 
 use std::io;
@@ -44,7 +45,8 @@ impl LocalApi {
     /// Serves running executions until an error of the listener's.
     pub(crate) async fn serve_workloads(self, node: Arc<Node>) -> io::Result<()> {
         tonic::transport::Server::builder()
-            .add_service(workload::service(node))
+            .add_service(workload::service(Arc::clone(&node)))
+            .add_service(spiffe::service(node))
             .serve_with_incoming(Peers::of(self.listener))
             .await
             .map_err(io::Error::other)

@@ -16,6 +16,7 @@ mod narration;
 mod parent;
 mod refused;
 mod service;
+mod svid;
 mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -49,8 +49,16 @@ fn intent(executable: &Executable, argv: &[&str], domains: Domains) -> Intent {
         parents: std::collections::BTreeMap::new(),
         node: NodeId::new("node-1").unwrap(),
         created_at: UnixSeconds(1_000),
+        svid_key: svid_key(),
         nonce: [1; 16],
     }
+}
+
+/// The generator of P-256 (SEC 2 §2.4.2).
+fn svid_key() -> evidence::cose::PublicKey {
+    let point = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
+                 4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+    evidence::cose::PublicKey::p256(&hex::decode(point).unwrap()).unwrap()
 }
 
 /// A genuine artifact of `of` for this intent and executable digest, signed and verified.

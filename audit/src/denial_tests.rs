@@ -329,12 +329,14 @@ fn halted(world: &mut World) -> Sha256Digest {
 
 fn authorization(lease_seq: u64) -> RecordBody {
     let (terms, result, evidence, state) = (digest("terms"), digest("result"), digest("evidence"), digest("state"));
-    RecordBody::Authorization { artifact: id(1), terms, result, evidence, state, lease_seq }
+    let svid = digest("svid");
+    RecordBody::Authorization { artifact: id(1), terms, result, evidence, state, lease_seq, svid }
 }
 
 fn renewal(lease_seq: u64) -> RecordBody {
     let (terms, result, evidence, state) = (digest("terms"), digest("result"), digest("evidence"), digest("state"));
-    RecordBody::Renewal { artifact: id(1), terms, result, evidence, state, lease_seq }
+    let svid = digest("svid");
+    RecordBody::Renewal { artifact: id(1), terms, result, evidence, state, lease_seq, svid }
 }
 
 fn readmission() -> RecordBody {

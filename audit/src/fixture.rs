@@ -262,10 +262,11 @@ impl World {
         let ear = sign1(Purpose::AttestationResult, &domain(), &[artifact, lease_seq as u8], &key(ISSUER)).unwrap();
         let (result, terms) = (Sha256Digest::of(&ear), digest(&format!("terms {artifact} {lease_seq}")));
         let (evidence, state, artifact) = (digest("evidence"), digest("state"), id(artifact));
+        let svid = digest("svid");
         let body = if renewal {
-            RecordBody::Renewal { artifact, terms, result, evidence, state, lease_seq }
+            RecordBody::Renewal { artifact, terms, result, evidence, state, lease_seq, svid }
         } else {
-            RecordBody::Authorization { artifact, terms, result, evidence, state, lease_seq }
+            RecordBody::Authorization { artifact, terms, result, evidence, state, lease_seq, svid }
         };
         let index = self.add(intent, body);
         let kind = AttachmentKind::Result;

@@ -124,6 +124,8 @@ pub enum RecordBody {
         state: Sha256Digest,
         /// Lease sequence number.
         lease_seq: u64,
+        /// Digest of the X509-SVID (its certificate, DER) that the execution gets for this lease.
+        svid: Sha256Digest,
     },
     /// Execution keys were wrapped for the node.
     Release {
@@ -146,6 +148,8 @@ pub enum RecordBody {
         state: Sha256Digest,
         /// Lease sequence number.
         lease_seq: u64,
+        /// Digest of the X509-SVID (its certificate, DER) that the execution gets for this lease.
+        svid: Sha256Digest,
     },
     /// A request was judged and refused.
     Denial {
@@ -326,20 +330,22 @@ pub struct Granted {
     pub state: Sha256Digest,
     /// Lease sequence number.
     pub lease_seq: u64,
+    /// Digest of the X509-SVID.
+    pub svid: Sha256Digest,
 }
 
 impl RecordBody {
     /// What it granted, when it is an authorization or a renewal.
     #[must_use]
     pub const fn granted(&self) -> Option<Granted> {
-        let (Self::Authorization { artifact, terms, result, evidence, state, lease_seq }
-        | Self::Renewal { artifact, terms, result, evidence, state, lease_seq }) = self
+        let (Self::Authorization { artifact, terms, result, evidence, state, lease_seq, svid }
+        | Self::Renewal { artifact, terms, result, evidence, state, lease_seq, svid }) = self
         else {
             return None;
         };
         let artifact = artifact.into_array();
         let (terms, result, evidence, state) = (*terms, *result, *evidence, *state);
-        Some(Granted { artifact, terms, result, evidence, state, lease_seq: *lease_seq })
+        Some(Granted { artifact, terms, result, evidence, state, lease_seq: *lease_seq, svid: *svid })
     }
 
     /// Digest of what the node itself said, when it records that.

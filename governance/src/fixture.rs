@@ -81,8 +81,15 @@ pub(crate) fn intent() -> Intent {
         parents: BTreeMap::new(),
         node: node(),
         created_at: NOW,
+        svid_key: svid_key(),
         nonce: [7; 16],
     }
+}
+
+/// The generator of P-256 (SEC 2 §2.4.2).
+pub(crate) fn svid_key() -> evidence::cose::PublicKey {
+    let point = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c2964fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+    evidence::cose::PublicKey::p256(&hex::decode(point).unwrap()).unwrap()
 }
 
 pub(crate) fn node_key() -> NodeKey {

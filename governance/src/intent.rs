@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evidence::{
-    cose::{KeySet, Purpose, SigningKey},
+    cose::{KeySet, PublicKey, Purpose, SigningKey},
     digest::Sha256Digest,
     names::{DomainName, NodeId},
     time::UnixSeconds,
@@ -117,6 +117,8 @@ pub struct Intent {
     pub node: NodeId,
     /// The node's clock when it was made: attribution only, freshness comes from the challenge.
     pub created_at: UnixSeconds,
+    /// P-256 key of the execution's SVIDs, made by its node for it alone.
+    pub svid_key: PublicKey,
     /// Random, so that two equal requests are two executions.
     #[serde(with = "serde_bytes")]
     pub nonce: [u8; 16],
@@ -203,6 +205,9 @@ impl Intent {
         self.isolation.bounded(KIND.name)?;
         if self.parents.len() > DOMAINS_CAP {
             return refuse("parents", "artifacts of at most 16 domains");
+        }
+        if let Some((field, rule)) = self.svid_fault() {
+            return refuse(field, rule);
         }
         self.scope.bounded(KIND.name)
     }

@@ -37,6 +37,7 @@ pub mod partner_endpoint;
 pub mod revocation;
 pub mod scope;
 pub mod statement;
+pub mod svid;
 pub mod text;
 pub mod trust_bundle;
 pub mod witness_policy;

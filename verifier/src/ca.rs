@@ -9,6 +9,7 @@ use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::time::Duration;
 
+use evidence::cose::PublicKey;
 use evidence::names::{DomainName, NodeId};
 use evidence::time::UnixSeconds;
 use rcgen::{
@@ -112,6 +113,23 @@ impl CertificateAuthority {
         self.leaf(params, &Ed25519Public(*record_key), serial, now, NODE_CERTIFICATE_LIFETIME)
     }
 
+    /// An X509-SVID (SPIFFE X509-SVID §2–4): one URI, no authority, for either end of a connection.
+    pub fn svid(
+        &self,
+        spiffe_id: &str,
+        key: &PublicKey,
+        serial: [u8; 16],
+        now: UnixSeconds,
+        until: UnixSeconds,
+    ) -> Result<CertificateDer<'static>, CaError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named("workload");
+        params.subject_alt_names = vec![uri(spiffe_id)?];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let lifetime = Duration::from_secs(until.0.saturating_sub(now.0));
+        self.leaf(params, &P256Public(key), serial, now, lifetime)
+    }
+
     /// A certificate and a fresh key for this process to serve with; the key never leaves memory.
     pub fn server_key(
         &self,
@@ -178,6 +196,19 @@ impl PublicKeyData for Ed25519Public {
 
     fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
         &rcgen::PKCS_ED25519
+    }
+}
+
+/// SEC 1 §2.3.3: the point, uncompressed. That it is one of P-256 was found when the key was read.
+struct P256Public<'k>(&'k PublicKey);
+
+impl PublicKeyData for P256Public<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.raw()
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
     }
 }
 

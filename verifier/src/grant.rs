@@ -27,6 +27,8 @@ use crate::store::{NewEntry, StoreError, Transaction, WorkError};
 pub(crate) struct Grant {
     pub(crate) terms: ArtifactTerms,
     pub(crate) terms_digest: Sha256Digest,
+    /// Digest of the X509-SVID that goes with it.
+    pub(crate) svid: Sha256Digest,
     pub(crate) verdict: Verdict,
     pub(crate) kept: Vec<(BlobKind, Vec<u8>)>,
     pub(crate) presented: Sha256Digest,
@@ -172,10 +174,12 @@ impl Grant {
     ) -> Result<(Sha256Digest, u64), NotGranted> {
         let artifact = ByteArray::new(self.terms.id.0);
         let (terms, result, evidence) = (self.terms_digest, self.terms.policy.result, self.verdict.evidence);
-        let (state, lease_seq) = (self.terms.governance.state, self.terms.lease.seq);
+        let (state, lease_seq, svid) = (self.terms.governance.state, self.terms.lease.seq, self.svid);
         let body = match self.kind {
-            Kind::First { .. } => RecordBody::Authorization { artifact, terms, result, evidence, state, lease_seq },
-            Kind::Renewal => RecordBody::Renewal { artifact, terms, result, evidence, state, lease_seq },
+            Kind::First { .. } => {
+                RecordBody::Authorization { artifact, terms, result, evidence, state, lease_seq, svid }
+            }
+            Kind::Renewal => RecordBody::Renewal { artifact, terms, result, evidence, state, lease_seq, svid },
         };
         let record = chain.next(self.terms.intent, &[], body)?;
         let digest = record.digest;

@@ -33,6 +33,7 @@ use crate::nodes;
 use crate::random;
 use crate::refusal::Refused;
 use crate::store::StoreError;
+use crate::svids::Offer;
 use crate::wrap;
 
 /// A node's clock may lag ours by this much and still take its artifact.
@@ -106,7 +107,8 @@ impl Desk {
         let given = descent.iter().flat_map(|descent| &descent.kept);
         kept.extend(given.map(|artifact| (BlobKind::Artifact, artifact.clone())));
         let kind = Kind::First { intent_cose: asked.cose.clone(), keys: keys.clone(), descent };
-        let answer = self.grant(request, terms, verdict, kept, now, kind).await?;
+        let offer = self.offer(asked, terms, now)?;
+        let answer = self.grant(request, offer, verdict, kept, now, kind).await?;
         self.metrics().authorizations.inc();
         Ok(Answer::Authorization(proto::Authorization { keys, ..answer }))
     }
@@ -128,7 +130,8 @@ impl Desk {
             Err(denial) => return Err(self.deny_early(&request.node, &request.trust, request.head, denial).await),
         };
         let terms = self.terms(request, asked, renewing.terms.id, lease.counted(seq), &verdict, now);
-        let answer = self.grant(request, terms, verdict, kept, now, Kind::Renewal).await?;
+        let offer = self.offer(asked, terms, now)?;
+        let answer = self.grant(request, offer, verdict, kept, now, Kind::Renewal).await?;
         self.metrics().renewals.inc();
         Ok(Answer::Authorization(answer))
     }
@@ -220,7 +223,7 @@ impl Desk {
     async fn grant(
         self: &Arc<Self>,
         request: &Request,
-        terms: ArtifactTerms,
+        Offer { terms, svid }: Offer,
         verdict: Verdict,
         mut kept: Vec<(BlobKind, Vec<u8>)>,
         now: UnixSeconds,
@@ -233,7 +236,8 @@ impl Desk {
         let held: Vec<_> = verdict.documents.clone();
         // A renewal that is not answered leaves the lease before it, whose next number is a new one.
         let void = matches!(kind, Kind::First { .. }).then_some(terms.id);
-        let grant = Grant { terms, terms_digest, verdict, kept, presented: request.head, now, kind };
+        let svid_digest = Sha256Digest::of(&svid);
+        let grant = Grant { terms, terms_digest, svid: svid_digest, verdict, kept, presented: request.head, now, kind };
         let desk = self.clone();
         let committed = self
             .parts
@@ -268,7 +272,8 @@ impl Desk {
             Ok(logged) => receipt(&logged)?,
             Err(fault) => return Err(self.void(void, fault).await.into()),
         };
-        Ok(proto::Authorization { artifact, result, keys: Vec::new(), receipt, lineage_head: head.0.to_vec() })
+        let (lineage_head, partners) = (head.0.to_vec(), self.partners_keys(now));
+        Ok(proto::Authorization { artifact, result, keys: Vec::new(), receipt, lineage_head, svid, partners })
     }
 
     /// A first authorization that is not answered never was in force; its node owes no word of how it ended.

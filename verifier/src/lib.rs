@@ -67,6 +67,7 @@ pub mod service;
 pub mod signatures;
 pub mod state;
 pub mod store;
+mod svids;
 mod systemd;
 pub mod tls;
 pub mod trust;

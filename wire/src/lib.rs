@@ -23,3 +23,9 @@ pub mod protocol;
 pub mod proto {
     tonic::include_proto!("attestd.v1");
 }
+
+/// The SPIFFE Workload API, generated from `proto/spiffe.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
+pub mod spiffe {
+    tonic::include_proto!("_");
+}

@@ -27,6 +27,13 @@ impl Environment {
         Ok(Self { variables, requested: names })
     }
 
+    /// The same with what the daemon tells every workload.
+    #[must_use]
+    pub fn told(mut self, name: &str, value: String) -> Self {
+        self.variables.insert(name.to_owned(), value);
+        self
+    }
+
     /// The names that were asked for.
     pub fn requested(&self) -> impl Iterator<Item = &str> {
         self.requested.iter().map(String::as_str)
@@ -59,6 +66,7 @@ fn is_never_allowed(name: &str) -> bool {
             "NLSPATH",
             "RESOLV_HOST_CONF",
             "RES_OPTIONS",
+            SPIFFE_ENDPOINT_SOCKET,
             "TMPDIR",
             "TZDIR",
         ]
@@ -75,6 +83,9 @@ pub enum EnvironmentError {
         name: String,
     },
 }
+
+/// Where a workload finds the Workload API (SPIFFE_Workload_Endpoint §4).
+pub const SPIFFE_ENDPOINT_SOCKET: &str = "SPIFFE_ENDPOINT_SOCKET";
 
 /// Where programs are looked for unless the request names an allowed PATH.
 pub(crate) const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin";

@@ -57,10 +57,11 @@ impl workload_server::Workload for Workload {
 }
 
 fn message(governed: &Governed, standing: &Standing) -> proto::Standing {
-    let artifacts = standing
-        .artifacts
-        .iter()
-        .map(|(domain, artifact)| proto::InForce { domain: domain.to_string(), artifact: artifact.to_vec() });
+    let artifacts = standing.in_force.iter().map(|(domain, given)| proto::InForce {
+        domain: domain.to_string(),
+        artifact: given.artifact.to_vec(),
+        spiffe_id: given.svid.spiffe_id.clone(),
+    });
     proto::Standing {
         intent: governed.intent.digest.as_bytes().to_vec(),
         artifacts: artifacts.collect(),

@@ -24,7 +24,9 @@ use governance::node_key::NodeKey;
 use governance::trust_bundle::{OWN_LIFETIME_CAP_S, Role, TrustBundle, VerifiedBundle};
 use governance::witness_policy::HeldWitnessPolicy;
 use serde::{Deserialize, Serialize};
-use wire::bounded::verifier::{Authorization, Welcome, WrappedKey};
+use wire::bounded::verifier::{Authorization, DomainKeys, Welcome, WrappedKey};
+
+use super::svid::{Svid, Wanted};
 
 /// The newest of a domain's governance that this node has seen; it never goes back, across restarts either.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +72,12 @@ pub(crate) struct Accepted {
     pub(crate) artifact: VerifiedArtifact,
     /// As its issuer signed it.
     pub(crate) cose: Arc<[u8]>,
+    /// The execution's identity there.
+    pub(crate) svid: Svid,
+    /// CA certificates of the domain, DER, one after the other: by which that is verified.
+    pub(crate) authorities: Arc<[u8]>,
+    /// By which keys its workload may verify that of others.
+    pub(crate) partners: Arc<[DomainKeys]>,
     pub(crate) log_index: u64,
     /// Wrapped to the node key, until the workload starts.
     pub(crate) keys: Vec<WrappedKey>,
@@ -169,7 +177,11 @@ impl Domain {
         if held.is_none() && (!of_scope || (alone && answer.keys.len() != terms.scope.keys.len())) {
             return Err(mismatch("authorization", "keys"));
         }
-        let receipt = self.verify_receipt(&answer.receipt, &artifact, seen.witnesses.as_ref(), now)?;
+        let (receipt, recorded) = self.verify_receipt(&answer.receipt, &artifact, seen.witnesses.as_ref(), now)?;
+        let (key, until, own) = (&asked.intent.svid_key, artifact.terms().expires_at, self.keys(now)?);
+        let (spiffe_id, authorities) = (asked.intent.spiffe_id(&self.name)?, &own.bundle().ca);
+        let svid = Wanted { recorded, spiffe_id: &spiffe_id, key, until, authorities };
+        let svid = Svid::accept(&answer.svid, svid, now)?;
         let checkpoint = Self::advance(receipt.checkpoint(), seen.checkpoint.as_deref())?;
         if terms.governance.epoch > seen.epoch {
             (seen.epoch, seen.state) = (terms.governance.epoch, Some(terms.governance.state));
@@ -177,18 +189,21 @@ impl Domain {
         if checkpoint {
             seen.checkpoint = Some(Receipt::decode(&answer.receipt)?.checkpoint);
         }
-        let cose = answer.artifact.as_slice().into();
-        Ok(Accepted { log_index: receipt.index(), keys: answer.keys.clone(), cose, artifact })
+        let (cose, partners) = (answer.artifact.as_slice().into(), answer.partners.as_slice().into());
+        let authorities = own.bundle().ca.iter().flat_map(|der| der.iter().copied()).collect();
+        let (log_index, keys) = (receipt.index(), answer.keys.clone());
+        Ok(Accepted { log_index, keys, svid, authorities, partners, cose, artifact })
     }
 
-    /// The decision is in the domain's log, it is this one, and enough witnesses have seen that log.
+    /// The decision is in the domain's log, it is this one, and enough witnesses have seen that log; the digest of the SVID
+    /// that goes with it.
     fn verify_receipt(
         &self,
         bytes: &[u8],
         artifact: &VerifiedArtifact,
         witnesses: Option<&HeldWitnessPolicy>,
         now: UnixSeconds,
-    ) -> Result<VerifiedReceipt, AcceptDenial> {
+    ) -> Result<(VerifiedReceipt, Sha256Digest), AcceptDenial> {
         let (witnesses, quorum) = self.witnesses(witnesses)?;
         let receipt = Receipt::verify(bytes, &self.log(now)?, &witnesses, quorum, now)?;
         let named = artifact.receipt();
@@ -200,9 +215,11 @@ impl Domain {
         if record.node.as_ref() != Some(&self.node) || record.subject != wanted.intent {
             return Err(mismatch("authorization record", "subject"));
         }
-        let (id, terms, lease_seq, first) = match &record.body {
-            RecordBody::Authorization { artifact, terms, lease_seq, .. } => (artifact, terms, lease_seq, true),
-            RecordBody::Renewal { artifact, terms, lease_seq, .. } => (artifact, terms, lease_seq, false),
+        let (id, terms, lease_seq, svid, first) = match &record.body {
+            RecordBody::Authorization { artifact, terms, lease_seq, svid, .. } => {
+                (artifact, terms, lease_seq, *svid, true)
+            }
+            RecordBody::Renewal { artifact, terms, lease_seq, svid, .. } => (artifact, terms, lease_seq, *svid, false),
             RecordBody::Enrolment { .. }
             | RecordBody::Admission { .. }
             | RecordBody::Capture { .. }
@@ -228,7 +245,7 @@ impl Domain {
         if **id != wanted.id.0 || *terms != wanted.digest()? {
             return Err(mismatch("authorization record", "terms"));
         }
-        Ok(receipt)
+        Ok((receipt, svid))
     }
 
     /// Judges what a verifier says of its governance and log when a stream opens.

@@ -32,6 +32,7 @@ struct Bench {
     log_key: SigningKey,
     intent: Intent,
     node_key: NodeKey,
+    authority_of_svids: Arc<super::super::svid::fixture::Authority>,
 }
 
 /// What the verifier says, before it is signed: each test bends one thing.
@@ -40,6 +41,7 @@ struct Said {
     record: LineageRecord,
     result: Vec<u8>,
     keys: Vec<WrappedKey>,
+    svid: Vec<u8>,
     log_size: u64,
     index: u64,
 }
@@ -51,6 +53,7 @@ impl Bench {
         let record =
             |key: &SigningKey| KeyRecord { key: key.public().clone(), from: UnixSeconds(0), until: NOW.plus(1_000) };
         let name = DomainName::new("a.example").unwrap();
+        let authority_of_svids = Arc::new(super::super::svid::fixture::Authority::new());
         let pinned = Authority::new(vec![authority.public().clone()], 1).unwrap();
         let bundle = TrustBundle {
             version: BUNDLE_VERSION,
@@ -63,7 +66,7 @@ impl Bench {
             log_origin: "a.example/log".to_owned(),
             log: vec![record(&log_key)],
             witness: vec![record(&SigningKey::from_seed(&[40; 32]).unwrap())],
-            ca: vec![],
+            ca: vec![authority_of_svids.certificate.clone()],
             authority: pinned.clone(),
         };
         let signed = bundle.sign(&authority).unwrap();
@@ -80,11 +83,12 @@ impl Bench {
             parents: std::collections::BTreeMap::new(),
             node: node.clone(),
             created_at: NOW,
+            svid_key: super::super::svid::fixture::key(),
             nonce: [1; 16],
         };
         let node_key = NodeKey::from_cose_key(node_key.public().cose_key()).unwrap();
         let domain = Domain::new(name, node, pinned, bundle, true);
-        Self { domain, authority, issuer, log_key, intent, node_key }
+        Self { domain, authority, issuer, log_key, intent, node_key, authority_of_svids }
     }
 
     /// The held bundle with something changed, signed by whoever holds this key.
@@ -140,16 +144,19 @@ impl Bench {
             governance: GovernanceMetadata { domain: self.domain.name.clone(), epoch: 7, state: STATE },
             attribution: Attribution { requester: Text::new("uid:0").unwrap(), approvers: vec![], ancestors: vec![] },
         };
-        let record = self.record(&terms, seq == 1);
+        let spiffe_id = self.intent.spiffe_id(&self.domain.name).unwrap();
+        let svid = self.authority_of_svids.svid(&[&spiffe_id], &self.intent.svid_key, NOW.plus(30));
+        let record = self.record(&terms, &svid, seq == 1);
         let (name, suite) = (ItemName::new("db").unwrap(), HpkeSuite::P256);
         let key = WrappedKey { name, suite, encapsulated: vec![1], sealed: vec![1], share: None };
         let keys = if seq == 1 { vec![key] } else { vec![] };
-        Said { terms, record, result, keys, log_size: 2, index: 0 }
+        Said { terms, record, result, keys, svid, log_size: 2, index: 0 }
     }
 
-    fn record(&self, terms: &ArtifactTerms, first: bool) -> LineageRecord {
+    fn record(&self, terms: &ArtifactTerms, svid: &[u8], first: bool) -> LineageRecord {
         let (artifact, lease_seq) = (ByteArray::new(terms.id.0), terms.lease.seq);
         let (terms_digest, result) = (terms.digest().unwrap(), terms.policy.result);
+        let svid = Sha256Digest::of(svid);
         let body = if first {
             RecordBody::Authorization {
                 artifact,
@@ -158,9 +165,18 @@ impl Bench {
                 evidence: EVIDENCE,
                 state: STATE,
                 lease_seq,
+                svid,
             }
         } else {
-            RecordBody::Renewal { artifact, terms: terms_digest, result, evidence: EVIDENCE, state: STATE, lease_seq }
+            RecordBody::Renewal {
+                artifact,
+                terms: terms_digest,
+                result,
+                evidence: EVIDENCE,
+                state: STATE,
+                lease_seq,
+                svid,
+            }
         };
         LineageRecord {
             version: RECORD_VERSION,
@@ -186,6 +202,8 @@ impl Bench {
             keys: said.keys.clone(),
             receipt: receipt.encode().unwrap(),
             lineage_head: Sha256Digest::of(&entry),
+            svid: said.svid.clone(),
+            partners: vec![],
         }
     }
 
@@ -234,7 +252,7 @@ fn a_genuine_authorization_is_accepted_and_moves_the_log_on() {
 #[test]
 fn one_defect_each_is_denied() {
     let bench = Bench::new();
-    let rerecorded = |said: &mut Said| said.record = bench.record(&said.terms, true);
+    let rerecorded = |said: &mut Said| said.record = bench.record(&said.terms, &said.svid, true);
     type Bend<'a> = (Box<dyn FnOnce(&mut Said) + 'a>, &'a str);
     let bends: Vec<Bend<'_>> = vec![
         (Box::new(|s| s.terms.bindings.executable = Sha256Digest([9; 32])), "governance.workload"),
@@ -246,12 +264,14 @@ fn one_defect_each_is_denied() {
         (Box::new(|s| s.terms.audience = "spiffe://a.example/node/node-2".into()), "governance.audience"),
         (Box::new(|s| s.keys.clear()), "audit.attachment_mismatch"),
         (Box::new(|s| s.keys.push(s.keys[0].clone())), "audit.attachment_mismatch"),
+        (Box::new(|s| s.svid.push(0)), "audit.attachment_mismatch"),
+        (Box::new(|s| s.svid.clear()), "audit.attachment_mismatch"),
         (Box::new(|s| s.index = 1), "audit.inclusion_proof_wrong"),
         (Box::new(|s| s.record.at = NOW.plus(1)), "ok"),
         (Box::new(|s| s.record.subject = Sha256Digest([9; 32])), "audit.attachment_mismatch"),
         (Box::new(|s| s.record.node = Some(NodeId::new("node-2").unwrap())), "audit.attachment_mismatch"),
         (Box::new(|s| s.record.body = RecordBody::Intent { intent: s.terms.intent }), "audit.attachment_mismatch"),
-        (Box::new(|s| s.record = bench.record(&s.terms, false)), "audit.attachment_mismatch"),
+        (Box::new(|s| s.record = bench.record(&s.terms, &s.svid, false)), "audit.attachment_mismatch"),
         (Box::new(|s| s.terms.lease.duration_ms = 20_000), "audit.attachment_mismatch"),
         (
             Box::new(|s| {
@@ -296,7 +316,7 @@ fn a_renewal_continues_the_held_artifact_with_a_higher_seq() {
     let renewed = |bend: &dyn Fn(&mut Said)| {
         let mut said = bench.said(2);
         bend(&mut said);
-        said.record = bench.record(&said.terms, said.terms.lease.seq == 1);
+        said.record = bench.record(&said.terms, &said.svid, said.terms.lease.seq == 1);
         bench.accept(bench.sign(&said), &mut seen(), Some(&held)).err().unwrap_or_default()
     };
     assert_eq!(renewed(&|_| {}), "");
@@ -503,7 +523,9 @@ fn cosigned(bench: &Bench, by: &[u8]) -> Authorization {
 #[test]
 fn cosignatures_are_counted_here_whatever_the_verifier_did() {
     let lab = Bench::new();
-    let production = Bench { domain: Domain { lab: false, ..lab.domain.clone() }, ..Bench::new() };
+    let domain = Domain { lab: false, ..lab.domain.clone() };
+    let authority_of_svids = Arc::clone(&lab.authority_of_svids);
+    let production = Bench { domain, authority_of_svids, ..Bench::new() };
     assert_eq!(lab.accept(cosigned(&lab, &[]), &mut seen(), None), Ok(0));
     let none = production.accept(cosigned(&lab, &[41, 42]), &mut seen(), None);
     assert_eq!(none.unwrap_err(), "governance.witness_policy_absent");

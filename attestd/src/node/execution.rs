@@ -28,6 +28,7 @@ use super::link::{Ask, Reply, ReplyTo};
 use super::narration::Narration;
 use super::parent::{self, Parent};
 use super::refused::Refused;
+use super::svid::SvidKey;
 use super::verdicts::Verdicts;
 use super::{Authorizations, Ending, Node};
 use crate::clock::boottime_ms;
@@ -76,8 +77,9 @@ pub(crate) struct Execution {
     intent: Arc<SignedIntent>,
     parent: Parent,
     lease: Lease,
-    /// Taken when it starts.
+    /// Taken when it starts, as the next.
     workload: Option<Workload>,
+    svid_key: Option<SvidKey>,
     running: Option<Running>,
     /// What its processes may ask about, from its start.
     governed: Option<Arc<Governed>>,
@@ -113,7 +115,7 @@ impl Execution {
         number: u64,
         intent: Arc<SignedIntent>,
         parent: Parent,
-        workload: Workload,
+        (workload, svid_key): (Workload, SvidKey),
         narration: Narration,
     ) -> Self {
         let lease = Lease::new(intent.intent.domains.clone(), governance::artifact::LEASE_CAP_MS);
@@ -126,6 +128,7 @@ impl Execution {
             parent,
             lease,
             workload: Some(workload),
+            svid_key: Some(svid_key),
             running: None,
             governed: None,
             ended: None,
@@ -409,7 +412,9 @@ impl Execution {
         self.node.journal.begin(self.intent.digest, begun)?;
         let mut running =
             self.node.gateway.start(&artifacts, &self.intent.intent, workload, keys, self.deadline_ms).await?;
-        self.governed = Some(self.node.govern(self.number, &self.intent, &running).map_err(GatewayError::from)?);
+        let svid_key = self.svid_key.take().ok_or_else(|| Refused::fault("fault.bug", "started twice"))?;
+        let governed = Governed::new(self.number, &self.intent, svid_key, self.node.home.clone());
+        self.governed = Some(self.node.govern(governed, &running).map_err(GatewayError::from)?);
         self.tell();
         self.narration.begun(running.workload_pid());
         if let Some((stdout, stderr)) = running.take_outputs() {

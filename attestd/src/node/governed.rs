@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use evidence::names::DomainName;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use wire::bounded::verifier::DomainKeys;
 
 use super::execution::SignedIntent;
+use super::svid::{Svid, SvidKey};
 use super::{Node, lock};
 use crate::gateway::Running;
 use crate::local_api::{Caller, Place, Process};
@@ -20,27 +22,62 @@ pub(crate) struct Governed {
     /// Its number on this node.
     pub(crate) number: u64,
     pub(crate) intent: Arc<SignedIntent>,
+    /// Wiped when it is over.
+    svid_key: Mutex<Option<SvidKey>>,
+    /// The node's home domain: what it gives comes first.
+    pub(crate) home: DomainName,
     standing: watch::Sender<Standing>,
 }
 
 /// How it stands.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
-    /// The newest artifact that each domain gave for it, as signed.
-    pub(crate) artifacts: BTreeMap<DomainName, Arc<[u8]>>,
+    /// What each domain gave last, where that is in force.
+    pub(crate) in_force: BTreeMap<DomainName, InForce>,
     /// When its supervisor ends it, CLOCK_BOOTTIME.
     pub(crate) ends_at_ms: u64,
     /// Why it is over, as a code; none while it goes on.
     pub(crate) over: Option<&'static str>,
 }
 
+/// What a domain gave.
+#[derive(Clone, Debug)]
+pub(crate) struct InForce {
+    /// The artifact as signed.
+    pub(crate) artifact: Arc<[u8]>,
+    pub(crate) svid: Svid,
+    /// CA certificates of the domain, DER, one after the other.
+    pub(crate) authorities: Arc<[u8]>,
+    pub(crate) partners: Arc<[DomainKeys]>,
+}
+
 impl Governed {
+    pub(super) fn new(number: u64, intent: &Arc<SignedIntent>, svid_key: SvidKey, home: DomainName) -> Self {
+        let (svid_key, standing) = (Mutex::new(Some(svid_key)), watch::Sender::default());
+        Self { number, intent: Arc::clone(intent), svid_key, home, standing }
+    }
+
+    /// Lends the private key of its SVIDs; none once it is over.
+    pub(crate) fn with_svid_key<T>(&self, of: impl FnOnce(&SvidKey) -> T) -> Option<T> {
+        lock(&self.svid_key).as_ref().map(of)
+    }
+
+    /// What is in force, the home domain's first.
+    pub(crate) fn ordered<'a>(&self, standing: &'a Standing) -> impl Iterator<Item = (&'a DomainName, &'a InForce)> {
+        let home = standing.in_force.get_key_value(&self.home);
+        let others = standing.in_force.iter().filter(move |(domain, _)| home.is_none_or(|(home, _)| home != *domain));
+        home.into_iter().chain(others)
+    }
+
     /// How it stands, now and whenever that changes; the last change says that it is over.
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
     }
 
     pub(super) fn stands(&self, standing: Standing) {
+        if standing.over.is_some() {
+            lock(&self.svid_key).take();
+        }
         // What is over stays so.
         self.standing.send_if_modified(|now| {
             let goes_on = now.over.is_none();
@@ -52,6 +89,7 @@ impl Governed {
     }
 
     pub(super) fn is_over(&self, code: &'static str) {
+        lock(&self.svid_key).take();
         self.standing.send_if_modified(|now| now.over.is_none() && now.over.replace(code).is_none());
     }
 }
@@ -63,16 +101,10 @@ pub(crate) struct NotGoverned;
 
 impl Node {
     /// Makes an execution known by its supervisor, from which all its processes descend.
-    pub(super) fn govern(
-        &self,
-        execution: u64,
-        intent: &Arc<SignedIntent>,
-        running: &Running,
-    ) -> io::Result<Arc<Governed>> {
+    pub(super) fn govern(&self, governed: Governed, running: &Running) -> io::Result<Arc<Governed>> {
         let supervisor = Process::from(running.supervisor()?);
-        let governed =
-            Arc::new(Governed { number: execution, intent: Arc::clone(intent), standing: watch::Sender::default() });
-        lock(&self.executions).governed.insert(execution, (supervisor, Arc::clone(&governed)));
+        let governed = Arc::new(governed);
+        lock(&self.executions).governed.insert(governed.number, (supervisor, Arc::clone(&governed)));
         Ok(governed)
     }
 

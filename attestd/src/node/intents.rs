@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use evidence::cose::PublicKey;
 use evidence::digest::Sha256Digest;
 use evidence::names::{DomainName, ItemName};
 use governance::GovernanceDenial;
@@ -21,9 +22,10 @@ use super::governed::Governed;
 use super::narration::Narration;
 use super::parent::Parent;
 use super::refused::Refused;
+use super::svid::SvidKey;
 use super::{Node, lock};
 use crate::clock::unix_now;
-use crate::gateway::{Environment, Executable, Workload};
+use crate::gateway::{Environment, Executable, SPIFFE_ENDPOINT_SOCKET, Workload};
 
 /// An intent file. Unknown keys are refused; what is left out is empty, and every configured domain must authorize.
 #[derive(Debug, Default, Deserialize)]
@@ -62,11 +64,13 @@ impl Node {
             return Err(malformed("the working directory is not absolute"));
         }
         let environment = Environment::new(file.environment.clone(), &self.config.gateway.environment)
-            .map_err(|error| Refused::denied("governance.field_invalid", error))?;
+            .map_err(|error| Refused::denied("governance.field_invalid", error))?
+            .told(SPIFFE_ENDPOINT_SOCKET, self.workload_endpoint()?);
         self.gateway.admit(&file.isolation)?;
         let program = file.argv.first().cloned().ok_or_else(|| malformed("no program"))?;
         let executable = open(program, environment.search_path().to_owned(), directory.clone()).await?;
-        let intent = self.intent(file, &executable, uid, &parent)?;
+        let svid_key = SvidKey::generate()?;
+        let intent = self.intent(file, (&executable, svid_key.public()), uid, &parent)?;
         let workload = Workload { executable, environment, working_directory: directory };
         let digest = intent.digest().map_err(denied)?;
         let sign = |domain: &DomainName| Ok((domain.clone(), intent.sign(domain, &self.record_key)?));
@@ -91,8 +95,16 @@ impl Node {
             executions.orders.insert(number, orders_sender);
         }
         let signed = Arc::new(SignedIntent { intent, digest, signed });
-        tokio::spawn(Execution::new(Arc::clone(self), number, signed, parent, workload, narration).run(orders));
+        let execution = Execution::new(Arc::clone(self), number, signed, parent, (workload, svid_key), narration);
+        tokio::spawn(execution.run(orders));
         Ok(())
+    }
+
+    /// Where workloads reach this daemon, as a URI.
+    fn workload_endpoint(&self) -> Result<String, Refused> {
+        let unnamed = || Refused::fault("fault.state_unavailable", "the state directory's path cannot be told");
+        let path = std::path::absolute(self.state.workload_socket_path()).map_err(|_| unnamed())?;
+        path.to_str().map(|path| format!("unix://{path}")).ok_or_else(unnamed)
     }
 
     fn refuse_if_halted(&self) -> Result<(), Refused> {
@@ -102,7 +114,13 @@ impl Node {
         Err(Refused::denied(denial.code(), &denial))
     }
 
-    fn intent(&self, file: IntentFile, executable: &Executable, uid: u32, parent: &Parent) -> Result<Intent, Refused> {
+    fn intent(
+        &self,
+        file: IntentFile,
+        (executable, svid_key): (&Executable, &PublicKey),
+        uid: u32,
+        parent: &Parent,
+    ) -> Result<Intent, Refused> {
         let parents = parent.named()?;
         let of_parent = parents.keys().filter(|domain| self.domains.contains_key(*domain)).cloned();
         let named = file.domains.unwrap_or_else(|| match parent {
@@ -133,6 +151,7 @@ impl Node {
             parents,
             node: self.id().clone(),
             created_at: unix_now(),
+            svid_key: svid_key.clone(),
             nonce,
         })
     }

@@ -59,8 +59,9 @@ impl Parent {
             Self::None => Ok(BTreeMap::new()),
             Self::Here(governed) => {
                 let standing = governed.standing();
-                let artifacts = &standing.borrow().artifacts;
-                Ok(artifacts.iter().map(|(domain, bytes)| (domain.clone(), Sha256Digest::of(bytes))).collect())
+                let in_force = &standing.borrow().in_force;
+                let named = in_force.iter().map(|(domain, given)| (domain.clone(), Sha256Digest::of(&given.artifact)));
+                Ok(named.collect())
             }
             Self::Elsewhere(files) => {
                 let mut named = BTreeMap::new();
@@ -98,7 +99,7 @@ impl Parent {
         match self {
             Self::None => Vec::new(),
             Self::Here(governed) => {
-                governed.standing().borrow().artifacts.values().map(|bytes| bytes.to_vec()).collect()
+                governed.standing().borrow().in_force.values().map(|given| given.artifact.to_vec()).collect()
             }
             Self::Elsewhere(files) => files
                 .iter()

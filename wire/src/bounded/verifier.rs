@@ -1,7 +1,16 @@
 //! What a verifier says on a node's stream. The node trusts nothing of it beyond what is signed.
 
-use evidence::{challenge::CHALLENGE_TTL_S, digest::Sha256Digest, names::ItemName};
-use governance::{artifact::ArtifactId, key_share::ShareHeader, text::Text};
+use evidence::{
+    challenge::CHALLENGE_TTL_S,
+    digest::Sha256Digest,
+    names::{DomainName, ItemName},
+};
+use governance::{
+    artifact::ArtifactId,
+    key_share::ShareHeader,
+    text::Text,
+    trust_bundle::{CA_CAP_BYTES, ROLE_CAP_KEYS},
+};
 
 use super::{
     ARTIFACT_CAP_BYTES, BUNDLE_CAP_BYTES, CHECKPOINT_CAP_BYTES, FieldDenial, OTHER_CHECKPOINTS_CAP, RECEIPT_CAP_BYTES,
@@ -18,6 +27,9 @@ use crate::proto::{self, verifier_message::Message};
 pub const ENCAPSULATED_CAP_BYTES: usize = 1_536;
 /// Longest wrapped execution key, in bytes.
 pub const SEALED_CAP_BYTES: usize = 8 * 1024;
+
+/// Most partners whose keys come with an authorization.
+pub const PARTNERS_CAP: usize = 256;
 
 /// One message of a verifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +102,19 @@ pub struct Authorization {
     pub receipt: Vec<u8>,
     /// Newest record of this node's lineage.
     pub lineage_head: Sha256Digest,
+    /// X509-SVID certificate, DER.
+    pub svid: Vec<u8>,
+    /// Keys of partners.
+    pub partners: Vec<DomainKeys>,
+}
+
+/// By which keys a domain's SVIDs are verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainKeys {
+    /// Whose.
+    pub domain: DomainName,
+    /// CA certificates, DER.
+    pub x509: Vec<Vec<u8>>,
 }
 
 /// How an execution key is wrapped: by the kind of the node key (`wire::protocol`).
@@ -247,12 +272,28 @@ impl TryFrom<proto::Authorization> for Authorization {
         if given.keys.len() > governance::scope::KEYS_CAP {
             return Err(refuse("keys", "too many"));
         }
+        if given.partners.len() > PARTNERS_CAP {
+            return Err(refuse("partners", "too many"));
+        }
         Ok(Self {
             artifact: bytes("artifact", given.artifact, ARTIFACT_CAP_BYTES)?,
             result: bytes("result", given.result, RESULT_CAP_BYTES)?,
             keys: given.keys.into_iter().map(WrappedKey::try_from).collect::<Result<_, _>>()?,
             receipt: bytes("receipt", given.receipt, RECEIPT_CAP_BYTES)?,
             lineage_head: digest("lineage_head", &given.lineage_head)?,
+            svid: bytes("svid", given.svid, CA_CAP_BYTES)?,
+            partners: given.partners.into_iter().map(DomainKeys::try_from).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl TryFrom<proto::DomainKeys> for DomainKeys {
+    type Error = FieldDenial;
+
+    fn try_from(given: proto::DomainKeys) -> Result<Self, FieldDenial> {
+        Ok(Self {
+            domain: DomainName::new(given.domain).map_err(|_| refuse("partners.domain", "not a domain name"))?,
+            x509: list("partners.x509", given.x509, 0..=ROLE_CAP_KEYS, CA_CAP_BYTES)?,
         })
     }
 }

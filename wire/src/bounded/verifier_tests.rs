@@ -39,9 +39,15 @@ fn an_authorization_is_complete_and_bounded() {
         keys: vec![key.clone()],
         receipt: vec![1],
         lineage_head: vec![1; 32],
+        svid: vec![1],
+        partners: vec![proto::DomainKeys { domain: "b.example".into(), x509: vec![vec![1]] }],
     };
     Authorization::try_from(base()).unwrap();
     let keyed = |key| proto::Authorization { keys: vec![key], ..base() };
+    let known = |domain: &str, x509| {
+        let partners = vec![proto::DomainKeys { domain: domain.into(), x509 }];
+        proto::Authorization { partners, ..base() }
+    };
     for (bent, field) in [
         (proto::Authorization { artifact: vec![], ..base() }, "artifact"),
         (proto::Authorization { artifact: vec![0; ARTIFACT_CAP_BYTES + 1], ..base() }, "artifact"),
@@ -49,6 +55,12 @@ fn an_authorization_is_complete_and_bounded() {
         (proto::Authorization { receipt: vec![0; RECEIPT_CAP_BYTES + 1], ..base() }, "receipt"),
         (proto::Authorization { lineage_head: vec![1; 33], ..base() }, "lineage_head"),
         (proto::Authorization { keys: vec![key.clone(); 33], ..base() }, "keys"),
+        (proto::Authorization { svid: vec![], ..base() }, "svid"),
+        (proto::Authorization { svid: vec![0; CA_CAP_BYTES + 1], ..base() }, "svid"),
+        (proto::Authorization { partners: vec![base().partners[0].clone(); PARTNERS_CAP + 1], ..base() }, "partners"),
+        (known("../b", vec![]), "partners.domain"),
+        (known("b.example", vec![vec![1]; ROLE_CAP_KEYS + 1]), "partners.x509"),
+        (known("b.example", vec![vec![]]), "partners.x509"),
         (keyed(proto::WrappedKey { name: "../db".into(), ..key.clone() }), "keys.name"),
         (keyed(proto::WrappedKey { encapsulated: vec![0; 2_000], ..key.clone() }), "keys.encapsulated"),
         (keyed(proto::WrappedKey { sealed: vec![], ..key.clone() }), "keys.sealed"),

@@ -7,7 +7,7 @@ use governance::lease::LeaseState;
 use super::Execution;
 use crate::clock::boottime_ms;
 use crate::gateway::Running;
-use crate::node::governed::Standing;
+use crate::node::governed::{InForce, Standing};
 
 impl Execution {
     /// Tells its processes how it stands.
@@ -18,8 +18,15 @@ impl Execution {
             LeaseState::Held | LeaseState::Renewing => self.finished.as_ref().map(|_| ENDED),
             LeaseState::Idle | LeaseState::Attesting => Some(ENDED),
         };
-        let artifacts = self.accepted.iter().map(|(domain, accepted)| (domain.clone(), Arc::clone(&accepted.cose)));
-        governed.stands(Standing { artifacts: artifacts.collect(), ends_at_ms: self.deadline_ms, over });
+        // Of a domain whose lease has run out nothing is in force, though the others' may suffice.
+        let live = self.lease.live();
+        let in_force = self.accepted.iter().filter(|(domain, _)| live.contains_key(*domain));
+        let in_force = in_force.map(|(domain, accepted)| {
+            let (artifact, svid) = (Arc::clone(&accepted.cose), accepted.svid.clone());
+            let (authorities, partners) = (Arc::clone(&accepted.authorities), Arc::clone(&accepted.partners));
+            (domain.clone(), InForce { artifact, svid, authorities, partners })
+        });
+        governed.stands(Standing { in_force: in_force.collect(), ends_at_ms: self.deadline_ms, over });
     }
 
     /// For `status`.
