@@ -412,7 +412,9 @@ fn a_newer_bundle_is_followed_only_if_the_pinned_authority_signed_it_and_it_move
 fn what_a_key_signs_counts_from_its_announcement_to_its_removal() {
     let bench = Bench::new();
     let next_issuer = SigningKey::from_seed(&[8; 32]).unwrap();
-    let rotated = Bench { issuer: SigningKey::from_seed(&[8; 32]).unwrap(), ..Bench::new() };
+    let authority_of_svids = Arc::clone(&bench.authority_of_svids);
+    let issuer = SigningKey::from_seed(&[8; 32]).unwrap();
+    let rotated = Bench { issuer, authority_of_svids, ..Bench::new() };
     let signed = || rotated.sign(&rotated.said(1));
     let follow = |change: &dyn Fn(&mut TrustBundle)| {
         let bundle = bench.domain.newer(&bench.bundle(&bench.authority, change), NOW).unwrap().unwrap();
@@ -446,7 +448,9 @@ fn a_checkpoint_by_a_retired_log_key_is_still_compared_with() {
     let bench = Bench::new();
     let mut seen = seen();
     bench.accept(bench.sign(&bench.said(1)), &mut seen, None).unwrap();
-    let rotated = Bench { log_key: SigningKey::from_seed(&[8; 32]).unwrap(), ..Bench::new() };
+    let authority_of_svids = Arc::clone(&bench.authority_of_svids);
+    let log_key = SigningKey::from_seed(&[8; 32]).unwrap();
+    let rotated = Bench { log_key, authority_of_svids, ..Bench::new() };
     let signed = bench.bundle(&bench.authority, |next| {
         next.sequence = 2;
         next.log[0].key = rotated.log_key.public().clone();
