@@ -111,6 +111,12 @@ pub enum Verb {
     Status(StatusArgs),
     /// Halt everything running here; durable until readmission.
     Halt(HaltArgs),
+    /// Have executions stand still, with their leases renewed as before; needs `halt.cgroup`.
+    ///
+    /// It is no halt: nothing is taken away, and the lease's end still ends them.
+    Pause(PauseArgs),
+    /// Let paused executions go on, once their domains have seen new evidence and renewed their leases.
+    Resume(PauseArgs),
     /// Look at the configuration.
     Config {
         /// What to do with it.
@@ -224,6 +230,46 @@ pub struct HaltArgs {
     /// Why; goes into the signed halt record.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
+    /// What becomes of executions, instead of what their intents say.
+    #[arg(long, value_enum)]
+    pub mode: Option<HaltMode>,
+    /// How long a drain may take, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub grace_ms: u32,
+}
+
+/// What becomes of executions when an operator halts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HaltMode {
+    /// Every process is killed.
+    Kill,
+    /// Every process stands still until readmission or the end of the daemon; needs `halt.cgroup`.
+    Freeze,
+    /// SIGTERM, and SIGKILL to what is left after `--grace-ms`, or at the lease's end.
+    Drain,
+    /// They are told, get no key any more, and end when their leases would have.
+    RevokeKeys,
+}
+
+impl HaltMode {
+    /// Its name in intents and requests.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Freeze => "freeze",
+            Self::Drain => "drain",
+            Self::RevokeKeys => "revoke_keys",
+        }
+    }
+}
+
+/// `attestd pause`, `attestd resume`
+#[derive(Clone, Debug, Args)]
+pub struct PauseArgs {
+    /// Digest of one execution's intent, as `status` shows it; every execution unless given.
+    #[arg(long, value_name = "HEX")]
+    pub intent: Option<String>,
 }
 
 /// `attestd config`

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use evidence::kind::EvidenceKind;
 use evidence::names::{DomainName, NodeId};
+use governance::on_halt::OnHalt;
 use serde::Deserialize;
 
 pub use identity::{Identity, ReportsSource, TeeConfig};
@@ -156,20 +157,10 @@ impl Default for WatchConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HaltConfig {
-    /// What happens to a running workload.
-    pub action: HaltAction,
+    /// What a halt does to an execution whose intent does not say.
+    pub action: OnHalt,
     /// cgroup v2 directory, delegated to this user, under which each workload gets its own; without it, process groups.
     pub cgroup: Option<PathBuf>,
-}
-
-/// What a halt does to a running workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HaltAction {
-    /// Kill every process of it.
-    Kill,
-    /// Freeze its cgroup, for forensics; needs `halt.cgroup`.
-    Freeze,
 }
 
 /// `[gateway]`
@@ -255,9 +246,10 @@ impl Config {
                 return Err(value_error(key, "must be 1 to 600000"));
             }
         }
-        if self.halt.action == HaltAction::Freeze && self.halt.cgroup.is_none() {
+        if self.halt.action == OnHalt::Freeze && self.halt.cgroup.is_none() {
             return Err(value_error("halt.action", "freeze needs halt.cgroup"));
         }
+        self.halt.action.bounded("halt").map_err(|denial| value_error("halt.action", denial.to_string()))?;
         if let Some(name) = self.gateway.environment.iter().find(|n| is_loader_variable(n)) {
             return Err(value_error("gateway.environment", format!("{name} changes what code a program loads")));
         }

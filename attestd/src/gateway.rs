@@ -19,6 +19,7 @@ use governance::GovernanceDenial;
 use governance::artifact::VerifiedArtifact;
 use governance::intent::Intent;
 use governance::isolation::Isolation;
+use governance::on_halt::OnHalt;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
@@ -27,6 +28,7 @@ pub use environment::{Environment, EnvironmentError, SPIFFE_ENDPOINT_SOCKET};
 pub use executable::{Executable, ExecutableError};
 pub use key::{ExecutionKey, key_variable};
 pub use running::Running;
+use running::Still;
 
 pub use crate::supervise::confine::Unavailable;
 use crate::supervise::control::{self, ControlError, Order, Report, Start, StartFault};
@@ -89,7 +91,7 @@ impl Gateway {
         let (stderr, stderr_writer) = io::pipe()?;
         let (started_sender, started) = oneshot::channel();
         let (ended_sender, ended) = watch::channel(None);
-        let (frozen_sender, frozen) = watch::channel(None);
+        let (still_sender, still) = watch::channel(Still::default());
         let preparation = Preparation {
             program: self.settings.program.clone(),
             orders: order_end.try_clone()?,
@@ -105,19 +107,34 @@ impl Gateway {
         // One thread per execution, for as long as it lasts: the control channel is read by blocking.
         std::thread::Builder::new()
             .name("supervisor".to_owned())
-            .spawn(move || attend(preparation, started_sender, &frozen_sender, &ended_sender))?;
+            .spawn(move || attend(preparation, started_sender, &still_sender, &ended_sender))?;
         let supervisor = started.await.map_err(|_| GatewayError::SupervisorLost)??;
         let stdout = pipe::Receiver::from_owned_fd(stdout.into())?;
         let stderr = pipe::Receiver::from_owned_fd(stderr.into())?;
-        Ok(Running::new(supervisor, order_end, (stdout, stderr), frozen, ended))
+        Ok(Running::new(supervisor, order_end, (stdout, stderr), still, ended))
     }
 
     /// Refuses what this machine cannot give, before anybody is asked to authorize it.
     ///
     /// # Errors
     /// [`GatewayError::Unavailable`].
-    pub fn admit(&self, isolation: &Isolation) -> Result<(), GatewayError> {
-        Ok(facilities::admit(isolation, self.settings.cgroup.as_deref())?)
+    pub fn admit(&self, isolation: &Isolation, on_halt: OnHalt) -> Result<(), GatewayError> {
+        facilities::admit(isolation, self.settings.cgroup.as_deref())?;
+        match on_halt {
+            OnHalt::Freeze => self.freezes().map_err(GatewayError::from),
+            OnHalt::Kill | OnHalt::Drain { .. } | OnHalt::RevokeKeys => Ok(()),
+        }
+    }
+
+    /// Refuses where executions cannot be made to stand still. SIGSTOP to each process is no way: another process of the
+    /// same user, or one just forked, goes on.
+    pub(crate) fn freezes(&self) -> Result<(), Unavailable> {
+        let alone = Isolation { cgroup: true, ..Isolation::default() };
+        facilities::admit(&alone, self.settings.cgroup.as_deref()).map_err(|lacks| Unavailable {
+            facility: "cgroup.freeze".to_owned(),
+            wanted: "executions that stand still".to_owned(),
+            ..lacks
+        })
     }
 
     fn make_cgroup(&self, isolation: &Isolation) -> Result<Option<String>, GatewayError> {
@@ -193,7 +210,7 @@ pub(crate) struct Supervisor {
 fn attend(
     preparation: Preparation,
     started: oneshot::Sender<Result<Supervisor, GatewayError>>,
-    frozen: &watch::Sender<Option<u32>>,
+    still: &watch::Sender<Still>,
     ended: &watch::Sender<Option<Ended>>,
 ) {
     let orders = match preparation.orders.try_clone() {
@@ -208,7 +225,7 @@ fn attend(
         let _ = control::send(&orders, &Order::Kill, &[]); // whoever asked for it is gone
     }
     let Some(mut child) = child else { return };
-    let reported = if running { last_report(&orders, Some(frozen)) } else { None };
+    let reported = if running { last_report(&orders, Some(still)) } else { None };
     drop(orders);
     // The channel is closed or the last report is in: the supervisor has nothing left to do but exit.
     if reported.is_none() && running {
@@ -275,7 +292,9 @@ fn begin(preparation: Preparation, child: &mut Option<Child>) -> Result<Supervis
         }
         Some((Report::NotStarted { fault: StartFault::Unavailable(lacks) }, _)) => Err(lacks.into()),
         Some((Report::NotStarted { fault: StartFault::Failed { what } }, _)) => Err(GatewayError::NotStarted { what }),
-        Some((Report::Frozen { .. } | Report::Ended(_), _)) | None => Err(GatewayError::SupervisorLost),
+        Some((Report::Frozen { .. } | Report::Paused { .. } | Report::Resumed | Report::Ended(_), _)) | None => {
+            Err(GatewayError::SupervisorLost)
+        }
     }
 }
 
@@ -284,15 +303,14 @@ fn supervisors() -> MutexGuard<'static, BTreeSet<i32>> {
 }
 
 /// Blocks until the supervisor reports the end; none if it dies first.
-fn last_report(orders: &OwnedFd, frozen: Option<&watch::Sender<Option<u32>>>) -> Option<Ended> {
+fn last_report(orders: &OwnedFd, still: Option<&watch::Sender<Still>>) -> Option<Ended> {
+    let stands = |now| still.map(|still| still.send_replace(now));
     loop {
         match control::receive::<Report>(orders) {
             Ok(Some((Report::Ended(ended), _))) => return Some(ended),
-            Ok(Some((Report::Frozen { processes }, _))) => {
-                if let Some(frozen) = frozen {
-                    frozen.send_replace(Some(processes));
-                }
-            }
+            Ok(Some((Report::Frozen { processes }, _))) => drop(stands(Still::Frozen(processes))),
+            Ok(Some((Report::Paused { processes }, _))) => drop(stands(Still::Paused(processes))),
+            Ok(Some((Report::Resumed, _))) => drop(stands(Still::No)),
             Ok(Some((Report::Started { .. } | Report::NotStarted { .. }, _))) => {}
             Ok(None) | Err(_) => return None,
         }

@@ -11,6 +11,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use evidence::digest::Sha256Digest;
+use governance::on_halt::OnHalt;
 use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
@@ -127,8 +129,24 @@ impl local_server::Local for Local {
 
     async fn halt(&self, request: Request<proto::HaltRequest>) -> Result<Response<proto::StatusAnswer>, Status> {
         self.operator(&request)?;
-        let halted = self.node.halt_by_operator(&request.into_inner().reason).await;
+        let request = request.into_inner();
+        let instead = halt_mode(&request).map_err(Status::invalid_argument)?;
+        let halted = self.node.halt_by_operator(&request.reason, instead).await;
         halted.map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+        Ok(Response::new(proto::StatusAnswer { json: self.node.status().await.to_string() }))
+    }
+
+    async fn pause(&self, request: Request<proto::PauseRequest>) -> Result<Response<proto::StatusAnswer>, Status> {
+        self.operator(&request)?;
+        let paused = self.node.pause(named_intent(&request.into_inner())?).await;
+        paused.map_err(|refused| Status::failed_precondition(refused.to_string()))?;
+        Ok(Response::new(proto::StatusAnswer { json: self.node.status().await.to_string() }))
+    }
+
+    async fn resume(&self, request: Request<proto::PauseRequest>) -> Result<Response<proto::StatusAnswer>, Status> {
+        self.operator(&request)?;
+        let resumed = self.node.resume_paused(named_intent(&request.into_inner())?).await;
+        resumed.map_err(|refused| Status::failed_precondition(refused.to_string()))?;
         Ok(Response::new(proto::StatusAnswer { json: self.node.status().await.to_string() }))
     }
 
@@ -152,6 +170,27 @@ impl local_server::Local for Local {
             }
         }))
     }
+}
+
+fn halt_mode(request: &proto::HaltRequest) -> Result<Option<OnHalt>, String> {
+    let mode = match request.mode.as_str() {
+        "" => return Ok(None),
+        "kill" => OnHalt::Kill,
+        "freeze" => OnHalt::Freeze,
+        "drain" => OnHalt::Drain { grace_ms: request.grace_ms },
+        "revoke_keys" => OnHalt::RevokeKeys,
+        _ => return Err("mode: kill, freeze, drain or revoke_keys".to_owned()),
+    };
+    mode.bounded("halt").map_err(|denial| denial.to_string())?;
+    Ok(Some(mode))
+}
+
+fn named_intent(request: &proto::PauseRequest) -> Result<Option<Sha256Digest>, Status> {
+    if request.intent.is_empty() {
+        return Ok(None);
+    }
+    let digest = <[u8; 32]>::try_from(request.intent.as_slice());
+    digest.map(|digest| Some(Sha256Digest(digest))).map_err(|_| Status::invalid_argument("intent: not 32 bytes"))
 }
 
 /// An intent file and arguments within their own caps.

@@ -52,6 +52,8 @@ fn perform(cli: Cli) -> anyhow::Result<Outcome> {
         Verb::Artifacts(arguments) => block_on(verbs::artifacts::artifacts(&cli.common, arguments)),
         Verb::Status(arguments) => block_on(verbs::client::status(&cli.common, arguments.tree)),
         Verb::Halt(arguments) => block_on(verbs::client::halt(&cli.common, arguments)),
+        Verb::Pause(arguments) => block_on(verbs::client::pause(&cli.common, arguments)),
+        Verb::Resume(arguments) => block_on(verbs::client::resume(&cli.common, arguments)),
         Verb::Run => verbs::daemon::run(&cli.common),
         Verb::Demo(arguments) => block_on(verbs::demo(arguments)),
     }

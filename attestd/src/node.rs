@@ -14,6 +14,7 @@ mod keys;
 mod link;
 mod narration;
 mod parent;
+mod pause;
 mod refused;
 mod service;
 mod svid;
@@ -46,7 +47,7 @@ use self::link::Link;
 pub(crate) use self::refused::Refused;
 use crate::clock::unix_now;
 use crate::collect::{Collected, Collector, HeldKey};
-use crate::config::{Config, DomainConfig, HaltAction};
+use crate::config::{Config, DomainConfig};
 use crate::gateway::{Gateway, Running};
 use crate::halt_store::HaltStore;
 use crate::journal::Journal;
@@ -123,8 +124,8 @@ pub struct Node {
     acknowledged: broadcast::Sender<(u64, u64)>,
     executions: Mutex<Executions>,
     watching: Watching,
-    /// Halted workloads that stand still.
-    frozen: Mutex<Vec<Running>>,
+    /// Halted workloads that stand still, or await their lease's end without keys.
+    halted_workloads: Mutex<Vec<Running>>,
     last_evidence: Mutex<Option<Sha256Digest>>,
     /// How long the IMA log was when evidence with it was last accepted, in bytes.
     judged_ima_bytes: Mutex<Option<u64>>,
@@ -216,7 +217,7 @@ impl Node {
             acknowledged: broadcast::Sender::new(64),
             executions: Mutex::default(),
             watching: Watching { watch, running: Mutex::default(), next: AtomicU64::new(0) },
-            frozen: Mutex::default(),
+            halted_workloads: Mutex::default(),
             last_evidence: Mutex::new(None),
             judged_ima_bytes: Mutex::new(None),
             captured: Mutex::default(),
@@ -240,15 +241,8 @@ impl Node {
         self.config.halt.cgroup.is_some()
     }
 
-    const fn freezes(&self) -> bool {
-        match self.config.halt.action {
-            HaltAction::Kill => false,
-            HaltAction::Freeze => true,
-        }
-    }
-
-    fn keep_frozen(&self, running: Running) {
-        lock(&self.frozen).push(running);
+    fn keep_halted(&self, running: Running) {
+        lock(&self.halted_workloads).push(running);
     }
 
     /// Passes a judgement on; a log that shows two histories also halts this node.

@@ -33,6 +33,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
+use crate::clock::boottime_ms;
 use control::{EndCause, Ended, Order, Outcome, Report, Start, StartFault};
 use descendants::Reaped;
 
@@ -77,11 +78,11 @@ fn supervise_on(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(), Star
         control::receive(channel).map_err(|error| error.to_string())?.ok_or("the daemon is gone")?;
     let start = match order {
         Order::Start(start) => start,
-        Order::Deadline { .. } | Order::Freeze | Order::Kill => {
+        Order::Deadline { .. } | Order::Freeze | Order::Pause | Order::Resume | Order::Drain { .. } | Order::Kill => {
             return Err("ordered something else before the start".into());
         }
     };
-    let deadline = Deadline::new().map_err(|errno| format!("lease timer: {errno}"))?;
+    let mut deadline = Deadline::new().map_err(|errno| format!("lease timer: {errno}"))?;
     deadline.set(start.ends_at_boottime_ms).map_err(|errno| format!("lease timer: {errno}"))?;
     let cgroup = start.cgroup.clone();
     let workload = match begin(&start, descriptors) {
@@ -96,7 +97,7 @@ fn supervise_on(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(), Star
         kill_all(cgroup.as_deref(), None);
         return Ok(());
     }
-    let ended = watch(channel, &daemon, &deadline, &workload, cgroup.as_deref());
+    let ended = watch(channel, &daemon, &mut deadline, &workload, cgroup.as_deref());
     let _ = control::send(channel, &Report::Ended(ended), &[]); // nobody to tell if the daemon is gone
     Ok(())
 }
@@ -142,7 +143,7 @@ fn launch_error(reader: OwnedFd) -> Option<StartFault> {
 fn watch(
     channel: BorrowedFd<'_>,
     daemon: &OwnedFd,
-    deadline: &Deadline,
+    deadline: &mut Deadline,
     workload: &Workload,
     cgroup: Option<&str>,
 ) -> Ended {
@@ -164,7 +165,7 @@ fn watch(
         let [order, lost, due, exited] = sources.map(|source| !source.revents().is_empty());
         reap_all(workload.pid, &mut outcome);
         if due && !frozen {
-            break EndCause::DeadlineReached;
+            break if deadline.draining { EndCause::Killed } else { EndCause::DeadlineReached };
         }
         if exited || outcome.is_some() {
             break EndCause::WorkloadExited;
@@ -195,7 +196,7 @@ enum Followed {
 }
 
 /// Follows one order. What is not understood, or cannot be done, ends the execution.
-fn follow(channel: BorrowedFd<'_>, deadline: &Deadline, cgroup: Option<&str>) -> Followed {
+fn follow(channel: BorrowedFd<'_>, deadline: &mut Deadline, cgroup: Option<&str>) -> Followed {
     match control::receive::<Order>(channel) {
         Ok(Some((Order::Deadline { at_boottime_ms }, _))) => match deadline.set(at_boottime_ms) {
             Ok(()) => Followed::On,
@@ -204,15 +205,55 @@ fn follow(channel: BorrowedFd<'_>, deadline: &Deadline, cgroup: Option<&str>) ->
         Ok(Some((Order::Freeze, _))) => {
             let report = cgroup.and_then(freeze).map(|processes| Report::Frozen { processes });
             // The timer stays due once it is: it is moved out of the way, or the loop would spin.
+            deadline.draining = false;
             let parked = deadline.set(u64::MAX / 2);
             match report.filter(|_| parked.is_ok()).map(|report| control::send(channel, &report, &[])) {
                 Some(Ok(())) => Followed::Frozen,
                 Some(Err(_)) | None => Followed::End(EndCause::Killed),
             }
         }
+        Ok(Some((Order::Pause, _))) => match cgroup.and_then(freeze) {
+            Some(processes) => {
+                let _ = control::send(channel, &Report::Paused { processes }, &[]); // a lost daemon is seen otherwise
+                Followed::On
+            }
+            None => resume(channel, cgroup), // half of it standing still is worse than all of it running
+        },
+        Ok(Some((Order::Resume, _))) => resume(channel, cgroup),
+        Ok(Some((Order::Drain { grace_ms }, _))) => match drain(deadline, cgroup, grace_ms) {
+            Ok(()) => Followed::On,
+            Err(_) => Followed::End(EndCause::Killed),
+        },
         Ok(Some((Order::Kill | Order::Start(_), _))) => Followed::End(EndCause::Killed),
         Ok(None) | Err(_) => Followed::End(EndCause::DaemonLost),
     }
+}
+
+/// Lets every process go on. One that cannot is no use to anybody.
+fn resume(channel: BorrowedFd<'_>, cgroup: Option<&str>) -> Followed {
+    match cgroup.map(thaw) {
+        Some(Err(_)) => Followed::End(EndCause::Killed),
+        Some(Ok(())) | None => {
+            let _ = control::send(channel, &Report::Resumed, &[]);
+            Followed::On
+        }
+    }
+}
+
+fn thaw(cgroup: &str) -> std::io::Result<()> {
+    std::fs::write(Path::new(cgroup).join("cgroup.freeze"), "0")
+}
+
+/// Asks every process to end, and draws the deadline nearer.
+fn drain(deadline: &mut Deadline, cgroup: Option<&str>, grace_ms: u32) -> std::io::Result<()> {
+    cgroup.map_or(Ok(()), thaw)?; // who stands still can follow no signal
+    descendants::terminate_below(getpid());
+    let until = boottime_ms().saturating_add(u64::from(grace_ms));
+    if until < deadline.at_boottime_ms {
+        deadline.set(until)?;
+        deadline.draining = true;
+    }
+    Ok(())
 }
 
 /// cgroup v2, "cgroup.freeze" and "cgroup.events": asks, and waits until the kernel says that all stand still.
@@ -284,21 +325,28 @@ fn outcome_of(status: WaitStatus) -> Outcome {
 /// A timer on CLOCK_BOOTTIME, which goes on while the machine is suspended.
 struct Deadline {
     timer: OwnedFd,
+    at_boottime_ms: u64,
+    /// It was drawn nearer by a drain, and nothing prolongs it.
+    draining: bool,
 }
 
 impl Deadline {
     fn new() -> rustix::io::Result<Self> {
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-        Ok(Self { timer })
+        Ok(Self { timer, at_boottime_ms: 0, draining: false })
     }
 
-    fn set(&self, at_boottime_ms: u64) -> rustix::io::Result<()> {
+    fn set(&mut self, at_boottime_ms: u64) -> rustix::io::Result<()> {
+        if self.draining && at_boottime_ms >= self.at_boottime_ms {
+            return Ok(());
+        }
         let at_boottime_ms = at_boottime_ms.max(1); // all zero would disarm it: timerfd_settime(2)
         let seconds = i64::try_from(at_boottime_ms / 1_000).map_err(|_| rustix::io::Errno::INVAL)?;
         let nanoseconds = i64::try_from(at_boottime_ms % 1_000).unwrap_or(0).saturating_mul(1_000_000);
         let it_value = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
         let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval, it_value })?;
+        self.at_boottime_ms = at_boottime_ms;
         Ok(())
     }
 }

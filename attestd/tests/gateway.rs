@@ -24,6 +24,7 @@ use governance::artifact::{
 use governance::intent::{self, Domains, INTENT_VERSION, Intent};
 use governance::isolation::Isolation;
 use governance::node_key::NodeKey;
+use governance::on_halt::OnHalt;
 use governance::scope::Scope;
 use governance::text::Text;
 use rustix::process::{Pid, Signal, kill_process};
@@ -45,6 +46,7 @@ fn intent(executable: &Executable, argv: &[&str], domains: Domains) -> Intent {
         },
         scope: Scope { keys, ..Scope::default() },
         isolation: Isolation::default(),
+        on_halt: OnHalt::Kill,
         domains,
         parents: std::collections::BTreeMap::new(),
         node: NodeId::new("node-1").unwrap(),
@@ -293,7 +295,7 @@ async fn isolation_that_this_machine_does_not_give_starts_nothing() {
     let mut intent = intent(&bench.executable, &["sh", "-c", "exit 0"], Domains::All([domain("a.example")].into()));
     intent.isolation = Isolation { cgroup: true, ..Isolation::default() };
     let artifact = artifact("a.example", &intent, Sha256Digest(*bench.executable.digest()));
-    let admitted = bench.gateway.admit(&intent.isolation).unwrap_err();
+    let admitted = bench.gateway.admit(&intent.isolation, OnHalt::Kill).unwrap_err();
     let refused =
         bench.gateway.start(&[artifact], &intent, workload(bench.executable), vec![key()], lease_ms(1_000)).await;
     for refused in [admitted, refused.err().unwrap()] {

@@ -170,3 +170,99 @@ fn what_cannot_be_frozen_is_killed() {
     assert_eq!(supervised.ended().cause, EndCause::Killed);
     assert!(!is_alive(&workload));
 }
+
+fn order(supervised: &supervised::Supervised, order: &Order) {
+    control::send(supervised.channel.as_ref().unwrap(), order, &[]).unwrap();
+}
+
+#[test]
+fn a_drained_workload_may_end_in_good_order() {
+    let script = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut supervised = start(script, &[], 60_000, None);
+    supervised.started();
+    assert_eq!(supervised.line(), "ready");
+    order(&supervised, &Order::Drain { grace_ms: 10_000 });
+    let ended = supervised.ended();
+    assert_eq!((ended.outcome, ended.cause), (Outcome::Exited(3), EndCause::WorkloadExited));
+    assert_eq!(supervised.line(), "bye");
+}
+
+#[test]
+fn what_ignores_a_drain_is_killed_after_its_grace() {
+    let script = "trap '' TERM; setsid sleep 600 >/dev/null & echo $!; while :; do sleep 0.02; done";
+    let mut supervised = start(script, &[], 60_000, None);
+    supervised.started();
+    let child = supervised.line();
+    let before = Instant::now();
+    order(&supervised, &Order::Drain { grace_ms: 300 });
+    // What renews the lease meanwhile does not prolong the grace.
+    order(&supervised, &Order::Deadline { at_boottime_ms: boottime_ms().checked_add(60_000).unwrap() });
+    let ended = supervised.ended();
+    assert_eq!((ended.outcome, ended.cause), (Outcome::Signalled(9), EndCause::Killed));
+    assert!(
+        (Duration::from_millis(290)..Duration::from_secs(10)).contains(&before.elapsed()),
+        "{:?}",
+        before.elapsed()
+    );
+    assert!(!is_alive(&child));
+}
+
+#[test]
+fn a_drain_does_not_outlive_the_lease() {
+    let mut supervised = start("trap '' TERM; echo ready; while :; do sleep 0.02; done", &[], 400, None);
+    supervised.started();
+    assert_eq!(supervised.line(), "ready");
+    order(&supervised, &Order::Drain { grace_ms: 10_000 });
+    assert_eq!(supervised.ended().cause, EndCause::DeadlineReached);
+}
+
+#[test]
+fn a_paused_workload_goes_on_when_told_and_its_lease_ends_it_all_the_same() {
+    let Some(cgroup) = writable_cgroup() else {
+        println!("no writable cgroup v2 here: not tested");
+        return;
+    };
+    let frozen = || std::fs::read_to_string(Path::new(&cgroup).join("cgroup.freeze")).unwrap().trim().to_owned();
+    let mut supervised =
+        start("while read line; do :; done; echo on; exec sleep 600", &[], 60_000, Some(cgroup.clone()));
+    let workload = supervised.started().to_string();
+    assert_eq!(supervised.line(), "on");
+    order(&supervised, &Order::Pause);
+    assert_eq!((supervised.report(), frozen()), (Some(Report::Paused { processes: 1 }), "1".to_owned()));
+    order(&supervised, &Order::Resume);
+    assert_eq!((supervised.report(), frozen()), (Some(Report::Resumed), "0".to_owned()));
+    order(&supervised, &Order::Pause);
+    assert_eq!(supervised.report(), Some(Report::Paused { processes: 1 }));
+    order(&supervised, &Order::Deadline { at_boottime_ms: boottime_ms().checked_add(100).unwrap() });
+    assert_eq!(supervised.ended().cause, EndCause::DeadlineReached);
+    assert!(!is_alive(&workload) && !Path::new(&cgroup).exists());
+}
+
+#[test]
+fn without_a_cgroup_nothing_is_paused_by_halves() {
+    let mut supervised = start("echo on; exec sleep 600", &[], 60_000, None);
+    let workload = supervised.started().to_string();
+    assert_eq!(supervised.line(), "on");
+    order(&supervised, &Order::Pause);
+    assert_eq!(supervised.report(), Some(Report::Resumed));
+    assert!(is_alive(&workload));
+}
+
+#[test]
+fn a_workload_that_forks_without_end_is_outrun_at_its_lease_s_end() {
+    // Each has another session and another parent, and hears no signal that can be ignored. The odd duration is how they
+    // are found again.
+    let odd = format!("600.{}", std::process::id());
+    let script = format!("trap '' TERM HUP INT; echo on; while :; do (setsid sleep {odd} >/dev/null 2>&1 &); done");
+    let mut supervised = start(&script, &[], 400, None);
+    supervised.started();
+    assert_eq!(supervised.line(), "on");
+    let ended = supervised.ended();
+    assert_eq!(ended.cause, EndCause::DeadlineReached);
+    assert!(ended.killed > 10, "{ended:?}");
+    let left = std::fs::read_dir("/proc").unwrap().flatten().filter(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&format!("sleep\0{odd}"))
+    });
+    assert_eq!(left.count(), 0);
+}

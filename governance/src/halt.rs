@@ -155,6 +155,10 @@ pub enum KilledBy {
     Signal,
     /// cgroup.freeze: stopped, not ended.
     Freeze,
+    /// SIGTERM, and SIGKILL to what was left after its grace.
+    Drain,
+    /// It lost its keys and was told; it ends with the lease that it had.
+    Lease,
     /// It had already ended by itself.
     AlreadyEnded,
 }

@@ -14,6 +14,7 @@ use crate::{
     codec::{self, Kind},
     denial::GovernanceDenial,
     isolation::Isolation,
+    on_halt::OnHalt,
     scope::Scope,
     text::Text,
 };
@@ -109,6 +110,8 @@ pub struct Intent {
     pub scope: Scope,
     /// How it is kept apart from the rest of the machine.
     pub isolation: Isolation,
+    /// What a halt does to it.
+    pub on_halt: OnHalt,
     /// Who must authorize.
     pub domains: Domains,
     /// Artifacts of the parent execution by the domain that issued each, as digests; none for an execution without parent.
@@ -209,6 +212,7 @@ impl Intent {
         if let Some((field, rule)) = self.svid_fault() {
             return refuse(field, rule);
         }
+        self.on_halt.bounded(KIND.name)?;
         self.scope.bounded(KIND.name)
     }
 }

@@ -31,6 +31,7 @@ pub mod isolation;
 pub mod key_share;
 pub mod lease;
 pub mod node_key;
+pub mod on_halt;
 pub mod parentage;
 pub mod partner;
 pub mod partner_endpoint;

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use governance::intent::Intent;
+use governance::on_halt::OnHalt;
 use serde::{Deserialize, Serialize};
 
 pub use crate::facts::{SnpFacts, TdxFacts, TpmFacts};
@@ -78,6 +79,8 @@ impl IntentClaims {
             labels: intent.scope.labels.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             child: !intent.parents.is_empty(),
             isolation: IsolationClaims::of(&intent.isolation),
+            on_halt: intent.on_halt.name().to_owned(),
+            drain_ms: i64::from(intent.on_halt.grace_ms()),
         }
     }
 
@@ -112,6 +115,16 @@ pub struct IntentClaims {
     /// How it asks to be kept apart.
     #[serde(default)]
     pub isolation: IsolationClaims,
+    /// What a halt does to it: `kill`, `freeze`, `drain` or `revoke_keys`.
+    #[serde(default = "kill")]
+    pub on_halt: String,
+    /// Grace of a drain; 0 for anything else.
+    #[serde(default)]
+    pub drain_ms: i64,
+}
+
+fn kill() -> String {
+    OnHalt::Kill.name().to_owned()
 }
 
 impl Claims {
@@ -156,6 +169,8 @@ impl IntentClaims {
             ("labels", texts(&self.labels)),
             ("child", Cedar::new_bool(self.child)),
             ("isolation", self.isolation.to_cedar()),
+            ("on_halt", text(&self.on_halt)),
+            ("drain_ms", Cedar::new_long(self.drain_ms)),
         ])
     }
 }

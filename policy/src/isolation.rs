@@ -8,7 +8,7 @@ use crate::value::Cedar;
 
 /// What an intent asks for. A case that leaves it out asks for nothing.
 ///
-/// No limit is [`UNLIMITED`], so that `memory_bytes <= 1073741824` needs no guard and is not met by what has none.
+/// No limit is `i64::MAX`, so that `memory_bytes <= 1073741824` needs no guard and is not met by what has none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IsolationClaims {
@@ -35,7 +35,7 @@ pub struct IsolationClaims {
 }
 
 /// Where nothing limits it.
-pub const UNLIMITED: i64 = i64::MAX;
+pub(crate) const UNLIMITED: i64 = i64::MAX;
 
 impl Default for IsolationClaims {
     fn default() -> Self {

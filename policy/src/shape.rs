@@ -133,6 +133,8 @@ fn of_intent(intent: &IntentClaims) -> u32 {
         labels: _,
         child: _,
         isolation,
+        on_halt: _,
+        drain_ms: _,
     } = intent;
     of_isolation(isolation)
 }

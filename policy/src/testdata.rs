@@ -103,5 +103,7 @@ pub(crate) fn intent() -> IntentClaims {
         labels: vec!["environment=production".into()],
         child: false,
         isolation: IsolationClaims::default(),
+        on_halt: "kill".into(),
+        drain_ms: 0,
     }
 }

@@ -56,6 +56,7 @@ fn one_defect_each_is_refused() {
         ("pcrs = [0, 1, 2, 3, 4, 7]", "pcrs = [24]", "does not exist"),
         ("action = \"kill\"", "", "missing field"),
         ("action = \"kill\"", "action = \"freeze\"", "halt.cgroup"),
+        ("action = \"kill\"", "action = { drain = { grace_ms = 60000 } }", "1 to 10000"),
         ("ca = \"ca.pem\"", "", "missing field"),
         ("nodes = \"127.0.0.1:7443\"", "nodes = \"nowhere\"", "HOST:PORT"),
         ("[halt]", "[gateway]\nenvironment = [\"LD_PRELOAD\"]\n[halt]", "what code"),

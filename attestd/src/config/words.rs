@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Config, HaltAction};
+use governance::on_halt::OnHalt;
+
+use super::Config;
 
 impl Config {
     /// What is enforced, in words, one sentence a line (`config check`).
@@ -39,13 +41,16 @@ impl Config {
         } else {
             line(format_args!("The TEE is looked for every {} ms; losing it halts.", self.watch.interval_ms));
         }
+        let found = self.halt.cgroup.as_ref();
         line(format_args!(
-            "A halt {} every process of a workload, found by its {}.",
+            "Where an intent does not say otherwise, a halt {} every process of a workload, found by its {}.",
             match self.halt.action {
-                HaltAction::Kill => "kills",
-                HaltAction::Freeze => "freezes",
+                OnHalt::Kill => "kills".to_owned(),
+                OnHalt::Freeze => "freezes".to_owned(),
+                OnHalt::Drain { grace_ms } => format!("asks to end, and after {grace_ms} ms kills,"),
+                OnHalt::RevokeKeys => "takes the keys from, and leaves the lease to end,".to_owned(),
             },
-            self.halt.cgroup.as_ref().map_or("process tree".to_owned(), |p| format!("cgroup under {}", p.display())),
+            found.map_or("process tree".to_owned(), |p| format!("cgroup under {}", p.display())),
         ));
         if self.gateway.environment.is_empty() {
             line(format_args!("A workload gets no environment variable from its client."));

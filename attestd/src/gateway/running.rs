@@ -17,8 +17,20 @@ pub struct Running {
     supervisor: Supervisor,
     orders: OwnedFd,
     outputs: Option<(pipe::Receiver, pipe::Receiver)>,
-    frozen: watch::Receiver<Option<u32>>,
+    still: watch::Receiver<Still>,
     ended: watch::Receiver<Option<Ended>>,
+}
+
+/// Whether its processes stand still, as its supervisor reported last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Still {
+    /// They run.
+    #[default]
+    No,
+    /// So many do, until told to go on.
+    Paused(u32),
+    /// So many do, for good.
+    Frozen(u32),
 }
 
 impl Running {
@@ -26,10 +38,10 @@ impl Running {
         supervisor: Supervisor,
         orders: OwnedFd,
         outputs: (pipe::Receiver, pipe::Receiver),
-        frozen: watch::Receiver<Option<u32>>,
+        still: watch::Receiver<Still>,
         ended: watch::Receiver<Option<Ended>>,
     ) -> Self {
-        Self { supervisor, orders, outputs: Some(outputs), frozen, ended }
+        Self { supervisor, orders, outputs: Some(outputs), still, ended }
     }
 
     /// The workload's first process.
@@ -70,14 +82,45 @@ impl Running {
     /// Stops every process of it where it stands and says how many; none if that cannot be done, and then it is ended. It
     /// stays so until this hold on it is dropped, or the daemon dies: then it is killed.
     pub async fn freeze(&self) -> Option<u32> {
-        let mut frozen = self.frozen.clone();
-        if control::send(&self.orders, &Order::Freeze, &[]).is_ok()
-            && let Ok(Ok(processes)) = tokio::time::timeout(FREEZE_GRACE, frozen.wait_for(Option::is_some)).await
-        {
-            return *processes;
+        let told = control::send(&self.orders, &Order::Freeze, &[]).is_ok();
+        if told && let Some(Still::Frozen(processes)) = self.until(|still| matches!(still, Still::Frozen(_))).await {
+            return Some(processes);
         }
         self.kill().await;
         None
+    }
+
+    /// Stops every process of it where it stands, until [`Running::resume`]; says how many, or none if that cannot be done
+    /// and it goes on. Its lease goes on, too.
+    pub async fn pause(&self) -> Option<u32> {
+        control::send(&self.orders, &Order::Pause, &[]).ok()?;
+        match self.until(|still| matches!(still, Still::Paused(_))).await {
+            Some(Still::Paused(processes)) => Some(processes),
+            Some(Still::No | Still::Frozen(_)) | None => {
+                let _ = control::send(&self.orders, &Order::Resume, &[]); // it was late; nobody waits for it any more
+                None
+            }
+        }
+    }
+
+    /// Lets a paused one go on; says whether it does.
+    pub async fn resume(&self) -> bool {
+        control::send(&self.orders, &Order::Resume, &[]).is_ok()
+            && self.until(|still| matches!(still, Still::No)).await.is_some()
+    }
+
+    /// Asks every process of it to end, and lets the supervisor end what is left after the grace, or at the lease's end.
+    pub fn drain(&self, grace_ms: u32) {
+        if control::send(&self.orders, &Order::Drain { grace_ms }, &[]).is_err() {
+            // The supervisor is gone or does not read: nothing is drained, and what waits for the end kills.
+            tracing::warn!("the supervisor was not told to drain its workload");
+        }
+    }
+
+    async fn until(&self, reached: impl FnMut(&Still) -> bool) -> Option<Still> {
+        let mut still = self.still.clone();
+        let reached = tokio::time::timeout(FREEZE_GRACE, still.wait_for(reached)).await;
+        reached.ok()?.ok().map(|still| *still)
     }
 
     /// Ends it and everything that descends from it, with or without its supervisor's help.

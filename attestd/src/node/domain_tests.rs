@@ -12,6 +12,7 @@ use governance::artifact::{
 };
 use governance::intent::{Domains, INTENT_VERSION, Workload};
 use governance::isolation::Isolation;
+use governance::on_halt::OnHalt;
 use governance::scope::Scope;
 use governance::text::Text;
 use governance::trust_bundle::{BUNDLE_VERSION, KeyRecord, OWN_LIFETIME_CAP_S, TrustBundle};
@@ -79,6 +80,7 @@ impl Bench {
             workload: Workload { argv: vec!["sh".into()], environment: [].into(), executable: Sha256Digest([1; 32]) },
             scope: Scope { keys, ..Scope::default() },
             isolation: Isolation::default(),
+            on_halt: OnHalt::Kill,
             domains: Domains::All([name.clone()].into()),
             parents: std::collections::BTreeMap::new(),
             node: node.clone(),

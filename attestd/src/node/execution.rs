@@ -3,6 +3,7 @@
 //! The machine decides (`governance::lease`); here is only how each of its actions is done on this node. One task per
 //! execution; it never waits for a client or a verifier while a lease runs.
 
+mod interrupt;
 mod shown;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use governance::artifact::{ArtifactId, VerifiedArtifact};
 use governance::halt::{HaltReason, Killed, KilledBy, Trigger};
 use governance::intent::Intent;
 use governance::lease::{Lease, LeaseAction, LeaseEvent, LeaseState};
+use governance::on_halt::OnHalt;
 use governance::revocation::RevocationList;
 use governance::text::Text;
 use tokio::sync::{mpsc, oneshot};
@@ -35,11 +37,16 @@ use crate::clock::boottime_ms;
 use crate::collect::HeldKey;
 use crate::gateway::{EndCause, Ended, GatewayError, Running, Workload};
 use crate::journal::Begun;
+use interrupt::Pause;
 
 /// What the node orders one of its executions.
 pub(crate) enum Order {
-    /// The node halts: kill, wipe, and say what that was.
-    Halt(HaltReason, oneshot::Sender<Stopped>),
+    /// The node halts: do what the intent says of that, or the operator instead; wipe, and say what that was.
+    Halt(HaltReason, Option<OnHalt>, oneshot::Sender<Stopped>),
+    /// An operator has it stand still; says how many processes do.
+    Pause(oneshot::Sender<Option<u32>>),
+    /// An operator lets it go on, once it is proven anew that it may.
+    Resume(oneshot::Sender<()>),
     /// The daemon stops: end it and record that.
     Stop,
     /// The node saw something that only a verifier can judge.
@@ -84,8 +91,13 @@ pub(crate) struct Execution {
     /// What its processes may ask about, from its start.
     governed: Option<Arc<Governed>>,
     ended: Option<Ended>,
-    /// Processes that stand still.
-    frozen: Option<u32>,
+    /// What a halt does to it.
+    on_halt: OnHalt,
+    /// What a halt did, where it is not over by that.
+    halted_as: Option<(KilledBy, u32)>,
+    /// It was asked to end, and has its grace to do so.
+    draining: Option<Running>,
+    pause: Pause,
     /// Newest accepted authorization by domain.
     accepted: BTreeMap<DomainName, Accepted>,
     /// The node key that each domain's newest authorization is bound to.
@@ -119,6 +131,7 @@ impl Execution {
         narration: Narration,
     ) -> Self {
         let lease = Lease::new(intent.intent.domains.clone(), governance::artifact::LEASE_CAP_MS);
+        let on_halt = intent.intent.on_halt;
         let verdicts = Verdicts::of(intent.intent.domains.named());
         let (reply_sender, replies) = mpsc::unbounded_channel();
         Self {
@@ -132,7 +145,10 @@ impl Execution {
             running: None,
             governed: None,
             ended: None,
-            frozen: None,
+            on_halt,
+            halted_as: None,
+            draining: None,
+            pause: Pause::default(),
             accepted: BTreeMap::new(),
             node_keys: BTreeMap::new(),
             keys_held: 0,
@@ -183,9 +199,11 @@ impl Execution {
 
     async fn ordered(&mut self, order: Order) {
         match order {
-            Order::Halt(reason, done) => {
+            Order::Halt(reason, instead, done) => {
                 let code = reason.code();
+                self.on_halt = instead.unwrap_or(self.on_halt);
                 self.step(LeaseEvent::Trip(reason)).await;
+                self.drained().await;
                 let halted = self.node.halt_recorded();
                 if done.send(self.stopped()).is_ok() {
                     // What the client is told is durable by then.
@@ -201,6 +219,11 @@ impl Execution {
                 if self.accepted.get(&domain).is_some_and(|accepted| accepted.artifact.terms().id == artifact) {
                     self.orphan(code).await;
                 }
+            }
+            Order::Pause(done) => drop(done.send(self.pause().await)),
+            Order::Resume(done) => {
+                self.resume().await;
+                let _ = done.send(()); // the client may be gone
             }
             Order::Attest(trigger) => self.step(LeaseEvent::AttestNow(trigger)).await,
             Order::Revoked(domain, list, done) => {
@@ -247,8 +270,10 @@ impl Execution {
                     return Some(LeaseEvent::WorkloadEnded(NOT_STARTED_EXIT_CODE));
                 }
             }
-            LeaseAction::Kill if self.freezes() => self.freeze().await,
-            LeaseAction::Kill => self.kill().await,
+            LeaseAction::Kill => match self.lease.state() {
+                LeaseState::Halted { .. } => self.interrupt().await,
+                LeaseState::Idle | LeaseState::Attesting | LeaseState::Held | LeaseState::Renewing => self.kill().await,
+            },
             // Wrapped keys never left this process unopened; the opened ones ended with the workload's memory.
             LeaseAction::WipeKeys => self.accepted.values_mut().for_each(|accepted| accepted.keys.clear()),
             LeaseAction::RecordHalt(reason) => {
@@ -275,6 +300,7 @@ impl Execution {
 
     /// Asks a domain. The lease is counted from here, before the request leaves: shorter, never longer.
     fn ask(&mut self, domain: DomainName) -> LeaseEvent {
+        self.pause.asked(&domain);
         // Whose lease is over is asked for a first authorization again: there is nothing to renew.
         let held = self.accepted.get(&domain).filter(|_| self.lease.live().contains_key(&domain));
         let held = held.map(|accepted| accepted.artifact.clone());
@@ -305,6 +331,7 @@ impl Execution {
                 self.accepted.insert(domain.clone(), *accepted);
                 self.node_keys.insert(domain.clone(), node_key);
                 self.hear(&domain, LeaseEvent::Granted(domain.clone(), grant)).await;
+                self.proven(&domain).await;
             }
             Reply::Refused(refused) => {
                 self.tell_refusal(&domain, &refused);
@@ -428,23 +455,6 @@ impl Execution {
         Ok(())
     }
 
-    /// A halt may freeze instead of kill, if the node is configured so; an ordinary end never does.
-    fn freezes(&self) -> bool {
-        matches!(self.lease.state(), LeaseState::Halted { .. }) && self.node.freezes()
-    }
-
-    async fn freeze(&mut self) {
-        let Some(running) = self.running.take() else { return };
-        match running.freeze().await {
-            Some(processes) => {
-                tracing::warn!(processes, "the workload is frozen until readmission or the end of the daemon");
-                self.frozen = Some(processes);
-                self.node.keep_frozen(running);
-            }
-            None => self.ended = Some(running.ended().await),
-        }
-    }
-
     async fn kill(&mut self) {
         self.node.end_children(self.number);
         if let Some(running) = self.running.take() {
@@ -489,12 +499,14 @@ impl Execution {
     }
 
     fn stopped(&self) -> Stopped {
-        if let Some(processes) = self.frozen {
-            let killed = Killed { intent: self.intent.digest, by: KilledBy::Freeze, processes };
-            let (artifacts, authorizations) = (self.artifacts(), self.authorizations());
-            return Stopped { artifacts, authorizations, killed, keys_wiped: 0 };
-        }
         let ended = self.ended.as_ref();
+        if let Some((by, processes)) = self.halted_as {
+            let killed = Killed { intent: self.intent.digest, by, processes };
+            let (artifacts, authorizations) = (self.artifacts(), self.authorizations());
+            // What it has read stays with it; only of what has ended it is known that no key is left.
+            let keys_wiped = if ended.is_some() { self.keys_held } else { 0 };
+            return Stopped { artifacts, authorizations, killed, keys_wiped };
+        }
         let by = match (ended.map(|ended| ended.cause), self.node.kills_by_cgroup()) {
             (None | Some(EndCause::WorkloadExited), _) => KilledBy::AlreadyEnded,
             (Some(_), true) => KilledBy::Cgroup,

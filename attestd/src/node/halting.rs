@@ -9,6 +9,7 @@ use std::time::Duration;
 use evidence::digest::Sha256Digest;
 use evidence::time::UnixSeconds;
 use governance::halt::{HALT_LIST_CAP, HALT_VERSION, HaltReason, HaltRecord, Killed, KilledBy};
+use governance::on_halt::OnHalt;
 use governance::revocation::{Revocation, RevocationList, Revoked};
 use governance::text::Text;
 use governance::trust_bundle::Role;
@@ -33,6 +34,11 @@ impl Node {
 
     /// Halts this node. The first reason stands.
     pub(crate) async fn halt(self: &Arc<Self>, reason: HaltReason) {
+        self.halt_as(reason, None).await;
+    }
+
+    /// The same; an operator may say what becomes of the executions instead of their intents.
+    pub(super) async fn halt_as(self: &Arc<Self>, reason: HaltReason, instead: Option<OnHalt>) {
         let first = self.halted.send_if_modified(|halted| {
             let first = halted.is_none();
             halted.get_or_insert_with(|| reason.clone());
@@ -43,7 +49,8 @@ impl Node {
         }
         tracing::error!(code = reason.code(), ?reason, "halted");
         let halted_at = unix_now();
-        let ((), stopped) = tokio::join!(self.make_halt_durable(&reason, halted_at), self.stop_executions(&reason));
+        let ((), stopped) =
+            tokio::join!(self.make_halt_durable(&reason, halted_at), self.stop_executions(&reason, instead));
         self.record_halt(reason, halted_at, stopped).await;
     }
 
@@ -105,12 +112,12 @@ impl Node {
         }
     }
 
-    async fn stop_executions(&self, reason: &HaltReason) -> Vec<Stopped> {
+    async fn stop_executions(&self, reason: &HaltReason, instead: Option<OnHalt>) -> Vec<Stopped> {
         let orders: Vec<_> = lock(&self.executions).orders.values().cloned().collect();
         let mut answers = Vec::new();
         for order in orders {
             let (done, stopped) = oneshot::channel();
-            if order.send(Order::Halt(reason.clone(), done)).await.is_ok() {
+            if order.send(Order::Halt(reason.clone(), instead, done)).await.is_ok() {
                 answers.push(stopped);
             }
         }
@@ -278,7 +285,7 @@ impl Node {
                 self.remember_seen(&domain.name, &seen)?;
                 self.halt_record.send_replace(None);
                 self.halted.send_replace(None);
-                lock(&self.frozen).clear(); // dropped, so killed: nobody is to thaw what ran before
+                lock(&self.halted_workloads).clear(); // dropped, so killed: nobody is to thaw what ran before
                 lock(&self.captured).clear(); // what the machine is now, is what the domains should know
                 tracing::warn!(epoch, "readmitted");
             }

@@ -10,6 +10,7 @@ use evidence::names::{DomainName, ItemName};
 use governance::GovernanceDenial;
 use governance::intent::{self, Domains, INTENT_VERSION, Intent};
 use governance::isolation::Isolation;
+use governance::on_halt::OnHalt;
 use governance::scope::Scope;
 use governance::text::Text;
 use serde::Deserialize;
@@ -45,6 +46,7 @@ struct IntentFile {
     quorum: Option<u8>,
     #[serde(default)]
     isolation: Isolation,
+    on_halt: Option<OnHalt>,
 }
 
 impl Node {
@@ -66,7 +68,7 @@ impl Node {
         let environment = Environment::new(file.environment.clone(), &self.config.gateway.environment)
             .map_err(|error| Refused::denied("governance.field_invalid", error))?
             .told(SPIFFE_ENDPOINT_SOCKET, self.workload_endpoint()?);
-        self.gateway.admit(&file.isolation)?;
+        self.gateway.admit(&file.isolation, file.on_halt.unwrap_or(self.config.halt.action))?;
         let program = file.argv.first().cloned().ok_or_else(|| malformed("no program"))?;
         let executable = open(program, environment.search_path().to_owned(), directory.clone()).await?;
         let svid_key = SvidKey::generate()?;
@@ -143,6 +145,7 @@ impl Node {
                 executable: Sha256Digest(*executable.digest()),
             },
             isolation: file.isolation,
+            on_halt: file.on_halt.unwrap_or(self.config.halt.action),
             scope: Scope { keys: file.keys, capabilities: file.capabilities, labels: file.labels },
             domains: match file.quorum {
                 None => Domains::All(named),

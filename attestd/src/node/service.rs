@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use governance::halt::HaltReason;
+use governance::on_halt::OnHalt;
 use governance::text::Text;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -14,7 +15,7 @@ use super::execution::Order;
 use super::refused::Refused;
 use super::{Node, Parts, lock};
 use crate::collect::{Inspected, InspectionFault};
-use crate::gateway::facilities;
+use crate::gateway::{GatewayError, facilities};
 use crate::local_api::LocalApi;
 use crate::state::StateError;
 use crate::systemd;
@@ -72,12 +73,20 @@ impl Node {
         self.links.values().any(|link| link.status.borrow().connected)
     }
 
-    /// An operator's halt.
-    pub(crate) async fn halt_by_operator(self: &Arc<Self>, reason: &str) -> Result<(), Refused> {
+    /// An operator's halt, who may say what becomes of the executions instead of their intents.
+    pub(crate) async fn halt_by_operator(
+        self: &Arc<Self>,
+        reason: &str,
+        instead: Option<OnHalt>,
+    ) -> Result<(), Refused> {
+        match instead {
+            Some(OnHalt::Freeze) => self.gateway.freezes().map_err(GatewayError::from)?,
+            Some(OnHalt::Kill | OnHalt::Drain { .. } | OnHalt::RevokeKeys) | None => {}
+        }
         let reason = Text::new(reason).map_err(|error| Refused::denied("governance.field_invalid", error))?;
         let recorded = self.halt_recorded();
         if !self.is_halted() {
-            self.halt(HaltReason::Operator { reason }).await;
+            self.halt_as(HaltReason::Operator { reason }, instead).await;
             recorded.await;
         }
         Ok(())

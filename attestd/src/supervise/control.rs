@@ -32,6 +32,15 @@ pub enum Order {
     },
     /// Stop every process of it where it stands, for forensics; only with a cgroup. The lease's end no longer counts.
     Freeze,
+    /// Stop every process of it where it stands, until told to go on; only with a cgroup. The lease's end counts.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// Tell every process of it to end (SIGTERM), and end what is left after a while; never later than the lease does.
+    Drain {
+        /// How long that is.
+        grace_ms: u32,
+    },
     /// End it now.
     Kill,
 }
@@ -75,6 +84,13 @@ pub enum Report {
         /// How many.
         processes: u32,
     },
+    /// Every process of it stands still until told to go on.
+    Paused {
+        /// How many.
+        processes: u32,
+    },
+    /// It goes on.
+    Resumed,
     /// Everything that descended from the workload is gone.
     Ended(Ended),
 }

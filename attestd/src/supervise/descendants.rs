@@ -110,6 +110,18 @@ pub(crate) fn kill_below_once(root: Pid, killed: &mut BTreeSet<i32>) {
     }
 }
 
+/// One SIGTERM to everything below `root`, stopped processes woken so that they can follow it.
+pub(crate) fn terminate_below(root: Pid) {
+    let found = below(root);
+    let mut parents: BTreeSet<i32> = found.iter().map(|pid| pid.as_raw_pid()).collect();
+    parents.insert(root.as_raw_pid());
+    let opened: Vec<OwnedFd> = found.iter().filter_map(|pid| open_child_of(*pid, &parents)).collect();
+    for pidfd in opened {
+        let _ = pidfd_send_signal(&pidfd, Signal::TERM); // it may just have ended
+        let _ = pidfd_send_signal(&pidfd, Signal::CONT);
+    }
+}
+
 /// Waits until a child of `parent` ends, but no longer than `limit`.
 pub(crate) fn await_one_of(parent: Pid, limit: Timespec) {
     let opened = children_and_zombies(parent).into_iter().filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());

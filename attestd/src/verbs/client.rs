@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use attestd::cli::{Common, ExecArgs, Format, HaltArgs, Outcome};
+use attestd::cli::{Common, ExecArgs, Format, HaltArgs, Outcome, PauseArgs};
 use attestd::collect::Inspected;
 use attestd::state::{socket_path, workload_socket_path};
 use hyper_util::rt::TokioIo;
@@ -200,11 +200,45 @@ pub(crate) async fn status(common: &Common, tree: bool) -> anyhow::Result<Outcom
 /// # Errors
 /// The daemon cannot be reached.
 pub(crate) async fn halt(common: &Common, arguments: HaltArgs) -> anyhow::Result<Outcome> {
-    match connect(&common.state).await?.halt(proto::HaltRequest { reason: arguments.reason }).await {
+    let HaltArgs { reason, mode, grace_ms } = arguments;
+    let mode = mode.map_or_else(String::new, |mode| mode.name().to_owned());
+    match connect(&common.state).await?.halt(proto::HaltRequest { reason, mode, grace_ms }).await {
         Ok(answer) => print_status(common.format, &answer.into_inner().json),
         Err(status) => rejected(common.format, &status),
     }
 }
+
+/// Has executions stand still.
+///
+/// # Errors
+/// The daemon cannot be reached, or this machine cannot do it.
+pub(crate) async fn pause(common: &Common, arguments: PauseArgs) -> anyhow::Result<Outcome> {
+    let Some(request) = pause_request(arguments) else { return usage(NOT_A_DIGEST) };
+    match connect(&common.state).await?.pause(request).await {
+        Ok(answer) => print_status(common.format, &answer.into_inner().json),
+        Err(status) => rejected(common.format, &status),
+    }
+}
+
+/// Lets executions go on.
+///
+/// # Errors
+/// The daemon cannot be reached.
+pub(crate) async fn resume(common: &Common, arguments: PauseArgs) -> anyhow::Result<Outcome> {
+    let Some(request) = pause_request(arguments) else { return usage(NOT_A_DIGEST) };
+    match connect(&common.state).await?.resume(request).await {
+        Ok(answer) => print_status(common.format, &answer.into_inner().json),
+        Err(status) => rejected(common.format, &status),
+    }
+}
+
+fn pause_request(arguments: PauseArgs) -> Option<proto::PauseRequest> {
+    let intent =
+        arguments.intent.map_or(Some(Vec::new()), |intent| hex::decode(intent).ok().filter(|d| d.len() == 32))?;
+    Some(proto::PauseRequest { intent })
+}
+
+const NOT_A_DIGEST: &str = "an intent is named by 64 hexadecimal digits";
 
 fn print_status(format: Format, document: &str) -> anyhow::Result<Outcome> {
     let status: Value = serde_json::from_str(document).context("the daemon's status")?;

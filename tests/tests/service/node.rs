@@ -14,6 +14,7 @@ use governance::{
     halt::{HALT_VERSION, HaltReason, HaltRecord},
     intent::{Domains, INTENT_VERSION, Intent, Workload},
     isolation::Isolation,
+    on_halt::OnHalt,
     scope::Scope,
     text::Text,
 };
@@ -195,6 +196,7 @@ impl Node {
             },
             scope: Scope { keys: keys.iter().map(|name| ItemName::new(*name).unwrap()).collect(), ..Scope::default() },
             isolation: Isolation::default(),
+            on_halt: OnHalt::Kill,
             domains: Domains::All([domain()].into()),
             parents: Default::default(),
             node: self.machine.node_id.clone(),
