@@ -141,7 +141,7 @@ pub enum Verb {
 #[derive(Clone, Debug, Args)]
 pub struct ExecArgs {
     /// Intent in TOML; replaces the other options.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["keys", "labels", "capabilities", "environment", "domains", "need", "argv"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keys", "labels", "capabilities", "environment", "domains", "need", "attach", "argv"])]
     pub intent: Option<PathBuf>,
     /// Execution key that the workload needs; its descriptor is in `ATTESTD_KEY_FD_<NAME>`.
     #[arg(long = "key", value_name = "NAME")]
@@ -172,8 +172,14 @@ pub struct ExecArgs {
     /// Working directory of the workload.
     #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
+    /// Govern the processes of this cgroup v2 directory, which run already, instead of a command.
+    ///
+    /// They were started before anything was proven, and get neither keys nor isolation. All of them must run one and the same
+    /// executable. From then on they end with the lease, with this command and with the daemon.
+    #[arg(long, value_name = "CGROUP", conflicts_with_all = ["keys", "environment", "directory", "argv"])]
+    pub attach: Option<PathBuf>,
     /// The command.
-    #[arg(last = true, value_name = "CMD", required_unless_present = "intent")]
+    #[arg(last = true, value_name = "CMD", required_unless_present_any = ["intent", "attach"])]
     pub argv: Vec<String>,
 }
 

@@ -10,7 +10,7 @@ mod running;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,13 +25,15 @@ use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 
 pub use environment::{Environment, EnvironmentError, SPIFFE_ENDPOINT_SOCKET};
+pub(crate) use executable::hash;
 pub use executable::{Executable, ExecutableError};
 pub use key::{ExecutionKey, key_variable};
 pub use running::Running;
 use running::Still;
 
+pub use crate::supervise::attach::{AttachError, Attached};
 pub use crate::supervise::confine::Unavailable;
-use crate::supervise::control::{self, ControlError, Order, Report, Start, StartFault};
+use crate::supervise::control::{self, Attach, ControlError, Order, Report, Start, StartFault};
 pub use crate::supervise::control::{EndCause, Ended, Outcome};
 use crate::supervise::{SUPERVISE, descendants};
 
@@ -62,6 +64,8 @@ pub struct Workload {
     pub environment: Environment,
     /// Absolute.
     pub working_directory: PathBuf,
+    /// The cgroup that holds it already; none: it is started.
+    pub attached: Option<Attached>,
 }
 
 impl Gateway {
@@ -85,13 +89,17 @@ impl Gateway {
         ends_at_boottime_ms: u64,
     ) -> Result<Running, GatewayError> {
         permit(artifacts, intent, &workload, &keys)?;
-        let cgroup = self.make_cgroup(&intent.isolation)?;
+        let cgroup = match &workload.attached {
+            None => self.make_cgroup(&intent.isolation)?,
+            Some(_) => None,
+        };
         let (order_end, supervisor_end) = control::pair().map_err(io::Error::from)?;
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
         let (started_sender, started) = oneshot::channel();
         let (ended_sender, ended) = watch::channel(None);
         let (still_sender, still) = watch::channel(Still::default());
+        let attached = workload.attached.clone();
         let preparation = Preparation {
             program: self.settings.program.clone(),
             orders: order_end.try_clone()?,
@@ -111,7 +119,7 @@ impl Gateway {
         let supervisor = started.await.map_err(|_| GatewayError::SupervisorLost)??;
         let stdout = pipe::Receiver::from_owned_fd(stdout.into())?;
         let stderr = pipe::Receiver::from_owned_fd(stderr.into())?;
-        Ok(Running::new(supervisor, order_end, (stdout, stderr), still, ended))
+        Ok(Running::new(supervisor, attached, order_end, (stdout, stderr), still, ended))
     }
 
     /// Refuses what this machine cannot give, before anybody is asked to authorize it.
@@ -179,6 +187,10 @@ fn permit(
     if let Some(key) = keys.iter().find(|key| !granted(key.name())) {
         return Err(GovernanceDenial::ScopeExceeded { part: "key", got: key.name().to_owned() }.into());
     }
+    let asked = intent.workload.attach.as_ref().map(|path| Path::new(path.as_str()));
+    if asked != workload.attached.as_ref().map(Attached::path) {
+        return Err(GatewayError::Request { what: "another cgroup than the intent names" });
+    }
     if let Some(name) = workload.environment.requested().find(|name| !intent.workload.environment.contains(*name)) {
         return Err(EnvironmentError::NotAllowed { name: name.to_owned() }.into());
     }
@@ -218,6 +230,7 @@ fn attend(
         Err(error) => return drop(started.send(Err(error.into()))),
     };
     let mut child = None;
+    let attached = preparation.workload.attached.clone();
     let result = begin(preparation, &mut child);
     let running = result.is_ok();
     let delivered = started.send(result).is_ok();
@@ -237,7 +250,7 @@ fn attend(
     let end = reported.unwrap_or_else(|| Ended {
         outcome: Outcome::Unobserved,
         cause: EndCause::SupervisorLost,
-        killed: kill_orphans(),
+        killed: kill_orphans().saturating_add(attached.map_or(0, |attached| attached.kill())),
     });
     ended.send_replace(Some(end));
 }
@@ -274,10 +287,18 @@ fn begin(preparation: Preparation, child: &mut Option<Child>) -> Result<Supervis
         cgroup,
         ends_at_boottime_ms: preparation.ends_at_boottime_ms,
     };
+    let order = match &workload.attached {
+        None => Order::Start(Box::new(start)),
+        Some(attached) => Order::Attach(Attach {
+            cgroup: attached.path().to_string_lossy().into_owned(),
+            executable: hex::encode(workload.executable.digest()),
+            ends_at_boottime_ms: preparation.ends_at_boottime_ms,
+        }),
+    };
     let [stdout, stderr] = &outputs;
     let mut descriptors: Vec<BorrowedFd<'_>> = vec![workload.executable.file().as_fd(), stdout.as_fd(), stderr.as_fd()];
     descriptors.extend(sealed.iter().map(|key| key.descriptor.as_fd()));
-    control::send(&orders, &Order::Start(Box::new(start)), &descriptors)?;
+    control::send(&orders, &order, &descriptors)?;
     drop(sealed);
     drop(outputs);
 
@@ -342,6 +363,9 @@ fn kill_orphans() -> u32 {
 /// Why a workload was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
+    /// What runs already cannot be governed.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// The executable is not, or no longer, what was authorized.
     #[error(transparent)]
     Executable(#[from] ExecutableError),

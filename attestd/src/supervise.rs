@@ -13,6 +13,7 @@
 //! What it cannot do, because the workload runs under the same user: stop the workload from killing its supervisor, unless
 //! the intent confines signals. The workload's first process dies with it (PDEATHSIG), the rest falls to the daemon, which is a subreaper too.
 
+pub(crate) mod attach;
 pub mod confine;
 pub mod control;
 pub(crate) mod descendants;
@@ -78,6 +79,11 @@ fn supervise_on(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(), Star
         control::receive(channel).map_err(|error| error.to_string())?.ok_or("the daemon is gone")?;
     let start = match order {
         Order::Start(start) => start,
+        Order::Attach(attach) => {
+            let mut deadline = Deadline::new().map_err(|errno| format!("lease timer: {errno}"))?;
+            deadline.set(attach.ends_at_boottime_ms).map_err(|errno| format!("lease timer: {errno}"))?;
+            return attach::supervise(channel, daemon.as_fd(), &mut deadline, &attach);
+        }
         Order::Deadline { .. } | Order::Freeze | Order::Pause | Order::Resume | Order::Drain { .. } | Order::Kill => {
             return Err("ordered something else before the start".into());
         }
@@ -224,7 +230,7 @@ fn follow(channel: BorrowedFd<'_>, deadline: &mut Deadline, cgroup: Option<&str>
             Ok(()) => Followed::On,
             Err(_) => Followed::End(EndCause::Killed),
         },
-        Ok(Some((Order::Kill | Order::Start(_), _))) => Followed::End(EndCause::Killed),
+        Ok(Some((Order::Kill | Order::Start(_) | Order::Attach(_), _))) => Followed::End(EndCause::Killed),
         Ok(None) | Err(_) => Followed::End(EndCause::DaemonLost),
     }
 }
@@ -247,7 +253,10 @@ fn thaw(cgroup: &str) -> std::io::Result<()> {
 /// Asks every process to end, and draws the deadline nearer.
 fn drain(deadline: &mut Deadline, cgroup: Option<&str>, grace_ms: u32) -> std::io::Result<()> {
     cgroup.map_or(Ok(()), thaw)?; // who stands still can follow no signal
-    descendants::terminate_below(getpid());
+    match cgroup {
+        Some(cgroup) => attach::terminate(Path::new(cgroup))?,
+        None => descendants::terminate_below(getpid()),
+    }
     let until = boottime_ms().saturating_add(u64::from(grace_ms));
     if until < deadline.at_boottime_ms {
         deadline.set(until)?;

@@ -43,6 +43,7 @@ fn intent(executable: &Executable, argv: &[&str], domains: Domains) -> Intent {
             argv: argv.iter().map(|a| (*a).to_owned()).collect(),
             environment: BTreeSet::from(["LANG".to_owned()]),
             executable: Sha256Digest(*executable.digest()),
+            attach: None,
         },
         scope: Scope { keys, ..Scope::default() },
         isolation: Isolation::default(),
@@ -147,7 +148,7 @@ impl Bench {
 
 fn workload(executable: Executable) -> Workload {
     let environment = Environment::new(variable("LANG"), &["LANG".to_owned()].into()).unwrap();
-    Workload { executable, environment, working_directory: PathBuf::from("/") }
+    Workload { executable, environment, working_directory: PathBuf::from("/"), attached: None }
 }
 
 fn variable(name: &str) -> BTreeMap<String, String> {

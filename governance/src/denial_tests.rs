@@ -16,12 +16,13 @@ use crate::{
     fixture::*,
     governance_state::{GovernanceState, VerifiedState},
     halt::HaltRecord,
-    intent::{Domains, Intent},
+    intent::{ATTACH_CAPABILITY, Domains, Intent},
     isolation::Files,
     node_key::NodeKey,
     on_halt::OnHalt,
     parentage::Ancestor,
     revocation::{Revocation, RevocationList, Revoked},
+    scope::Scope,
     statement::{Order, Statement, VerifiedStatement},
     trust_bundle::{FEDERATION_LIFETIME_CAP_S, OWN_LIFETIME_CAP_S, Role, TrustBundle, VerifiedBundle},
     witness_policy::{HeldWitnessPolicy, PinnedWitness, WitnessPolicy},
@@ -105,6 +106,18 @@ fn intent_with(change: fn(&mut Intent)) -> GovernanceDenial {
     bent.encode().unwrap_err()
 }
 
+/// A genuine intent to govern what runs already, with one defect.
+fn attaching(change: fn(&mut Intent)) -> GovernanceDenial {
+    let mut bent = intent();
+    bent.workload.argv.truncate(1);
+    bent.workload.environment.clear();
+    bent.workload.attach = Some(text("/sys/fs/cgroup/system.slice/worker.service"));
+    bent.scope = Scope { capabilities: [ItemName::new(ATTACH_CAPABILITY).unwrap()].into(), ..Scope::default() };
+    bent.encode().unwrap();
+    change(&mut bent);
+    bent.encode().unwrap_err()
+}
+
 fn files(read: &str) -> Files {
     Files { read: [text(read)].into(), write: BTreeSet::new() }
 }
@@ -133,6 +146,13 @@ fn intent_cases() -> Vec<Case> {
         ("governance.field_invalid", || intent_with(|intent| intent.isolation.files = Some(files("lib")))),
         ("governance.field_invalid", || intent_with(|intent| intent.isolation.files = Some(files("/usr/../etc")))),
         ("governance.field_invalid", || intent_with(|intent| intent.isolation.limits.memory_bytes = Some(0))),
+        ("governance.field_invalid", || attaching(|intent| intent.workload.attach = Some(text("sys")))),
+        ("governance.field_invalid", || attaching(|intent| intent.workload.argv.push("--more".into()))),
+        ("governance.field_invalid", || attaching(|intent| intent.workload.environment = ["LANG".into()].into())),
+        ("governance.field_invalid", || attaching(|intent| intent.scope.keys = scope().keys)),
+        ("governance.field_invalid", || attaching(|intent| intent.isolation.cgroup = true)),
+        ("governance.field_invalid", || attaching(|intent| intent.on_halt = OnHalt::RevokeKeys)),
+        ("governance.field_invalid", || attaching(|intent| intent.scope.capabilities.clear())),
         ("governance.field_invalid", || intent_with(|intent| intent.on_halt = OnHalt::Drain { grace_ms: 0 })),
         ("governance.field_invalid", || intent_with(|intent| intent.on_halt = OnHalt::Drain { grace_ms: 10_001 })),
         ("governance.field_invalid", || intent_with(|intent| intent.isolation.limits.processes = Some(0))),

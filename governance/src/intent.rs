@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     codec::{self, Kind},
     denial::GovernanceDenial,
-    isolation::Isolation,
+    isolation::{self, Isolation},
     on_halt::OnHalt,
     scope::Scope,
     text::Text,
@@ -47,6 +47,9 @@ pub struct Workload {
     pub environment: BTreeSet<String>,
     /// SHA-256 of the executable file.
     pub executable: Sha256Digest,
+    /// A cgroup v2 directory whose processes run already and are governed from now on, for as long as all of them run this
+    /// executable when that begins. Nothing is started then; none: the executable is.
+    pub attach: Option<Text>,
 }
 
 /// Which domains must authorize.
@@ -182,6 +185,26 @@ impl Intent {
         Ok(VerifiedIntent { digest: Sha256Digest::of(signed.payload()), intent })
     }
 
+    /// What an intent to govern what runs already must not ask for, because it cannot be given: the first of it.
+    fn attached(&self) -> Option<(&'static str, &'static str)> {
+        let Workload { argv, environment, attach, .. } = &self.workload;
+        let asks = |name: &str| self.scope.capabilities.iter().any(|capability| capability.as_str() == name);
+        let rules = [
+            (attach.as_ref().is_none_or(isolation::plain_path), "workload.attach", "an absolute path without . and .."),
+            (argv.len() == 1, "workload.argv", "only the program of what runs already"),
+            (environment.is_empty(), "workload.environment", "none for what runs already"),
+            (
+                self.scope.keys.is_empty(),
+                "scope.keys",
+                "none for what runs already: it has no descriptor to read one from",
+            ),
+            (self.isolation == Isolation::default(), "isolation", "none for what runs already"),
+            (self.on_halt != OnHalt::RevokeKeys, "on_halt", "kill, freeze or drain for what runs already"),
+            (asks(ATTACH_CAPABILITY), "scope.capabilities", "`attach` for what runs already"),
+        ];
+        rules.into_iter().find_map(|(kept, field, rule)| (!kept).then_some((field, rule)))
+    }
+
     fn bounded(&self) -> Result<(), GovernanceDenial> {
         codec::version(KIND.name, self.version, INTENT_VERSION)?;
         let refuse = |field, rule| Err(GovernanceDenial::FieldInvalid { what: KIND.name, field, rule });
@@ -201,6 +224,9 @@ impl Intent {
         if !self.workload.environment.iter().all(|name| environment_name(name)) {
             return refuse("workload.environment", "names of A-Z a-z 0-9 _, not steering the dynamic linker");
         }
+        if self.workload.attach.is_some() {
+            self.attached().map_or(Ok(()), |(field, rule)| refuse(field, rule))?;
+        }
         let (named, needed) = (self.domains.named().len(), self.domains.needed());
         if named == 0 || named > DOMAINS_CAP || needed == 0 || needed > named {
             return refuse("domains", "1 to 16 domains, and no more needed than named");
@@ -216,6 +242,9 @@ impl Intent {
         self.scope.bounded(KIND.name)
     }
 }
+
+/// Capability that an intent must ask for to govern what runs already.
+pub const ATTACH_CAPABILITY: &str = "attach";
 
 fn environment_name(name: &str) -> bool {
     let bytes = name.as_bytes();

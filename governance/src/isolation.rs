@@ -117,7 +117,7 @@ impl Isolation {
     }
 }
 
-fn plain_path(path: &Text) -> bool {
+pub(crate) fn plain_path(path: &Text) -> bool {
     let path = path.as_str();
     path.starts_with('/') && path.split('/').all(|part| part != "." && part != "..")
 }

@@ -79,6 +79,7 @@ impl IntentClaims {
             labels: intent.scope.labels.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             child: !intent.parents.is_empty(),
             isolation: IsolationClaims::of(&intent.isolation),
+            attached: intent.workload.attach.is_some(),
             on_halt: intent.on_halt.name().to_owned(),
             drain_ms: i64::from(intent.on_halt.grace_ms()),
         }
@@ -115,6 +116,9 @@ pub struct IntentClaims {
     /// How it asks to be kept apart.
     #[serde(default)]
     pub isolation: IsolationClaims,
+    /// Whether it runs already, started by somebody else.
+    #[serde(default)]
+    pub attached: bool,
     /// What a halt does to it: `kill`, `freeze`, `drain` or `revoke_keys`.
     #[serde(default = "kill")]
     pub on_halt: String,
@@ -169,6 +173,7 @@ impl IntentClaims {
             ("labels", texts(&self.labels)),
             ("child", Cedar::new_bool(self.child)),
             ("isolation", self.isolation.to_cedar()),
+            ("attached", Cedar::new_bool(self.attached)),
             ("on_halt", text(&self.on_halt)),
             ("drain_ms", Cedar::new_long(self.drain_ms)),
         ])

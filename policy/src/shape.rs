@@ -133,6 +133,7 @@ fn of_intent(intent: &IntentClaims) -> u32 {
         labels: _,
         child: _,
         isolation,
+        attached: _,
         on_halt: _,
         drain_ms: _,
     } = intent;

@@ -103,6 +103,7 @@ pub(crate) fn intent() -> IntentClaims {
         labels: vec!["environment=production".into()],
         child: false,
         isolation: IsolationClaims::default(),
+        attached: false,
         on_halt: "kill".into(),
         drain_ms: 0,
     }

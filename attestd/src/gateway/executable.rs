@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
+use crate::supervise::attach::{AttachError, Attached};
+
 /// An open executable and the SHA-256 of its content when it was opened.
 ///
 /// A script's interpreter and a program's shared libraries are the machine's, measured with it; the digest is the file's.
@@ -25,6 +27,19 @@ impl Executable {
         let unreadable = |source| ExecutableError::Unreadable { path: path.clone(), source };
         let file = File::open(&path).map_err(unreadable)?;
         let digest = hash(&file).map_err(unreadable)?;
+        Ok(Self { file, path, digest })
+    }
+
+    /// What every process of a cgroup runs.
+    pub(crate) fn of(attached: &Attached) -> Result<Self, AttachError> {
+        let (pid, path, digest) = attached.executable(None)?;
+        let unreadable = |error: io::Error| AttachError::Unfit { path: path.clone(), what: error.to_string() };
+        let file = File::open(format!("/proc/{pid}/exe")).map_err(unreadable)?;
+        // The process may have executed something else since it was looked at; what counts is looked at again.
+        let now = hash(&file).map_err(unreadable)?;
+        if now != digest {
+            return Err(AttachError::Executable { pid, got: now, expected: digest });
+        }
         Ok(Self { file, path, digest })
     }
 
@@ -68,7 +83,7 @@ fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
 }
 
-fn hash(file: &File) -> io::Result<[u8; 32]> {
+pub(crate) fn hash(file: &File) -> io::Result<[u8; 32]> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
     }

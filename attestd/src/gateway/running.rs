@@ -8,13 +8,15 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-use super::{EndCause, Ended, Outcome, Supervisor};
+use super::{Attached, EndCause, Ended, Outcome, Supervisor};
 use crate::supervise::control::{self, Order};
 use crate::supervise::descendants;
 
 /// A workload that runs. Dropping it kills the workload.
 pub struct Running {
     supervisor: Supervisor,
+    /// What it did not start.
+    attached: Option<Attached>,
     orders: OwnedFd,
     outputs: Option<(pipe::Receiver, pipe::Receiver)>,
     still: watch::Receiver<Still>,
@@ -36,12 +38,13 @@ pub(super) enum Still {
 impl Running {
     pub(super) const fn new(
         supervisor: Supervisor,
+        attached: Option<Attached>,
         orders: OwnedFd,
         outputs: (pipe::Receiver, pipe::Receiver),
         still: watch::Receiver<Still>,
         ended: watch::Receiver<Option<Ended>>,
     ) -> Self {
-        Self { supervisor, orders, outputs: Some(outputs), still, ended }
+        Self { supervisor, attached, orders, outputs: Some(outputs), still, ended }
     }
 
     /// The workload's first process.
@@ -140,9 +143,11 @@ impl Running {
             }
             tokio::time::sleep(KILL_PAUSE).await;
         }
+        let elsewhere = self.attached.as_ref().map_or(0, Attached::kill);
         let _ = pidfd_send_signal(&self.supervisor.pidfd, Signal::KILL);
         let mut ended = self.ended().await;
-        ended.killed = ended.killed.saturating_add(u32::try_from(killed.len()).unwrap_or(u32::MAX));
+        ended.killed =
+            ended.killed.saturating_add(u32::try_from(killed.len()).unwrap_or(u32::MAX)).saturating_add(elsewhere);
         ended
     }
 }

@@ -77,7 +77,12 @@ impl Bench {
         let intent = Intent {
             version: INTENT_VERSION,
             requester: Text::new("uid:0").unwrap(),
-            workload: Workload { argv: vec!["sh".into()], environment: [].into(), executable: Sha256Digest([1; 32]) },
+            workload: Workload {
+                argv: vec!["sh".into()],
+                environment: [].into(),
+                executable: Sha256Digest([1; 32]),
+                attach: None,
+            },
             scope: Scope { keys, ..Scope::default() },
             isolation: Isolation::default(),
             on_halt: OnHalt::Kill,

@@ -26,13 +26,16 @@ use super::refused::Refused;
 use super::svid::SvidKey;
 use super::{Node, lock};
 use crate::clock::unix_now;
-use crate::gateway::{Environment, Executable, SPIFFE_ENDPOINT_SOCKET, Workload};
+use crate::gateway::{AttachError, Attached, Environment, Executable, SPIFFE_ENDPOINT_SOCKET, Workload};
 
 /// An intent file. Unknown keys are refused; what is left out is empty, and every configured domain must authorize.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct IntentFile {
+    #[serde(default)]
     argv: Vec<String>,
+    /// cgroup of what runs already, instead of a program.
+    attach: Option<PathBuf>,
     #[serde(default)]
     environment: BTreeMap<String, String>,
     #[serde(default)]
@@ -47,6 +50,19 @@ struct IntentFile {
     #[serde(default)]
     isolation: Isolation,
     on_halt: Option<OnHalt>,
+}
+
+impl IntentFile {
+    /// What runs already names itself, and asks for the one capability that this takes.
+    fn naming(&mut self, executable: &Executable) -> Result<(), Refused> {
+        if !self.argv.is_empty() {
+            return Err(malformed("a program beside what runs already"));
+        }
+        self.argv = vec![executable.path().to_string_lossy().into_owned()];
+        let capability = ItemName::new(intent::ATTACH_CAPABILITY).map_err(|error| malformed(&error.to_string()))?;
+        self.capabilities.insert(capability);
+        Ok(())
+    }
 }
 
 impl Node {
@@ -69,11 +85,20 @@ impl Node {
             .map_err(|error| Refused::denied("governance.field_invalid", error))?
             .told(SPIFFE_ENDPOINT_SOCKET, self.workload_endpoint()?);
         self.gateway.admit(&file.isolation, file.on_halt.unwrap_or(self.config.halt.action))?;
-        let program = file.argv.first().cloned().ok_or_else(|| malformed("no program"))?;
-        let executable = open(program, environment.search_path().to_owned(), directory.clone()).await?;
+        let (executable, attached) = match file.attach.clone() {
+            None => {
+                let program = file.argv.first().cloned().ok_or_else(|| malformed("no program"))?;
+                (open(program, environment.search_path().to_owned(), directory.clone()).await?, None)
+            }
+            Some(cgroup) => {
+                let (executable, attached) = running_in(cgroup).await?;
+                file.naming(&executable)?;
+                (executable, Some(attached))
+            }
+        };
         let svid_key = SvidKey::generate()?;
-        let intent = self.intent(file, (&executable, svid_key.public()), uid, &parent)?;
-        let workload = Workload { executable, environment, working_directory: directory };
+        let intent = self.intent(file, (&executable, svid_key.public()), attached.as_ref(), uid, &parent)?;
+        let workload = Workload { executable, environment, working_directory: directory, attached };
         let digest = intent.digest().map_err(denied)?;
         let sign = |domain: &DomainName| Ok((domain.clone(), intent.sign(domain, &self.record_key)?));
         let signed = intent.domains.named().iter().map(sign).collect::<Result<_, _>>().map_err(denied)?;
@@ -120,9 +145,12 @@ impl Node {
         &self,
         file: IntentFile,
         (executable, svid_key): (&Executable, &PublicKey),
+        attached: Option<&Attached>,
         uid: u32,
         parent: &Parent,
     ) -> Result<Intent, Refused> {
+        let path = attached.map(|attached| Text::new(attached.path().to_string_lossy()));
+        let attach = path.transpose().map_err(|error| malformed(&error.to_string()))?;
         let parents = parent.named()?;
         let of_parent = parents.keys().filter(|domain| self.domains.contains_key(*domain)).cloned();
         let named = file.domains.unwrap_or_else(|| match parent {
@@ -143,6 +171,7 @@ impl Node {
                 argv: file.argv,
                 environment: file.environment.into_keys().collect(),
                 executable: Sha256Digest(*executable.digest()),
+                attach,
             },
             isolation: file.isolation,
             on_halt: file.on_halt.unwrap_or(self.config.halt.action),
@@ -168,6 +197,7 @@ fn as_file(request: ExecRequest) -> Result<IntentFile, Refused> {
         let domains = Some(request.domains).filter(|domains| !domains.is_empty());
         return Ok(IntentFile {
             argv,
+            attach: Some(request.attach).filter(|path| !path.is_empty()).map(PathBuf::from),
             environment,
             keys,
             capabilities,
@@ -186,6 +216,15 @@ async fn open(program: String, search_path: String, directory: PathBuf) -> Resul
     let opening = tokio::task::spawn_blocking(move || Executable::open(&program, &search_path, Path::new(&directory)));
     let opened = opening.await.map_err(|error| Refused::fault("fault.bug", error))?;
     opened.map_err(|error| Refused::denied("governance.workload", error))
+}
+
+async fn running_in(cgroup: PathBuf) -> Result<(Executable, Attached), Refused> {
+    let looking = tokio::task::spawn_blocking(move || {
+        let attached = Attached::open(&cgroup)?;
+        Ok::<_, AttachError>((Executable::of(&attached)?, attached))
+    });
+    let found = looking.await.map_err(|error| Refused::fault("fault.bug", error))?;
+    found.map_err(|error| Refused::denied("governance.workload", error))
 }
 
 fn malformed(what: &str) -> Refused {
@@ -211,15 +250,27 @@ mod tests {
     }
 
     #[test]
+    fn the_intent_of_the_manual_is_one() {
+        let manual = include_str!("../../../docs/executions.md");
+        let (_, from) = manual.split_once("```toml\n").unwrap();
+        let (written, _) = from.split_once("```").unwrap();
+        let file = as_file(request(written)).unwrap();
+        assert_eq!(file.on_halt, Some(OnHalt::Drain { grace_ms: 5_000 }));
+        assert!(file.isolation.confine_signals && file.isolation.needs_cgroup());
+        assert_eq!(file.isolation.limits.cpu_millis, Some(1_500));
+        assert_eq!(file.isolation.files.unwrap().write.len(), 1);
+        let bad = written.replace("cpu_millis", "cpu_seconds");
+        assert_eq!(as_file(request(&bad)).unwrap_err().code, "governance.field_invalid");
+    }
+
+    #[test]
     fn an_intent_file_is_read_strictly() {
         let file = as_file(request(
             "argv = [\"sh\"]\nkeys = [\"db\"]\nlabels = { tier = \"prod\" }\ndomains = [\"a.example\"]\nquorum = 1",
         ))
         .unwrap();
         assert_eq!((file.argv.as_slice(), file.quorum), (["sh".to_owned()].as_slice(), Some(1)));
-        for bad in
-            ["argv = [\"sh\"]\nprivileged = true", "keys = [\"db\"]", "argv = [\"sh\"]\nkeys = [\"../db\"]", "argv ="]
-        {
+        for bad in ["argv = [\"sh\"]\nprivileged = true", "argv = [\"sh\"]\nkeys = [\"../db\"]", "argv ="] {
             assert_eq!(as_file(request(bad)).unwrap_err().code, "governance.field_invalid", "{bad}");
         }
     }

@@ -154,7 +154,7 @@ impl From<GatewayError> for Refused {
     fn from(error: GatewayError) -> Self {
         match &error {
             GatewayError::NotAuthorized(denial) => Self::denied(denial.code(), &error),
-            GatewayError::Executable(_) => Self::denied("governance.workload", &error),
+            GatewayError::Attach(_) | GatewayError::Executable(_) => Self::denied("governance.workload", &error),
             GatewayError::Unavailable(_) => Self::fault("fault.isolation_unavailable", &error),
             GatewayError::Environment(_) => Self::denied("governance.field_invalid", &error),
             GatewayError::Request { .. }

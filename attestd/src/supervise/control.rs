@@ -25,6 +25,8 @@ use super::confine::Unavailable;
 pub enum Order {
     /// First and once; the descriptors come with it: executable, stdout, stderr, then one per key.
     Start(Box<Start>),
+    /// First and once, instead: govern what runs already.
+    Attach(Attach),
     /// The execution may go on until then.
     Deadline {
         /// CLOCK_BOOTTIME.
@@ -43,6 +45,18 @@ pub enum Order {
     },
     /// End it now.
     Kill,
+}
+
+/// What to govern.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// cgroup v2 directory that holds it.
+    pub cgroup: String,
+    /// SHA-256 of what each process in it must run, hexadecimal.
+    pub executable: String,
+    /// CLOCK_BOOTTIME.
+    pub ends_at_boottime_ms: u64,
 }
 
 /// What to start.

@@ -42,6 +42,7 @@ pub(crate) async fn exec(common: &Common, arguments: ExecArgs) -> anyhow::Result
         domains: arguments.domains,
         need: arguments.need.unwrap_or(0),
         parents: parents.into_iter().map(path_text).collect::<anyhow::Result<_>>()?,
+        attach: arguments.attach.map_or(Ok(String::new()), path_text)?,
     };
     let answered = match arguments.child {
         true => as_child(&common.state, request).await?,

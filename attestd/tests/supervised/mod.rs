@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use attestd::clock::boottime_ms;
-use attestd::supervise::control::{self, Ended, Order, Report, Start};
+use attestd::supervise::control::{self, Attach, Ended, Order, Report, Start};
 use governance::isolation::Isolation;
 
 /// A supervisor of ours with its channel, and the workload's stdout.
@@ -32,11 +32,7 @@ pub(crate) fn start_program(
     cgroup: Option<String>,
     isolation: Isolation,
 ) -> Supervised {
-    let (ours, theirs) = control::pair().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_attestd"));
-    command.arg("__supervise").stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
-    let child = command.spawn().unwrap();
-    drop(command);
+    let (ours, child) = supervisor();
     let (stdout, writer) = std::io::pipe().unwrap();
     let executable = File::open(program).unwrap();
     let keys: Vec<File> = keys.iter().map(|key| key_file(key)).collect();
@@ -53,6 +49,21 @@ pub(crate) fn start_program(
     let mut descriptors = vec![executable.as_fd(), writer.as_fd(), stderr.as_fd()];
     descriptors.extend(keys.iter().map(AsFd::as_fd));
     control::send(&ours, &order, &descriptors).unwrap();
+    Supervised { child, channel: Some(ours), stdout: BufReader::new(stdout) }
+}
+
+fn supervisor() -> (OwnedFd, Child) {
+    let (ours, theirs) = control::pair().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_attestd"));
+    command.arg("__supervise").stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+    (ours, command.spawn().unwrap())
+}
+
+/// Governs what runs already.
+pub(crate) fn attach(attach: Attach) -> Supervised {
+    let (ours, child) = supervisor();
+    control::send(&ours, &Order::Attach(attach), &[]).unwrap();
+    let (stdout, _) = std::io::pipe().unwrap();
     Supervised { child, channel: Some(ours), stdout: BufReader::new(stdout) }
 }
 

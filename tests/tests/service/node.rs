@@ -193,6 +193,7 @@ impl Node {
                 argv: vec!["/usr/bin/app".to_owned()],
                 environment: Default::default(),
                 executable: Sha256Digest::of(b"app"),
+                attach: None,
             },
             scope: Scope { keys: keys.iter().map(|name| ItemName::new(*name).unwrap()).collect(), ..Scope::default() },
             isolation: Isolation::default(),

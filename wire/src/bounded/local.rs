@@ -26,6 +26,8 @@ pub const PATH_CAP_BYTES: usize = 4096;
 pub struct ExecRequest {
     /// Program and arguments; empty only with an intent file.
     pub argv: Vec<String>,
+    /// cgroup of what runs already, instead of a program; empty for a program.
+    pub attach: String,
     /// Environment offered, by name; the intent's allow-list decides what reaches the workload.
     pub environment: BTreeMap<String, String>,
     /// Keys, capabilities and labels asked for.
@@ -49,16 +51,14 @@ impl TryFrom<proto::ExecRequest> for ExecRequest {
 
     fn try_from(given: proto::ExecRequest) -> Result<Self, FieldDenial> {
         let intent_toml = bytes_or_none("intent_toml", given.intent_toml, INTENT_FILE_CAP_BYTES)?;
-        let directory = given.working_directory;
-        if directory.len() > PATH_CAP_BYTES || directory.contains('\0') {
-            return Err(refuse("working_directory", "not a path"));
-        }
+        let directory = path("working_directory", given.working_directory)?;
         let requester = match given.requester {
             none if none.is_empty() => None,
             named => Some(Text::new(named).map_err(|_| refuse("requester", "not short printable text"))?),
         };
         Ok(Self {
-            argv: argv(given.argv, intent_toml.is_empty())?,
+            argv: argv(given.argv, intent_toml.is_empty() && given.attach.is_empty())?,
+            attach: path("attach", given.attach)?,
             environment: environment(given.environment)?,
             scope: Scope {
                 keys: names("keys", given.keys, governance::scope::KEYS_CAP)?,
@@ -85,6 +85,10 @@ fn paths(field: &'static str, given: Vec<String>) -> Result<Vec<String>, FieldDe
     } else {
         Err(refuse(field, "not at most 16 absolute paths"))
     }
+}
+
+fn path(field: &'static str, given: String) -> Result<String, FieldDenial> {
+    if given.len() > PATH_CAP_BYTES || given.contains('\0') { Err(refuse(field, "not a path")) } else { Ok(given) }
 }
 
 fn domains(given: Vec<String>) -> Result<BTreeSet<DomainName>, FieldDenial> {

@@ -48,6 +48,7 @@ impl Execution {
             "intent": self.intent.digest.to_string(),
             "argv": self.intent.intent.workload.argv,
             "state": state_name(self.lease.state()),
+            "attached": self.intent.intent.workload.attach,
             "on_halt": self.on_halt,
             "paused": self.pause.shown(),
             "pid": self.running.as_ref().map(Running::workload_pid),
