@@ -51,6 +51,8 @@ pub(crate) const NODE: u8 = 5;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct FakeBundle {
     pub(crate) domain: DomainName,
+    pub(crate) sequence: u64,
+    pub(crate) issued_at: u64,
     pub(crate) issuer: PublicKey,
     pub(crate) until: u64,
     pub(crate) origin: String,
@@ -96,6 +98,8 @@ impl PayloadReader for FakeReader {
         let timed = |key| vec![TimedKey { key, from: UnixSeconds(0), until: UnixSeconds(bundle.until) }];
         Ok(DomainKeys {
             domain: bundle.domain,
+            sequence: bundle.sequence,
+            issued_at: UnixSeconds(bundle.issued_at),
             issuer: timed(bundle.issuer),
             log_origin: bundle.origin,
             log: timed(bundle.log),
@@ -168,6 +172,8 @@ impl World {
     pub(crate) fn empty() -> Self {
         let bundle = FakeBundle {
             domain: domain(),
+            sequence: 1,
+            issued_at: 1,
             issuer: key(ISSUER).public().clone(),
             until: 1_000_000,
             origin: ORIGIN.into(),

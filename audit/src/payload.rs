@@ -28,6 +28,10 @@ pub struct TimedKey {
 pub struct DomainKeys {
     /// Whose.
     pub domain: DomainName,
+    /// Grows with every bundle of the domain.
+    pub sequence: u64,
+    /// When the bundle was issued: keys of the one before that it lacks count no more.
+    pub issued_at: UnixSeconds,
     /// Issuer keys.
     pub issuer: Vec<TimedKey>,
     /// Origin line of its log.

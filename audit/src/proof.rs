@@ -207,25 +207,48 @@ fn trust(proof: &DomainProof, pins: &Pins, reader: &impl PayloadReader) -> Resul
         if keys.domain != pin.domain {
             return Err(AuditDenial::DomainMismatch { got: keys.domain, expected: pin.domain.clone() });
         }
-        match &mut known {
-            None => known = Some(keys),
-            Some(known) if known.log_origin == keys.log_origin => {
-                known.issuer.extend(keys.issuer);
-                known.log.extend(keys.log);
-                known.witness.extend(keys.witness);
-            }
-            Some(known) => {
-                return Err(AuditDenial::OriginMismatch { got: keys.log_origin, expected: known.log_origin.clone() });
-            }
-        }
+        known = Some(match known {
+            None => keys,
+            Some(known) => succeeded(known, keys)?,
+        });
     }
     let Some(mut keys) = known else {
         return Err(AuditDenial::PayloadUnreadable { what: "trust bundle", cause: "absent".into() });
     };
+    // The checkpoint is as new as the file: a log key that was retired signs none.
+    keys.log.retain(|timed| keys.issued_at < timed.until);
     keys.log.dedup_by(|a, b| a.key == b.key);
     let log = LogIdentity::new(&keys.log_origin, keys.log.iter().map(|timed| &timed.key))?;
     let issuer_keys = KeySet::new(keys.issuer.iter().map(|timed| &timed.key));
     Ok(Trust { authority: pin.authority.clone(), issuer: keys.issuer, issuer_keys, witness: keys.witness, log })
+}
+
+/// What both bundles say together. A key that the later one lacks counted until then: its removal is its revocation.
+fn succeeded(before: DomainKeys, next: DomainKeys) -> Result<DomainKeys, AuditDenial> {
+    if next.log_origin != before.log_origin {
+        return Err(AuditDenial::OriginMismatch { got: next.log_origin, expected: before.log_origin });
+    }
+    if next.sequence <= before.sequence || next.issued_at < before.issued_at {
+        let cause = format!("trust bundle {} after {}", next.sequence, before.sequence);
+        return Err(AuditDenial::ProofMalformed { cause });
+    }
+    let at = next.issued_at;
+    let joined = |before: Vec<TimedKey>, next: Vec<TimedKey>| {
+        let lacks = |timed: &TimedKey| !next.iter().any(|other| other.key == timed.key);
+        let mut all: Vec<_> = before
+            .into_iter()
+            .filter(|timed| lacks(timed) || !next.contains(timed))
+            .map(|timed| if lacks(&timed) { TimedKey { until: timed.until.min(at), ..timed } } else { timed })
+            .collect();
+        all.extend(next);
+        all
+    };
+    Ok(DomainKeys {
+        issuer: joined(before.issuer, next.issuer),
+        log: joined(before.log, next.log),
+        witness: joined(before.witness, next.witness),
+        ..next
+    })
 }
 
 /// Name under which a domain's witness cosigns.

@@ -28,6 +28,40 @@ fn the_whole_story_verifies() {
     assert_eq!(report.attachments(), 11);
 }
 
+/// The story with a second trust bundle in the file, issued at this second, in which something is changed.
+fn told_over(
+    issued_at: u64,
+    change: impl FnOnce(&mut crate::fixture::FakeBundle),
+) -> Result<ProofReport, ProofFailure> {
+    use evidence::cose::{Purpose, sign1};
+    let world = World::told();
+    let mut next = crate::fixture::FakeBundle { sequence: 2, issued_at, ..world.bundle.clone() };
+    change(&mut next);
+    let payload = evidence::cbor::to_vec(&next).unwrap();
+    let domain = crate::fixture::domain();
+    let authority = crate::fixture::key(crate::fixture::AUTHORITY);
+    let signed = sign1(Purpose::TrustBundle, &domain, &payload, &authority).unwrap();
+    let mut parts = world.parts();
+    parts.domains[0].trust_bundles.push(vec![signed.into()]);
+    judge(&parts)
+}
+
+#[test]
+fn what_a_key_signed_before_its_removal_verifies_and_what_it_signed_later_does_not() {
+    let other = crate::fixture::key(200);
+    let code = |told: Result<ProofReport, ProofFailure>| told.map(drop).map_err(|failure| failure.denial.code());
+    // Every record of the story is older than the removal, or the last ones are not.
+    assert_eq!(code(told_over(900_000, |next| next.issuer = other.public().clone())), Ok(()));
+    let late = told_over(2, |next| next.issuer = other.public().clone());
+    assert_eq!(code(late), Err("audit.key_out_of_time"));
+    // The checkpoint is by a log key that the newest bundle does not hold.
+    let unlogged = told_over(900_000, |next| next.log = other.public().clone());
+    assert_eq!(code(unlogged), Err("audit.not_signed_by_log"));
+    assert_eq!(code(told_over(900_000, |next| next.sequence = 1)), Err("audit.proof_malformed"));
+    assert_eq!(code(told_over(0, |_| ())), Err("audit.proof_malformed"));
+    assert_eq!(code(told_over(900_000, |next| next.origin = "b.example/log".into())), Err("audit.origin_mismatch"));
+}
+
 #[test]
 fn a_domain_is_no_witness_of_its_own_log() {
     let world = World::told();

@@ -8,6 +8,7 @@ use strum::{EnumDiscriminants, EnumIter};
 
 use crate::artifact::ArtifactId;
 use crate::revocation::RevokedKind;
+use crate::rotation::OnlineRole;
 
 /// It was judged, and refused. `code` is stable; text is for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, EnumDiscriminants)]
@@ -138,6 +139,15 @@ pub enum GovernanceDenial {
     /// Another trust bundle with the sequence of the held one.
     #[error("trust bundle of {domain}, sequence {sequence}: {got}, held is {held}")]
     BundleForked { domain: DomainName, sequence: u64, got: Sha256Digest, held: Sha256Digest },
+    /// A key that no bundle in force announced is to sign.
+    #[error("{role} key {kid} is not announced by the trust bundle in force")]
+    KeyUnannounced { role: OnlineRole, kid: String },
+    /// A key is to sign, or to count, before it was announced for long enough.
+    #[error("{role} key {kid} at {at}, earliest {earliest}")]
+    KeyTooEarly { role: OnlineRole, kid: String, at: UnixSeconds, earliest: UnixSeconds },
+    /// A bundle lacks a key that signs, or whose signatures still serve.
+    #[error("{role} key {kid} is needed until {until}, removed at {now}")]
+    KeyInUse { role: OnlineRole, kid: String, until: UnixSeconds, now: UnixSeconds },
     /// A statement whose sequence was already used.
     #[error("statement sequence {got}, at least {min} needed")]
     StatementReplayed { got: u64, min: u64 },
@@ -253,6 +263,9 @@ impl GovernanceDenialKind {
             Self::BundleRolledBack => "governance.bundle_rolled_back",
             Self::BundleExpired => "governance.bundle_expired",
             Self::BundleForked => "governance.bundle_forked",
+            Self::KeyUnannounced => "governance.key_unannounced",
+            Self::KeyTooEarly => "governance.key_too_early",
+            Self::KeyInUse => "governance.key_in_use",
             Self::StatementReplayed => "governance.statement_replayed",
             Self::PolicyConflict => "policy.conflict",
             Self::KeyIncomplete => "governance.key_incomplete",
@@ -327,6 +340,9 @@ impl GovernanceDenialKind {
             Self::BundleExpired => {
                 "let the policy authority sign the domain's next bundle (verifier domain bundle --renew), and check the clocks"
             }
+            Self::KeyUnannounced => "announce the key first (verifier keys rotate --prepare)",
+            Self::KeyTooEarly => "wait until everybody holds a bundle that announces the key (verifier keys list)",
+            Self::KeyInUse => "activate its successor, and wait until what it signed has ended (verifier keys list)",
             Self::StateGap => "fetch the states between",
             Self::StatementReplayed => "sign the statement with a higher sequence",
             Self::PolicyConflict => "let the domains agree on the intent, or name other domains",

@@ -93,7 +93,7 @@ fn revoked(thing: Revoked) -> GovernanceDenial {
 type Case = (&'static str, fn() -> GovernanceDenial);
 
 fn cases() -> Vec<Case> {
-    let partners = crate::partner::tests::cases();
+    let partners = [crate::partner::tests::cases(), crate::rotation::tests::cases()].concat();
     let children = crate::parentage::tests::cases();
     let all =
         [intent_cases(), artifact_cases(), artifact_form_cases(), state_cases(), authority_cases(), witness_cases()];

@@ -36,6 +36,7 @@ pub mod parentage;
 pub mod partner;
 pub mod partner_endpoint;
 pub mod revocation;
+pub mod rotation;
 pub mod scope;
 pub mod statement;
 pub mod svid;

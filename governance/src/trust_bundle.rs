@@ -149,6 +149,15 @@ impl TrustBundle {
         }
     }
 
+    /// The same, to make the next bundle from.
+    pub fn records_mut(&mut self, role: Role) -> &mut Vec<KeyRecord> {
+        match role {
+            Role::Issuer => &mut self.issuer,
+            Role::Log => &mut self.log,
+            Role::Witness => &mut self.witness,
+        }
+    }
+
     fn bounded(&self) -> Result<(), GovernanceDenial> {
         codec::version(KIND.name, self.version, BUNDLE_VERSION)?;
         let refuse = |field, rule| Err(GovernanceDenial::FieldInvalid { what: KIND.name, field, rule });

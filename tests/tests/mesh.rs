@@ -31,6 +31,8 @@ mod lineage;
 mod partners;
 #[path = "mesh/proxy.rs"]
 mod proxy;
+#[path = "mesh/rotation.rs"]
+mod rotation;
 #[path = "mesh/together.rs"]
 mod together;
 #[path = "mesh/witnesses.rs"]

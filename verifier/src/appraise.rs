@@ -275,7 +275,7 @@ impl Desk {
         let (affirmed, decision) = (&judgement.affirmed, Decision::of(case, trust).to_kept()?);
         let (machine, basis) = (affirmed.machine(), affirmed.basis());
         let result = attestation_result(judgement, case, &trust.judging, &self.parts.domain)
-            .and_then(|result| result.to_cwt(&self.parts.issuer))
+            .and_then(|result| result.to_cwt(&self.parts.issuer.signing()))
             .map_err(|error| bug(error.to_string()))?;
         let determining = judgement.rules.iter().map(|rule| Text::new(rule.id.clone()));
         Ok(Verdict {

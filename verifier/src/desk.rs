@@ -7,19 +7,19 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use evidence::cose::SigningKey;
 use evidence::digest::Sha256Digest;
 use evidence::names::{DomainName, NodeId};
 use evidence::time::UnixSeconds;
 use governance::GovernanceDenial;
 use governance::artifact::LeaseTerms;
+use governance::rotation::authority_name;
 use tokio::sync::Semaphore;
 use wire::bounded::OTHER_CHECKPOINTS_CAP;
 use wire::bounded::node::Hello;
 use wire::proto;
 
 use crate::admin::{Health, Problem};
-use crate::ca::CertificateAuthority;
+use crate::ca::{CertificateAuthority, NODE_CERTIFICATE_LIFETIME};
 use crate::challenges::{About, Outstanding};
 use crate::clock::Clock;
 use crate::config::Admission;
@@ -29,11 +29,13 @@ use crate::enrolment::pem;
 use crate::fault::Fault;
 use crate::federation::gossip::Gossip;
 use crate::intake::Request;
+use crate::key_table;
 use crate::keys::KeyEncryptionKey;
-use crate::live::Live;
+use crate::live::{Live, Push};
 use crate::log::{Log, Seen};
 use crate::metrics::Metrics;
 use crate::nodes::{self, Node, NodeIdentity, NodeStatus};
+use crate::online_keys::{Authorities, Issuer};
 use crate::platforms::Platforms;
 use crate::random;
 use crate::rate::PerNode;
@@ -68,13 +70,13 @@ pub struct DeskParts {
     /// The log.
     pub log: Log,
     /// Signs records, results and artifacts.
-    pub issuer: Arc<SigningKey>,
+    pub issuer: Issuer,
     /// Signs results once more, as JWT.
     pub ear: EarKey,
     /// Opens execution keys.
     pub kek: KeyEncryptionKey,
     /// Makes certificates.
-    pub ca: CertificateAuthority,
+    pub ca: Authorities,
     /// What is judged by.
     pub trust: TrustSource,
     /// Time.
@@ -156,8 +158,8 @@ impl Desk {
     }
 
     /// Makes certificates.
-    pub fn ca(&self) -> &CertificateAuthority {
-        &self.parts.ca
+    pub fn ca(&self) -> Arc<CertificateAuthority> {
+        self.parts.ca.active()
     }
 
     /// Who is connected.
@@ -245,7 +247,7 @@ impl Desk {
             checkpoint: self.parts.log.checkpoint().into_bytes(),
             lineage_head: node.head_current.0.to_vec(),
             trust_bundle: Some(proto::ByAuthority { cose: trust.bundle.signatures.clone() }),
-            client_certificate: self.client_certificate(&node)?,
+            client_certificate: self.client_certificate(&node).await?,
             witness_policy: Some(proto::ByAuthority { cose: trust.witnesses.clone() }),
             other_checkpoints: witness::cosigned_notes(&self.parts.store, OTHER_CHECKPOINTS_CAP)
                 .await
@@ -259,11 +261,23 @@ impl Desk {
     }
 
     /// A fresh certificate by which the node is let in, PEM.
-    pub(crate) fn client_certificate(&self, node: &Node) -> Result<Vec<u8>, Fault> {
+    pub(crate) async fn client_certificate(&self, node: &Node) -> Result<Vec<u8>, Fault> {
         let NodeIdentity { id, record_key, .. } = &node.identity;
         let bug = || Fault::Bug { what: format!("record key of {id}") };
-        let raw = record_key.raw().try_into().map_err(|_| bug())?;
-        let certificate = self.ca().node_certificate(id, raw, random::bytes()?, self.now()?)?;
+        self.certificate_for(id, record_key.raw().try_into().map_err(|_| bug())?).await
+    }
+
+    /// The same, for whoever holds this record key. It is noted under which CA the node has its newest one: that CA is
+    /// needed as long.
+    pub(crate) async fn certificate_for(&self, node: &NodeId, record_key: &[u8; 32]) -> Result<Vec<u8>, Fault> {
+        let (ca, now) = (self.ca(), self.now()?);
+        let certificate = ca.node_certificate(node, record_key, random::bytes()?, now)?;
+        let (node, authority) = (node.clone(), authority_name(ca.certificate()));
+        let not_after = now.plus(NODE_CERTIFICATE_LIFETIME.as_secs());
+        let noted = self.parts.store.write::<_, StoreError, _>(move |transaction| {
+            Box::pin(async move { key_table::note_certificate(transaction, &node, &authority, not_after).await })
+        });
+        noted.await?;
         Ok(pem(&certificate))
     }
 
@@ -276,6 +290,22 @@ impl Desk {
             }
         }
         Ok(())
+    }
+
+    /// Tells every connected node of its certificate under the CA that is active now. Who misses it gets one at its next
+    /// hello.
+    pub(crate) async fn renew_client_certificates(&self) {
+        for id in self.live().connected() {
+            let made = match nodes::find(&self.parts.store, &id).await {
+                Ok(Some(node)) => self.client_certificate(&node).await,
+                Ok(None) => continue,
+                Err(error) => Err(error.into()),
+            };
+            match made {
+                Ok(pem) => drop(self.live().push(&id, Push::ClientCertificate(Arc::from(pem)))),
+                Err(fault) => tracing::warn!(node = %id, code = fault.code(), %fault, "no certificate for a node"),
+            }
+        }
     }
 
     /// Nodes keep the newest checkpoint they saw. One that we signed and our log does not lead to means that this log was

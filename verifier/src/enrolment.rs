@@ -243,17 +243,14 @@ impl Stranger<'_> {
         if let Some(enrolled) = tpm {
             desk.proven.keep(&node, enrolled);
         }
-        let certificate = desk
-            .ca()
-            .node_certificate(&node, record_key, random::bytes().map_err(Fault::from)?, desk.now()?)
-            .map_err(Fault::from)?;
+        let client_certificate = desk.certificate_for(&node, record_key).await?;
         info!(%node, status = ?admitted.status, entry = admitted.entry, "enrolled");
         desk.metrics().enrolments.inc();
         let bundle = trust.bundle.clone();
         let mut signatures = bundle.signatures.into_iter();
         let trust_bundle = signatures.next().unwrap_or_default();
         Ok(proto::EnrolGrant {
-            client_certificate: pem(&certificate),
+            client_certificate,
             trust_bundle,
             further_trust_bundle: signatures.collect(),
             lineage_head: admitted.head.0.to_vec(),

@@ -12,6 +12,7 @@ mod orders;
 mod own_bundle;
 mod partners;
 mod refusal;
+mod rotation;
 mod rules;
 mod sets;
 mod show;
@@ -39,8 +40,9 @@ use tokio::sync::{Mutex, watch};
 pub use history::Step;
 pub use node_orders::AdmittedMachine;
 pub use orders::Obeyed;
-pub use own_bundle::{BundleInForce, BundleTaken};
+pub use own_bundle::{BundleInForce, BundleTaken, own_bundles};
 pub use refusal::OrderRefusal;
+pub use rotation::{Activated, ListedKey, PreparedKey};
 pub use show::ListedSet;
 pub use signers::ReferenceSigners;
 pub use witnesses::WitnessesInForce;
@@ -53,6 +55,8 @@ use crate::federation::{HeldPartner, Partners};
 use crate::governance_state::{self, StateInForce};
 use crate::live::{Live, Push};
 use crate::log::Log;
+use crate::online_keys::{ActiveKey, Authorities, Issuer, OnlineKeys};
+use crate::state::StateFolder;
 use crate::store::{Committed, NewEntry, Store, Transaction};
 use effects::Effect;
 use rules::Rules;
@@ -72,10 +76,12 @@ pub struct Snapshot {
     pub state: VerifiedState,
     /// The same, signed.
     pub state_cose: Vec<u8>,
-    /// The trust bundle that the state names: what partners get.
+    /// The trust bundle that the state names: what partners and nodes get.
     pub bundle: Arc<BundleInForce>,
     /// Whose cosignatures nodes count; nothing before the first order.
     pub witnesses: Option<Arc<WitnessesInForce>>,
+    /// Every trust bundle of ours up to that one, ascending.
+    pub bundles: Vec<Arc<BundleInForce>>,
 }
 
 /// What a governor is made of.
@@ -84,10 +90,18 @@ pub struct GovernorParts {
     pub domain: DomainName,
     /// Who may order changes.
     pub authority: Authority,
-    /// The trust bundle that the domain was founded with, one COSE_Sign1 per authority key: what nodes pin.
+    /// The trust bundle that the domain was founded with, one COSE_Sign1 per authority key.
     pub bundle: Vec<Vec<u8>>,
     /// Signs governance states, revocations and records.
-    pub issuer: Arc<SigningKey>,
+    pub issuer: Issuer,
+    /// Cosigns partners' checkpoints.
+    pub witness: ActiveKey,
+    /// Makes certificates.
+    pub ca: Authorities,
+    /// Where successors of these keys are made and put in their place.
+    pub files: StateFolder,
+    /// Length of a lease, in seconds: what a replaced key signed serves for so long.
+    pub lease_s: u64,
     /// Anchors from the configuration.
     pub anchors: ConfiguredAnchors,
     /// How long a governance state is fresh.
@@ -107,6 +121,7 @@ pub struct Governor(Arc<Inner>);
 
 struct Inner {
     parts: GovernorParts,
+    keys: OnlineKeys,
     store: Store,
     current: watch::Sender<Arc<Snapshot>>,
     /// Changes happen one after the other; requests never wait for them.
@@ -120,15 +135,21 @@ impl Governor {
     /// Reads the rules from the store. Rows count only as far as the newest
     /// signed governance state names what they say.
     pub async fn open(parts: GovernorParts, store: &Store, log: &Log, now: UnixSeconds) -> Result<Self, OrderRefusal> {
-        let bundle = TrustBundle::verify(&parts.bundle, &parts.domain, &parts.authority, OWN_LIFETIME_CAP_S, now)?;
-        let founding = BundleInForce { signatures: parts.bundle.clone(), verified: bundle };
-        let rules = Rules::load(&parts, founding, store, log).await?;
+        let bundles = own_bundles(&parts, store.reads()).await?;
+        let keys = OnlineKeys {
+            issuer: parts.issuer.clone(),
+            witness: parts.witness.clone(),
+            ca: parts.ca.clone(),
+            log: log.signer().clone(),
+        };
+        keys.learn(bundles.iter().map(|bundle| bundle.verified.bundle()));
+        let rules = Rules::load(&parts, bundles, store, log).await?;
         let snapshot = rules.snapshot(&parts)?;
         let (current, _) = watch::channel(Arc::new(snapshot));
         let partners = table::load(store, log, &parts.domain, &issuer_keys(&parts), now).await?;
         let (partners, _) = watch::channel(Arc::new(partners));
         let (turn, partner_turn) = (Mutex::new(rules), Mutex::default());
-        let inner = Inner { parts, store: store.clone(), current, turn, partners, partner_turn };
+        let inner = Inner { parts, keys, store: store.clone(), current, turn, partners, partner_turn };
         let governor = Self(Arc::new(inner));
         governor.refresh(now).await?;
         Ok(governor)
@@ -143,12 +164,13 @@ impl Governor {
         now: UnixSeconds,
     ) -> Result<(), OrderRefusal> {
         let bundle = TrustBundle::verify(&parts.bundle, &parts.domain, &parts.authority, OWN_LIFETIME_CAP_S, now)?;
-        let rules = Rules::none(BundleInForce { signatures: parts.bundle.clone(), verified: bundle });
+        let founding = BundleInForce { signatures: parts.bundle.clone(), verified: bundle };
+        let rules = Rules::none(vec![Arc::new(founding)]);
         let next = next_state(&parts, &rules, now)?;
         if log.size() > 0 {
             return Err(crate::store::StoreError::AlreadyInitialised.into());
         }
-        commit(store, parts.domain.clone(), parts.issuer.clone(), None, Proposal::of(rules, "founded"), next, now)
+        commit(store, parts.domain.clone(), parts.issuer.signing(), None, Proposal::of(rules, "founded"), next, now)
             .await
             .map(drop)
     }
@@ -177,10 +199,10 @@ impl Governor {
         &self.0.parts.authority
     }
 
-    /// The trust bundle that nodes pin, as signed.
+    /// The keys that sign here.
     #[must_use]
-    pub fn bundle(&self) -> &[Vec<u8>] {
-        &self.0.parts.bundle
+    pub fn keys(&self) -> &OnlineKeys {
+        &self.0.keys
     }
 
     /// Issues the next governance state once half the life of the newest is
@@ -219,7 +241,7 @@ impl Governor {
         let state = next_state(&inner.parts, &next, now)?;
         next.pass_time(now);
         let before = rules.state.as_ref().map(|state| state.record);
-        let (domain, issuer) = (inner.parts.domain.clone(), inner.parts.issuer.clone());
+        let (domain, issuer) = (inner.parts.domain.clone(), inner.parts.issuer.signing());
         let committed = commit(&inner.store, domain, issuer, before, proposal, state, now).await?;
         next.state = Some(committed.value.clone());
         let snapshot = next.snapshot(&inner.parts)?;
@@ -280,7 +302,7 @@ fn next_state(parts: &GovernorParts, rules: &Rules, now: UnixSeconds) -> Result<
         policy_set: rules.policy_digest(),
         reference_values: references.digest(),
         revocations: rules.revocations.digest()?,
-        bundle: rules.bundle.verified.digest(),
+        bundle: rules.bundle()?.verified.digest(),
         // The floors are part of the reference value sets.
         tcb_floor: references.digest(),
         previous,
@@ -350,6 +372,6 @@ fn record(
     Ok(record.sign(issuer)?)
 }
 
-fn issuer_keys(parts: &GovernorParts) -> KeySet {
-    KeySet::new([parts.issuer.public()])
+fn issuer_keys(parts: &GovernorParts) -> Arc<KeySet> {
+    parts.issuer.known()
 }

@@ -130,7 +130,7 @@ impl Grant {
         };
         let receipt = ReceiptReference { index, entry: record };
         // Signed here so that it is kept with what it carries out; it leaves with the receipt, which comes after the commit.
-        let artifact = Artifact::issue(self.terms.clone(), receipt, &desk.parts.issuer)
+        let artifact = Artifact::issue(self.terms.clone(), receipt, &desk.parts.issuer.signing())
             .map_err(|error| Fault::Bug { what: error.to_string() })?;
         self.lease(transaction, &artifact).await?;
         let head = self.release(transaction, &mut chain, record)?;

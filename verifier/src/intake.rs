@@ -237,7 +237,7 @@ impl Desk {
     /// The same, with where it is logged.
     pub(crate) async fn artifact(&self, artifact: Sha256Digest) -> Result<Option<Artifact>, Fault> {
         let Some(bytes) = evidence_store::get(&self.parts.store, &artifact).await? else { return Ok(None) };
-        let keys = KeySet::new([self.parts.issuer.public()]);
+        let keys = self.parts.issuer.known();
         let signed = cose::verify1(Purpose::Artifact, &self.parts.domain, &bytes, &keys);
         Ok(signed.ok().and_then(|signed| Artifact::decode(signed.payload()).ok()))
     }

@@ -37,7 +37,7 @@ use crate::svids::Offer;
 use crate::wrap;
 
 /// A node's clock may lag ours by this much and still take its artifact.
-const CLOCK_LAG_S: u64 = 5;
+pub(crate) const CLOCK_LAG_S: u64 = 5;
 
 impl Desk {
     /// Judges evidence for a request and answers it.

@@ -123,7 +123,7 @@ impl DeskJudgements {
         let (logged, again) = match (body, &judged) {
             (RecordBody::Authorization { result, .. } | RecordBody::Renewal { result, .. }, Ok(judgement)) => {
                 let made = attestation_result(judgement, &remade.case, &remade.trust, self.desk.domain())
-                    .and_then(|made| made.to_cwt(&self.desk.parts.issuer))
+                    .and_then(|made| made.to_cwt(&self.desk.parts.issuer.signing()))
                     .map_err(|error| OrderRefusal::Bug(error.to_string()))?;
                 (result.to_string(), Sha256Digest::of(&made).to_string())
             }

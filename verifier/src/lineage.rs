@@ -1,6 +1,7 @@
 //! Lineage records as this domain writes them: one chain per node, each record naming the one before.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use audit::record::{LineageRecord, RECORD_VERSION, RecordBody};
 use evidence::cose::SigningKey;
@@ -9,6 +10,7 @@ use evidence::names::{DomainName, NodeId};
 use evidence::time::UnixSeconds;
 
 use crate::fault::Fault;
+use crate::online_keys::Issuer;
 use crate::store::NewEntry;
 
 /// A signed record, ready to be logged, and its name.
@@ -29,7 +31,7 @@ impl Signed {
 
 /// A node's chain, growing at its end.
 pub(crate) struct Chain<'k> {
-    issuer: &'k SigningKey,
+    issuer: Arc<SigningKey>,
     domain: &'k DomainName,
     node: Option<NodeId>,
     at: UnixSeconds,
@@ -40,23 +42,30 @@ pub(crate) struct Chain<'k> {
 impl<'k> Chain<'k> {
     /// Goes on after `head`, the node's newest record.
     pub(crate) fn after(
-        issuer: &'k SigningKey,
+        issuer: &Issuer,
         domain: &'k DomainName,
         node: &NodeId,
         head: Sha256Digest,
         at: UnixSeconds,
     ) -> Self {
-        Self { issuer, domain, node: Some(node.clone()), at, head: Some(head), elsewhere: BTreeMap::new() }
+        Self {
+            issuer: issuer.signing(),
+            domain,
+            node: Some(node.clone()),
+            at,
+            head: Some(head),
+            elsewhere: BTreeMap::new(),
+        }
     }
 
     /// Starts a node's chain.
-    pub(crate) fn origin(issuer: &'k SigningKey, domain: &'k DomainName, node: &NodeId, at: UnixSeconds) -> Self {
-        Self { issuer, domain, node: Some(node.clone()), at, head: None, elsewhere: BTreeMap::new() }
+    pub(crate) fn origin(issuer: &Issuer, domain: &'k DomainName, node: &NodeId, at: UnixSeconds) -> Self {
+        Self { issuer: issuer.signing(), domain, node: Some(node.clone()), at, head: None, elsewhere: BTreeMap::new() }
     }
 
     /// A record about somebody who has no chain here.
-    pub(crate) fn stranger(issuer: &'k SigningKey, domain: &'k DomainName, at: UnixSeconds) -> Self {
-        Self { issuer, domain, node: None, at, head: None, elsewhere: BTreeMap::new() }
+    pub(crate) fn stranger(issuer: &Issuer, domain: &'k DomainName, at: UnixSeconds) -> Self {
+        Self { issuer: issuer.signing(), domain, node: None, at, head: None, elsewhere: BTreeMap::new() }
     }
 
     /// What the next record follows from in other domains' logs, as the node says; what it says of ours is in ours.
@@ -89,7 +98,7 @@ impl<'k> Chain<'k> {
             body,
         };
         // Our own record within our own rules; a refusal here is a mistake of ours.
-        let bytes = record.sign(self.issuer).map_err(|error| Fault::Bug { what: error.to_string() })?;
+        let bytes = record.sign(&self.issuer).map_err(|error| Fault::Bug { what: error.to_string() })?;
         let digest = Sha256Digest::of(&bytes);
         self.head = Some(digest);
         Ok(Signed { bytes, digest })

@@ -9,7 +9,7 @@ use std::time::Duration;
 use evidence::names::DomainName;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, warn};
@@ -43,16 +43,16 @@ pub enum Door {
     Anyone,
 }
 
-/// Accepts on `listener` until the receiver is dropped.
+/// Accepts on `listener` until the receiver is dropped, each connection by the newest configuration.
 pub fn accepted(
     listener: TcpListener,
-    config: Arc<ServerConfig>,
+    config: watch::Receiver<Arc<ServerConfig>>,
     door: Door,
     caps: ConnectionCaps,
 ) -> ReceiverStream<io::Result<PeerStream>> {
     let (ready, incoming) = mpsc::channel(READY_CAP);
     let loop_ = AcceptLoop {
-        acceptor: TlsAcceptor::from(config),
+        config,
         door,
         total: Arc::new(Semaphore::new(caps.total)),
         addresses: Addresses { per_address: caps.per_address, places: Arc::default() },
@@ -63,7 +63,7 @@ pub fn accepted(
 }
 
 struct AcceptLoop {
-    acceptor: TlsAcceptor,
+    config: watch::Receiver<Arc<ServerConfig>>,
     door: Door,
     total: Arc<Semaphore>,
     addresses: Addresses,
@@ -98,7 +98,8 @@ impl AcceptLoop {
             debug!(%address, "connection shed: address is full");
             return;
         };
-        let (acceptor, door, ready) = (self.acceptor.clone(), self.door.clone(), self.ready.clone());
+        let acceptor = TlsAcceptor::from(self.config.borrow().clone());
+        let (door, ready) = (self.door.clone(), self.ready.clone());
         tokio::spawn(async move {
             // Small answers must not wait for more; a failure here only costs latency.
             tcp.set_nodelay(true).unwrap_or_else(|error| debug!(%error, "TCP_NODELAY"));

@@ -240,10 +240,16 @@ impl Log {
         self.published.borrow().head.clone()
     }
 
-    /// Origin and key of this log.
+    /// Origin of this log, and every key that ever signed for it.
     #[must_use]
-    pub fn identity(&self) -> &LogIdentity {
+    pub fn identity(&self) -> Arc<LogIdentity> {
         self.signer.identity()
+    }
+
+    /// Signs its checkpoints.
+    #[must_use]
+    pub fn signer(&self) -> &CheckpointSigner {
+        &self.signer
     }
 
     /// The entry at an index.

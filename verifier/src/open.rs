@@ -9,11 +9,13 @@ use rustls::sign::CertifiedKey;
 
 pub(crate) use crate::anchors::certificates;
 use crate::anchors::{AnchorsFault, ConfiguredAnchors};
+use crate::ca::{CaError, CertificateAuthority};
 use crate::config::{Config, ConfigError, WebConfig};
 use crate::endorsements::EndorsementStore;
 use crate::governor::GovernorParts;
 use crate::live::Live;
 use crate::log::{CheckpointSigner, OpenOptions, Opened, open};
+use crate::online_keys::{ActiveKey, Authorities, Issuer};
 use crate::state::{KeyFile, StateError, StateFolder, fresh_secret, read_secret};
 use crate::store::{Database, StateLock, Store, StoreError};
 
@@ -32,6 +34,9 @@ pub enum OpenError {
     /// The trust anchors.
     #[error(transparent)]
     Anchors(#[from] AnchorsFault),
+    /// The certificate authority.
+    #[error(transparent)]
+    Authority(#[from] CaError),
     /// The certificates that endorsement caches are known by.
     #[error("endorsements.cache_roots: {0}")]
     CacheRoots(String),
@@ -97,17 +102,24 @@ pub(crate) fn web_key(web: &WebConfig) -> Result<Arc<CertifiedKey>, OpenError> {
 
 /// The log key, with its origin line.
 pub fn checkpoint_signer(state: &StateFolder, config: &Config) -> Result<CheckpointSigner, OpenError> {
-    let key = Arc::new(state.key(KeyFile::Log)?);
-    Ok(CheckpointSigner::new(&config.log.origin, key)?)
+    let signer = CheckpointSigner::new(&config.log.origin, Arc::new(state.key(KeyFile::Log)?))?;
+    // The published checkpoint may still be of the key before.
+    signer.learn(state.previous_key(KeyFile::Log)?.iter());
+    Ok(signer)
 }
 
 /// What a governor is made of, from the state folder and the configuration.
 pub fn parts(state: &StateFolder, config: &Config, live: Live) -> Result<GovernorParts, OpenError> {
+    let (certificate, key) = state.certificate_authority()?;
     Ok(GovernorParts {
         domain: config.domain.clone(),
         authority: config.authority()?,
         bundle: state.trust_bundle()?,
-        issuer: Arc::new(state.key(KeyFile::Issuer)?),
+        issuer: Issuer::new(state.key(KeyFile::Issuer)?),
+        witness: ActiveKey::new(state.key(KeyFile::Witness)?),
+        ca: Authorities::new(CertificateAuthority::open(config.domain.clone(), &certificate, &key)?),
+        files: state.clone(),
+        lease_s: config.lease.length_ms.div_ceil(1000),
         anchors: ConfiguredAnchors::read(config)?,
         state_lifetime_s: config.governance.state_lifetime_s,
         reference_grace_s: config.governance.reference_grace_s,

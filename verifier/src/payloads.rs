@@ -21,6 +21,8 @@ impl PayloadReader for GovernancePayloads {
         let bundle = TrustBundle::decode(payload).map_err(|denial| denial.to_string())?;
         Ok(DomainKeys {
             domain: bundle.domain,
+            sequence: bundle.sequence,
+            issued_at: bundle.issued_at,
             issuer: timed(bundle.issuer),
             log_origin: bundle.log_origin,
             log: timed(bundle.log),

@@ -23,7 +23,7 @@ use crate::{evidence_store, signatures};
 /// that enough witnesses cosigned; in a lab without witnesses under the newest.
 pub async fn export(
     (store, log): (&Store, &Log),
-    trust_bundle: &[Vec<u8>],
+    trust_bundles: Vec<Vec<Vec<u8>>>,
     domain: &DomainName,
     subject: &str,
     cosigned: Option<&CosignedHead>,
@@ -45,7 +45,8 @@ pub async fn export(
         records.push(LoggedRecord { index: entry.index, entry: ByteBuf::from(entry.bytes.clone()), proof });
     }
     let count = records.len();
-    let trust_bundles = vec![trust_bundle.iter().cloned().map(ByteBuf::from).collect()];
+    let signatures = |bundle: Vec<Vec<u8>>| bundle.into_iter().map(ByteBuf::from).collect();
+    let trust_bundles = trust_bundles.into_iter().map(signatures).collect();
     let checkpoint = head.note;
     let proof = DomainProof { domain: domain.clone(), trust_bundles, checkpoint, records };
     Ok((ProofBundle::new(vec![proof], attachments).encode()?, count))

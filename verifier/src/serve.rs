@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -33,7 +34,7 @@ use crate::listen::{ConnectionCaps, Door, accepted};
 use crate::random::{self, NoRandomness};
 use crate::service::{self, AttestationService};
 use crate::systemd;
-use crate::tls::{ServingCertificate, TlsError, enrolment_config, nodes_config};
+use crate::tls::{ServingCertificate, TlsError, enrolment_config, nodes_config, unchanging};
 
 /// File in the state directory that says where the service listens.
 pub const ADDRESSES_FILE: &str = "addresses.json";
@@ -159,7 +160,9 @@ impl Bound {
             desk.clock().now()?,
         )?);
         let enrolment_tls = enrolment_config(serving.clone())?;
-        let nodes_tls = nodes_config(serving.clone(), desk.ca().certificate())?;
+        let authorities = desk.parts.ca.watch();
+        let nodes_tls = nodes_config(serving.clone(), &authorities.borrow().trusted)?;
+        let (nodes_tls, served_tls) = watch::channel(nodes_tls);
         let (stopping, stopped) = watch::channel(false);
         let caps = self.options.caps;
         let enrolment = EnrolmentServer::new(EnrolmentService::new(desk.clone(), stopped.clone()))
@@ -167,10 +170,10 @@ impl Bound {
         let nodes = AttestationServer::new(AttestationService::new(desk.clone(), stopped.clone()))
             .max_decoding_message_size(service::MESSAGE_CAP_BYTES);
         let mut tasks = JoinSet::new();
-        let incoming = accepted(self.enrolment, enrolment_tls, Door::Strangers, caps);
+        let incoming = accepted(self.enrolment, unchanging(enrolment_tls), Door::Strangers, caps);
         let server = server().add_service(enrolment).serve_with_incoming_shutdown(incoming, true_in(stopped.clone()));
         tasks.spawn(async move { ("enrolment listener", server.await.map_err(|error| error.to_string())) });
-        let incoming = accepted(self.nodes, nodes_tls, Door::NodesOf(Arc::new(desk.domain().clone())), caps);
+        let incoming = accepted(self.nodes, served_tls, Door::NodesOf(Arc::new(desk.domain().clone())), caps);
         let health = HealthService::new(desk.clone(), attestation_server::SERVICE_NAME, stopped.clone());
         let server = server_with_streams()
             .add_service(nodes)
@@ -185,7 +188,12 @@ impl Bound {
             spawn_public(&mut tasks, listener, published, &desk, caps, &stopped)?;
         }
         let names = self.options.names.clone();
-        let renewal = renew_certificate(desk.clone(), serving, names, true_in(stopped.clone()));
+        let renewal = renew_certificate(desk.clone(), serving.clone(), names, true_in(stopped.clone()));
+        let following = follow_authorities(desk.clone(), serving, nodes_tls, true_in(stopped.clone()));
+        tasks.spawn(async move {
+            following.await;
+            ("following the authorities", Ok(()))
+        });
         tasks.spawn(async move {
             ("certificate renewal", {
                 renewal.await;
@@ -295,11 +303,13 @@ async fn renew_certificate(
         tokio::time::interval(SERVER_CERTIFICATE_LIFETIME.checked_div(2).unwrap_or(SERVER_CERTIFICATE_LIFETIME));
     // The first tick is now, and the certificate is new.
     due.tick().await;
+    let mut authorities = desk.parts.ca.watch();
     tokio::pin!(stopped);
     loop {
         tokio::select! {
             () = &mut stopped => return,
             _ = due.tick() => {}
+            changed = authorities.changed() => if changed.is_err() { return },
         }
         let key = desk.clock().now().map_err(|error| error.to_string()).and_then(|now| {
             let serial = random::bytes().map_err(|error| error.to_string())?;
@@ -309,6 +319,29 @@ async fn renew_certificate(
             Ok(key) => serving.replace(key),
             Err(reason) => warn!(reason, "serving certificate not renewed"),
         }
+    }
+}
+
+/// Lets nodes in by the certificates that count now, and gives those that are connected new ones when that changes.
+async fn follow_authorities(
+    desk: Arc<Desk>,
+    serving: Arc<ServingCertificate>,
+    nodes_tls: watch::Sender<Arc<ServerConfig>>,
+    stopped: impl Future<Output = ()>,
+) {
+    let mut authorities = desk.parts.ca.watch();
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => return,
+            changed = authorities.changed() => if changed.is_err() { return },
+        }
+        let trusted = authorities.borrow_and_update().trusted.clone();
+        match nodes_config(serving.clone(), &trusted) {
+            Ok(config) => drop(nodes_tls.send_replace(config)),
+            Err(error) => warn!(%error, "nodes are let in as before"),
+        }
+        desk.renew_client_certificates().await;
     }
 }
 

@@ -4,6 +4,8 @@
 //! `DIR/{verifier.toml, instance, lock, verifier.db, kek, keys/*.key, authority/*.key,
 //! bundle.cose, ca.pem, tiles/, operator.sock}`
 
+mod rotation;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -193,12 +195,6 @@ impl StateFolder {
 
     fn ear_key_path(&self) -> PathBuf {
         self.join("keys").join("ear.key")
-    }
-
-    /// The certificate authority: certificate (DER) and private key (PKCS#8 DER).
-    pub fn certificate_authority(&self) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), StateError> {
-        let certificate = read_capped(&self.join("ca.der"))?.to_vec();
-        Ok((certificate, read_secret(&self.join("keys").join("ca.key"))?))
     }
 
     /// The key-encryption key.

@@ -23,7 +23,7 @@ impl Desk {
         let bug = |error: &dyn std::fmt::Display| Fault::Bug { what: error.to_string() };
         let spiffe_id = asked.intent.spiffe_id(self.domain()).map_err(|error| bug(&error))?;
         let (serial, key) = (random::bytes().map_err(Fault::from)?, &asked.intent.svid_key);
-        let svid = self.parts.ca.svid(&spiffe_id, key, serial, now, terms.expires_at).map_err(|error| bug(&error))?;
+        let svid = self.ca().svid(&spiffe_id, key, serial, now, terms.expires_at).map_err(|error| bug(&error))?;
         Ok(Offer { terms, svid: svid.to_vec() })
     }
 

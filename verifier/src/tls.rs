@@ -17,7 +17,7 @@ use rustls::{HandshakeKind, ProtocolVersion, RootCertStore, ServerConfig};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 use wire::protocol::{CHANNEL_BYTES, CHANNEL_LABEL};
@@ -90,13 +90,15 @@ pub fn enrolment_config(serving: Arc<ServingCertificate>) -> Result<Arc<ServerCo
     Ok(Arc::new(hardened(builder.with_cert_resolver(serving))))
 }
 
-/// Enrolled nodes only: a client certificate of our own authority is mandatory.
+/// Enrolled nodes only: a client certificate of our own authority, or of one that it takes the place of, is mandatory.
 pub fn nodes_config(
     serving: Arc<ServingCertificate>,
-    authority: &CertificateDer<'static>,
+    authorities: &[CertificateDer<'static>],
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots.add(authority.clone()).map_err(|error| TlsError::Configuration(error.to_string()))?;
+    for authority in authorities {
+        roots.add(authority.clone()).map_err(|error| TlsError::Configuration(error.to_string()))?;
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
@@ -110,6 +112,12 @@ pub fn public_config(serving: Arc<ServingCertificate>) -> Result<Arc<ServerConfi
     let mut config = hardened(builder()?.with_no_client_auth().with_cert_resolver(serving));
     config.alpn_protocols.push(ALPN_HTTP1.to_vec());
     Ok(Arc::new(config))
+}
+
+/// A configuration that no other takes the place of.
+#[must_use]
+pub fn unchanging(config: Arc<ServerConfig>) -> watch::Receiver<Arc<ServerConfig>> {
+    watch::channel(config).1
 }
 
 fn builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>, TlsError> {

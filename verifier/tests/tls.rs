@@ -19,7 +19,7 @@ use tokio_stream::StreamExt;
 use tonic::transport::server::Connected;
 use verifier::ca::CertificateAuthority;
 use verifier::listen::{ConnectionCaps, Door, accepted};
-use verifier::tls::{Peer, ServingCertificate, enrolment_config, nodes_config};
+use verifier::tls::{Peer, ServingCertificate, enrolment_config, nodes_config, unchanging};
 use wire::protocol::CHANNEL_LABEL;
 
 const CAPS: ConnectionCaps = ConnectionCaps { total: 4, per_address: 3 };
@@ -49,12 +49,20 @@ async fn listener(authority: CertificateAuthority, clients: bool) -> Listener {
     let serving = ServingCertificate::new(
         authority.server_key(&["127.0.0.1".into(), "localhost".into()], [1; 16], now()).unwrap(),
     );
-    let config =
-        if clients { nodes_config(serving, authority.certificate()) } else { enrolment_config(serving) }.unwrap();
+    let config = if clients {
+        nodes_config(serving, std::slice::from_ref(authority.certificate()))
+    } else {
+        enrolment_config(serving)
+    }
+    .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mut incoming =
-        accepted(listener, config, if clients { Door::NodesOf(Arc::new(domain())) } else { Door::Strangers }, CAPS);
+    let mut incoming = accepted(
+        listener,
+        unchanging(config),
+        if clients { Door::NodesOf(Arc::new(domain())) } else { Door::Strangers },
+        CAPS,
+    );
     let (report, peers) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut open = Vec::new();

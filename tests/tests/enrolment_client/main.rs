@@ -31,7 +31,7 @@ use tonic::transport::server::Connected as _;
 use tonic::{Request, Response, Status, Streaming};
 use verifier::ca::CertificateAuthority;
 use verifier::listen::{ConnectionCaps, Door, accepted};
-use verifier::tls::{Peer, ServingCertificate, enrolment_config, nodes_config};
+use verifier::tls::{Peer, ServingCertificate, enrolment_config, nodes_config, unchanging};
 use wire::proto::enrolment_server::{Enrolment as EnrolmentRpc, EnrolmentServer};
 use wire::proto::{self, enrol_reply, enrol_request};
 use zeroize::Zeroizing;
@@ -228,14 +228,20 @@ async fn serve(defect: Defect, anchors: TrustAnchors) -> Running {
     let enrolled = Arc::default();
     let policy = SigningKey::from_seed(&[1; 32]).unwrap();
     let verifier = Verifier { defect, anchors: anchors.clone(), ca, policy, enrolled: Arc::clone(&enrolled) };
-    let incoming = accepted(enrolling, enrolment_config(Arc::clone(&serving)).unwrap(), Door::Strangers, CAPS);
+    let incoming =
+        accepted(enrolling, unchanging(enrolment_config(Arc::clone(&serving)).unwrap()), Door::Strangers, CAPS);
     tokio::spawn(
         tonic::transport::Server::builder()
             .add_service(EnrolmentServer::new(Shared(Arc::new(verifier))))
             .serve_with_incoming(incoming),
     );
     let (came, peers) = tokio::sync::mpsc::unbounded_channel();
-    let mut incoming = accepted(nodes, nodes_config(serving, &ca_der).unwrap(), Door::NodesOf(Arc::new(domain)), CAPS);
+    let mut incoming = accepted(
+        nodes,
+        unchanging(nodes_config(serving, std::slice::from_ref(&ca_der)).unwrap()),
+        Door::NodesOf(Arc::new(domain)),
+        CAPS,
+    );
     tokio::spawn(async move {
         while let Some(Ok(stream)) = incoming.next().await {
             let _ = came.send(stream.connect_info());

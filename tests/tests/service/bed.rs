@@ -25,6 +25,7 @@ use policy::set::{PolicyDocument, PolicySet};
 use rustls::pki_types::CertificateDer;
 use tests::genuine::Machine;
 use tokio::{sync::oneshot, task::JoinHandle};
+use verifier::online_keys::{Authorities, Issuer};
 use verifier::{
     ca::CertificateAuthority,
     clock::Clock,
@@ -219,10 +220,10 @@ impl Bed {
             domain: domain(),
             store: opened.store.clone(),
             log: opened.log.clone(),
-            issuer: Arc::new(issuer()),
+            issuer: Issuer::new(issuer()),
             ear: EarKey::from_pkcs8(&EarKey::generate().unwrap()).unwrap(),
             kek: KeyEncryptionKey::new(&[9; 32]).unwrap(),
-            ca: CertificateAuthority::open(domain(), &ca.0, &ca.1).unwrap(),
+            ca: Authorities::new(CertificateAuthority::open(domain(), &ca.0, &ca.1).unwrap()),
             trust: TrustSource::new(move || Ok(source.lock().unwrap().clone())),
             clock: Clock::starting_at(UnixSeconds(0)),
             live: Live::default(),

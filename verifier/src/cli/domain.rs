@@ -25,6 +25,7 @@ use super::collected::{Collected, Part, PartKind};
 use super::service::{Service, field};
 use super::signing::{SigningArgs, begin, now, read_file, write_file};
 use super::{CommandError, Common, output};
+use crate::issuer::CLOCK_LAG_S;
 
 /// Arguments of `verifier domain`.
 #[derive(Args, Debug)]
@@ -188,16 +189,41 @@ impl BundleArgs {
     }
 
     async fn renewed(&self, service: &mut Service) -> Result<serde_json::Value, CommandError> {
+        let (keys, collect) = (self.keys.clone(), self.collect.clone());
+        let signing = BundleSigning { keys, lifetime_s: self.lifetime_s, collect };
+        let hint_s = self.refresh_hint_s;
+        signing.next(service, |_, next| next.refresh_hint_s = hint_s.unwrap_or(next.refresh_hint_s)).await
+    }
+}
+
+/// By which keys the next bundle is signed, and how long it counts.
+pub(super) struct BundleSigning {
+    /// Key files of the policy authority.
+    pub(super) keys: Vec<PathBuf>,
+    /// In seconds.
+    pub(super) lifetime_s: u64,
+    /// Where signatures are collected, if one person has too few keys.
+    pub(super) collect: Option<PathBuf>,
+}
+
+impl BundleSigning {
+    /// Signs the next bundle, changed, and puts it into force, or begins to collect signatures. `change` sees the one in force as well.
+    pub(super) async fn next(
+        &self,
+        service: &mut Service,
+        change: impl FnOnce(&TrustBundle, &mut TrustBundle),
+    ) -> Result<serde_json::Value, CommandError> {
         let held = service.ask(Command::DomainBundle(DomainBundle {})).await?;
         let (_, held) = read_bundle(&held.attachment)?;
-        let issued_at = now()?;
-        let next = TrustBundle {
+        // A clock that is a little behind ours takes it at once.
+        let issued_at = now()?.minus(CLOCK_LAG_S).max(held.issued_at);
+        let mut next = TrustBundle {
             sequence: held.sequence.saturating_add(1),
             issued_at,
             expires_at: issued_at.plus(self.lifetime_s),
-            refresh_hint_s: self.refresh_hint_s.unwrap_or(held.refresh_hint_s),
-            ..held
+            ..held.clone()
         };
+        change(&held, &mut next);
         let mut cose = Vec::new();
         for path in &self.keys {
             let key = crate::state::read_signing_key(path).map_err(CommandError::usage)?;

@@ -1,4 +1,4 @@
-//! `verifier keys`: execution keys. A secret is read from a file or made by the service, never given as an argument.
+//! `verifier keys`: execution keys, and the domain's own. A secret is read from a file or made by the service, never given as an argument.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,6 +10,7 @@ use wire::proto::{KeysList, KeysPut, operator_command::Command};
 
 use zeroize::Zeroizing;
 
+use super::rotate::RotateArgs;
 use super::service::Service;
 use super::{CommandError, Common, output};
 use crate::random::{self, Drawn, NoRandomness};
@@ -57,8 +58,10 @@ enum Verb {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// List the names of all execution keys. Secrets are never shown.
+    /// List the names of all execution keys, and the domain's own keys with their state. Secrets are never shown.
     List,
+    /// Replace one of the domain's own keys in three steps: prepare, activate, retire. The service goes on meanwhile.
+    Rotate(RotateArgs),
 }
 
 impl KeysArgs {
@@ -71,6 +74,11 @@ impl KeysArgs {
     async fn answer(&self) -> Result<(), CommandError> {
         let command = match &self.verb {
             Verb::List => Command::KeysList(KeysList {}),
+            Verb::Rotate(rotate) => {
+                let mut service = Service::connect(&self.common.state).await?;
+                output::document(&rotate.answer(&mut service).await?, self.common.format);
+                return Ok(());
+            }
             Verb::Split { name, need, of, secret, out } => {
                 output::document(&split(name, *need, *of, secret.as_deref(), out)?, self.common.format);
                 return Ok(());

@@ -5,14 +5,16 @@ use std::process::ExitCode;
 use audit::fsck::LogAudit;
 use clap::{Args, Subcommand};
 use evidence::cose::KeySet;
-use governance::trust_bundle::TrustBundle;
 use wire::proto::{LogCheckpoint, LogProve, operator_command::Command};
 
 use super::service::Service;
 use super::{CommandError, Common, output};
 use crate::config::Config;
-use crate::log::{CheckpointSigner, audit_whole_log};
-use crate::state::{KeyFile, StateFolder};
+use crate::governor::own_bundles;
+use crate::live::Live;
+use crate::log::audit_whole_log;
+use crate::open::{checkpoint_signer, parts};
+use crate::state::StateFolder;
 use crate::store::Database;
 
 /// Arguments of `verifier log`.
@@ -64,11 +66,13 @@ impl LogArgs {
         let state = StateFolder::open(&self.common.state).map_err(|error| fault(&error))?;
         let config = Config::load(&state.config_path(), std::env::vars()).map_err(|error| fault(&error))?;
         let database = Database::at(&config.store).map_err(|error| fault(&error))?;
-        let key = state.key(KeyFile::Log).map_err(|error| fault(&error))?;
-        let signer =
-            CheckpointSigner::new(&config.log.origin, std::sync::Arc::new(key)).map_err(|error| fault(&error))?;
-        let bundle = own_bundle(&state)?;
-        let issuers = KeySet::new(bundle.issuer.iter().map(|record| &record.key));
+        let signer = checkpoint_signer(&state, &config).map_err(|error| fault(&error))?;
+        let parts = parts(&state, &config, Live::default()).map_err(|error| fault(&error))?;
+        let reads = database.reads().map_err(|error| fault(&error))?;
+        let bundles = own_bundles(&parts, &reads).await.map_err(|error| fault(&error))?;
+        signer.learn(bundles.iter().flat_map(|bundle| &bundle.verified.bundle().log).map(|record| &record.key));
+        let issuers = bundles.iter().flat_map(|bundle| &bundle.verified.bundle().issuer).map(|record| &record.key);
+        let issuers = KeySet::new(issuers);
         let records = LogAudit::new(config.domain.clone(), issuers);
         let bar = indicatif::ProgressBar::new(0);
         let report = audit_whole_log(&database, &state.tiles(), &signer, Some(records), |done, all| {
@@ -85,13 +89,4 @@ impl LogArgs {
         let detail = format!("{} findings", report.findings.len()).into();
         Err(CommandError::Denied { code: "audit.log_not_clean".to_owned(), detail })
     }
-}
-
-/// The trust bundle in the state folder: whose records are audited.
-fn own_bundle(state: &StateFolder) -> Result<TrustBundle, CommandError> {
-    let fault = |error: &dyn std::fmt::Display| CommandError::fault("fault.log_audit", error);
-    let signatures = state.trust_bundle().map_err(|error| fault(&error))?;
-    let first = signatures.first().ok_or_else(|| fault(&"the trust bundle has no signature"))?;
-    let payload = evidence::cose::claimed_payload(first).map_err(|error| fault(&error))?;
-    TrustBundle::decode(&payload).map_err(|error| fault(&error))
 }

@@ -28,6 +28,7 @@ mod proof;
 mod refs;
 mod result;
 mod revoke;
+mod rotate;
 mod serve;
 mod service;
 mod sign;

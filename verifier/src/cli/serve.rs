@@ -15,7 +15,6 @@ use wire::proto::operator_server;
 
 use super::witnessing::Witnessing;
 use super::{CommandError, Format, output};
-use crate::ca::CertificateAuthority;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::desk::{Desk, DeskParts, LeaseLengths};
@@ -34,7 +33,7 @@ use crate::log::Opened;
 use crate::open::{OpenError, OpenVerifier, certificates, endorsement_store, open_store, parts, web_key};
 use crate::operator::{self, OperatorParts};
 use crate::serve::{Bound, Listeners, stop_signal};
-use crate::state::{KeyFile, StateFolder};
+use crate::state::StateFolder;
 use crate::store::StoreError;
 use crate::trust::{Trust, TrustParts, TrustSource};
 use crate::witness::{self, Keeper, Quorum};
@@ -99,7 +98,7 @@ impl ServeArgs {
         let (stopping, stopped) = watch::channel(false);
         let (gossip, heard) = gossip();
         let desk = desk(&state, &config, &opened, &governor, live, endorsements.clone(), quorum, gossip).await?;
-        let keeper = witnessing.keeper(&state, &desk, &governor).await.map_err(|error| refused(&error))?;
+        let keeper = witnessing.keeper(&desk, &governor).await.map_err(|error| refused(&error))?;
         let sync = sync(&config, &desk, &governor).map_err(|error| refused(&error))?;
         let gossiped = tokio::spawn(heard.follow(sync.clone(), raised(stopped.clone())));
         let public = public(&config, &state, &desk, &governor, &sync, keeper).map_err(|error| refused(&error))?;
@@ -250,16 +249,15 @@ async fn desk(
     gossip: Gossip,
 ) -> Result<Arc<Desk>, CommandError> {
     let refused = |error: &dyn std::fmt::Display| CommandError::fault("fault.start", error);
-    let (certificate, key) = state.certificate_authority().map_err(|error| refused(&error))?;
     let floor = floor(&opened.log, governor).await.map_err(|error| refused(&error))?;
     Ok(Arc::new(Desk::new(DeskParts {
         domain: config.domain.clone(),
         store: opened.store.clone(),
         log: opened.log.clone(),
-        issuer: Arc::new(state.key(KeyFile::Issuer).map_err(|error| refused(&error))?),
+        issuer: governor.keys().issuer.clone(),
         ear: state.ear_key().map_err(|error| refused(&error))?,
         kek: state.key_encryption_key().map_err(|error| refused(&error))?,
-        ca: CertificateAuthority::open(config.domain.clone(), &certificate, &key).map_err(|error| refused(&error))?,
+        ca: governor.keys().ca.clone(),
         trust: trust_source(governor.clone(), config.lab).with_partners({
             let governor = governor.clone();
             move || governor.partners()

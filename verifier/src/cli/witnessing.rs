@@ -12,7 +12,6 @@ use crate::federation::sync::Now;
 use crate::governor::Governor;
 use crate::log::Opened;
 use crate::open::OpenError;
-use crate::state::{KeyFile, StateFolder};
 use crate::store::StoreError;
 use crate::witness::{
     self, CosignedHead, Cosigners, Derived, GatherParts, Keeper, KeeperParts, QUORUM_WITHIN, Quorum, WitnessPeer,
@@ -46,16 +45,11 @@ impl Witnessing {
     }
 
     /// Our witness.
-    pub(super) async fn keeper(
-        &self,
-        state: &StateFolder,
-        desk: &Arc<Desk>,
-        governor: &Governor,
-    ) -> Result<Arc<Keeper>, OpenError> {
+    pub(super) async fn keeper(&self, desk: &Arc<Desk>, governor: &Governor) -> Result<Arc<Keeper>, OpenError> {
         let parts = KeeperParts {
             domain: desk.parts.domain.clone(),
-            key: Arc::new(state.key(KeyFile::Witness)?),
-            issuer: desk.parts.issuer.clone(),
+            key: governor.keys().witness.clone(),
+            issuer: governor.keys().issuer.clone(),
             store: desk.parts.store.clone(),
             log: desk.parts.log.clone(),
             watched: self.logs.clone(),

@@ -18,7 +18,7 @@ use tonic::transport::server::Connected as _;
 use tower::ServiceExt as _;
 
 use crate::listen::{ConnectionCaps, Door, accepted};
-use crate::tls::{PeerStream, ServingCertificate, TlsError, public_config};
+use crate::tls::{PeerStream, ServingCertificate, TlsError, public_config, unchanging};
 
 /// Longest wait for the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ pub async fn serve(
     routes: Router,
     stopped: impl Future<Output = ()>,
 ) -> Result<(), TlsError> {
-    let mut incoming = accepted(listener, public_config(serving)?, Door::Anyone, caps);
+    let mut incoming = accepted(listener, unchanging(public_config(serving)?), Door::Anyone, caps);
     let mut connections = JoinSet::new();
     tokio::pin!(stopped);
     loop {

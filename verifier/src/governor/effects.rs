@@ -16,6 +16,7 @@ use sqlx::Row;
 use super::refusal::OrderRefusal;
 use super::witnesses;
 use crate::federation::table::{self, PartnerRow};
+use crate::key_table;
 use crate::leases::{self, LeaseEnd};
 use crate::nodes::{self, Node, NodeStatus};
 use crate::signatures;
@@ -61,6 +62,8 @@ pub(super) enum Effect {
     Admit { node: NodeId, reason: String },
     /// A witness policy, by the sequence of the statement that orders it.
     Witnesses { sequence: u64, statement: Sha256Digest },
+    /// A trust bundle of our own.
+    OwnBundle { sequence: u64, payload: Sha256Digest },
     /// A partner as it is from now on.
     Partner(Box<PartnerRow>),
 }
@@ -103,6 +106,7 @@ pub(super) async fn apply(
                 return Err(StoreError::Conflict { doing: "storing a witness policy" }.into());
             }
         }
+        Effect::OwnBundle { sequence, payload } => key_table::note_bundle(transaction, sequence, &payload).await?,
         Effect::Partner(row) => table::keep(transaction, &row).await?,
         Effect::Admit { node, reason } => {
             let epoch = crate::governance_state::epoch(transaction).await?;

@@ -175,7 +175,7 @@ impl Governor {
             reason: statement.reason.clone(),
             issued_at: ordered.at,
         };
-        let cose = revocation.sign(&parts.issuer)?;
+        let cose = revocation.sign(&parts.issuer.signing())?;
         let mut effects = Vec::new();
         match revoked {
             Revoked::Artifact(artifact) => effects.push(Effect::EndLease { artifact: *artifact }),

@@ -156,7 +156,7 @@ impl Governor {
     ) -> Result<(), OrderRefusal> {
         let row = PartnerRow::of(held)?;
         let body = concluded(&held.partner, now)?;
-        let (domain, issuer) = (self.0.parts.domain.clone(), self.0.parts.issuer.clone());
+        let (domain, issuer) = (self.0.parts.domain.clone(), self.0.parts.issuer.signing());
         let write = self.0.store.write(move |transaction: &mut Transaction<'_>| {
             Box::pin(async move {
                 let state = governance_state::newest_within(transaction).await?;

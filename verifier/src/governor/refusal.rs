@@ -14,6 +14,7 @@ use crate::clock::ClockWentBack;
 use crate::fault::Fault;
 use crate::keys::KeyFault;
 use crate::nodes::NodeRefusal;
+use crate::state::StateError;
 use crate::store::{StoreError, WorkError};
 
 /// Refused, or not possible; nothing changed.
@@ -100,6 +101,9 @@ pub enum OrderRefusal {
     /// No judgement could be made.
     #[error(transparent)]
     NotJudged(#[from] Fault),
+    /// A key of the domain's own cannot be read or made.
+    #[error(transparent)]
+    KeyFile(#[from] StateError),
     /// No time to judge by.
     #[error(transparent)]
     Clock(#[from] ClockWentBack),
@@ -137,6 +141,7 @@ impl OrderRefusal {
             Self::Store(_)
             | Self::NotJudged(_)
             | Self::Clock(_)
+            | Self::KeyFile(_)
             | Self::Bug(_)
             | Self::Anchors(_)
             | Self::Node(NodeRefusal::Store(_))
@@ -183,6 +188,7 @@ impl OrderRefusal {
             Self::Malformed(_) => "order.malformed",
             Self::Bug(_) => "fault.bug",
             Self::NotJudged(fault) => fault.code(),
+            Self::KeyFile(_) => "fault.key_unavailable",
             Self::Clock(_) => "fault.clock_went_back",
         }
     }

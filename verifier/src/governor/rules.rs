@@ -47,15 +47,15 @@ pub(super) struct Rules {
     chosen_at: UnixSeconds,
     /// The newest governance state.
     pub(super) state: Option<StateInForce>,
-    /// The trust bundle that it names.
-    pub(super) bundle: Arc<BundleInForce>,
+    /// Every trust bundle of ours, ascending, up to the one that it names.
+    pub(super) bundles: Vec<Arc<BundleInForce>>,
     /// The witness policy in force; nothing before the first.
     pub(super) witnesses: Option<Arc<WitnessesInForce>>,
 }
 
 impl Rules {
     /// Before the first governance state.
-    pub(super) fn none(bundle: BundleInForce) -> Self {
+    pub(super) fn none(bundles: Vec<Arc<BundleInForce>>) -> Self {
         Self {
             lifecycle: Lifecycle::default(),
             references: BTreeMap::new(),
@@ -69,21 +69,29 @@ impl Rules {
             pinned: BTreeSet::new(),
             chosen_at: UnixSeconds(0),
             state: None,
-            bundle: Arc::new(bundle),
+            bundles,
             witnesses: None,
         }
     }
 
+    /// The trust bundle in force.
+    pub(super) fn bundle(&self) -> Result<&Arc<BundleInForce>, StoreError> {
+        self.bundles.last().ok_or_else(|| StoreError::Corrupt { what: "there is no trust bundle".to_owned() })
+    }
+
     pub(super) async fn load(
         parts: &GovernorParts,
-        founding: BundleInForce,
+        mut bundles: Vec<Arc<BundleInForce>>,
         store: &Store,
         log: &Log,
     ) -> Result<Self, OrderRefusal> {
         let state = governance_state::newest(store).await?.ok_or(StoreError::Uninitialised)?;
         let verified = verified_state(parts, &state.cose)?;
-        let bundle = BundleInForce::named(founding, verified.state().bundle, parts, store).await?;
-        let mut rules = Self { chosen_at: verified.state().issued_at, state: Some(state), ..Self::none(bundle) };
+        let named = verified.state().bundle;
+        let absent = || StoreError::Corrupt { what: format!("trust bundle {named} is not stored") };
+        let at = bundles.iter().position(|bundle| bundle.verified.digest() == named).ok_or_else(absent)?;
+        bundles.truncate(at.saturating_add(1));
+        let mut rules = Self { chosen_at: verified.state().issued_at, state: Some(state), ..Self::none(bundles) };
         rules.load_references(parts, store).await?;
         rules.load_policies(parts, store).await?;
         for cose in effects::revocations(store).await? {
@@ -106,7 +114,7 @@ impl Rules {
             ("policy set", self.policy_digest(), named.policy_set),
             ("reference values", self.references_at(self.chosen_at)?.digest(), named.reference_values),
             ("revocations", self.revocations.digest()?, named.revocations),
-            ("trust bundle", self.bundle.verified.digest(), named.bundle),
+            ("trust bundle", self.bundle()?.verified.digest(), named.bundle),
         ];
         if let Some((what, ..)) = held.iter().find(|(_, held, named)| held != named) {
             let what = format!("the stored {what} is not the one that governance state {} names", named.epoch);
@@ -182,7 +190,8 @@ impl Rules {
             revocations: self.revocations.clone(),
             state: verified_state(parts, &state.cose)?,
             state_cose: state.cose.clone(),
-            bundle: self.bundle.clone(),
+            bundle: self.bundle()?.clone(),
+            bundles: self.bundles.clone(),
             witnesses: self.witnesses.clone(),
         })
     }

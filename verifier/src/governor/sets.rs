@@ -150,7 +150,7 @@ impl Governor {
         let said = steps::said(family, &step).ok_or_else(|| OrderRefusal::Bug("staging has a record".to_owned()))?;
         let parents: Vec<_> = rules.state.iter().map(|state| state.record).collect();
         let parts = &self.0.parts;
-        let staged = record(&parts.domain, &parts.issuer, &parents, said.subject, said.body, step.at)?;
+        let staged = record(&parts.domain, &parts.issuer.signing(), &parents, said.subject, said.body, step.at)?;
         let entry = said.about.into_iter().fold(NewEntry::new(staged), NewEntry::about);
         let written = self.0.store.write(move |transaction: &mut Transaction<'_>| {
             Box::pin(async move {

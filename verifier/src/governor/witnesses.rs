@@ -46,7 +46,7 @@ pub(super) fn counted(
     policy: &WitnessPolicy,
     signatures: &[Vec<u8>],
 ) -> Result<Proposal, OrderRefusal> {
-    policy.is_of_others(rules.bundle.verified.bundle())?;
+    policy.is_of_others(rules.bundle()?.verified.bundle())?;
     let (sequence, statement) = (ordered.statement().sequence, ordered.digest());
     let held = HeldWitnessPolicy { sequence, statement, policy: policy.clone() };
     let mut next = rules.clone();

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use audit::record::VerifiedRecord;
-use evidence::cose::KeySet;
 use evidence::names::NodeId;
 use evidence::time::UnixSeconds;
 use governance::revocation::RevocationList;
@@ -55,7 +54,7 @@ impl DeskJudgements {
         let before = asked.before.unwrap_or(u64::MAX).min(log.size());
         let from = before.saturating_sub(PAGE);
         let mut page = Page { candidate: candidate.told.clone(), next: (from > 0).then_some(from), ..Page::default() };
-        let keys = KeySet::new([self.desk.parts.issuer.public()]);
+        let keys = self.desk.parts.issuer.known();
         let mut trusts = None;
         let entries = log.range(from, before).await?;
         for (index, bytes) in (from..before).rev().zip(entries.into_iter().rev()) {

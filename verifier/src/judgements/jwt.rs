@@ -2,7 +2,7 @@
 
 use audit::record::RecordBody;
 use evidence::cbor::{self, Caps};
-use evidence::cose::{KeySet, Purpose, verify1};
+use evidence::cose::{Purpose, verify1};
 use policy::ear::Ear;
 use policy::result::RESULT_CAP_BYTES;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ impl Desk {
             return Err(OrderRefusal::Malformed(what));
         };
         let cwt = kept::blob(self, "attestation result", result).await?;
-        let keys = KeySet::new([self.parts.issuer.public()]);
+        let keys = self.parts.issuer.known();
         let signed = verify1(Purpose::AttestationResult, self.domain(), &cwt, &keys).map_err(unreadable)?;
         let ear: Ear = cbor::from_slice(signed.payload(), Caps::bytes(RESULT_CAP_BYTES)).map_err(unreadable)?;
         let bug = |error: &dyn std::fmt::Display| OrderRefusal::Bug(error.to_string());

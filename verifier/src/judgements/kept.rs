@@ -1,7 +1,6 @@
 //! What the log and the evidence store still hold of a decision.
 
 use audit::record::VerifiedRecord;
-use evidence::cose::KeySet;
 use evidence::digest::Sha256Digest;
 use governance::intent::Intent;
 
@@ -24,7 +23,7 @@ pub(super) async fn blob(desk: &Desk, what: &'static str, digest: &Sha256Digest)
 pub(super) async fn record(desk: &Desk, index: u64) -> Result<(Entry, VerifiedRecord), OrderRefusal> {
     let entry = desk.parts.log.entry(index).await?;
     let entry = entry.ok_or_else(|| OrderRefusal::Unknown { what: "log entry", name: index.to_string() })?;
-    let keys = KeySet::new([desk.parts.issuer.public()]);
+    let keys = desk.parts.issuer.known();
     let record = VerifiedRecord::verify(&entry.bytes, desk.domain(), &keys)?;
     Ok((entry, record))
 }

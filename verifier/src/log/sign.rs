@@ -1,39 +1,74 @@
 //! The log key at work: one checkpoint per published size, never two roots for
 //! one size, since every signature is made over the committed head alone.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use audit::checkpoint::{Checkpoint, LogIdentity, VerifiedCheckpoint};
 use audit::tlog::TreeHash;
-use evidence::cose::SigningKey;
+use evidence::cose::{Alg, PublicKey, SigningKey};
 use evidence::time::UnixSeconds;
 
 use super::{Tree, corrupt};
 use crate::store::StoreError;
 
-/// Signs and reads this log's checkpoints.
+/// Signs and reads this log's checkpoints. Clones share the key, which another may take the place of.
 #[derive(Clone)]
 pub struct CheckpointSigner {
-    log: LogIdentity,
-    key: Arc<SigningKey>,
+    origin: Arc<str>,
+    keys: Arc<RwLock<Keys>>,
+}
+
+#[derive(Clone)]
+struct Keys {
+    active: Arc<SigningKey>,
+    /// Every key that ever signed, or is announced.
+    log: Arc<LogIdentity>,
 }
 
 impl CheckpointSigner {
     /// The signer of the log with this origin line.
     pub fn new(origin: &str, key: Arc<SigningKey>) -> Result<Self, StoreError> {
-        let log = LogIdentity::new(origin, [key.public()]).map_err(corrupt)?;
-        Ok(Self { log, key })
+        let log = Arc::new(LogIdentity::new(origin, [key.public()]).map_err(corrupt)?);
+        Ok(Self { origin: Arc::from(origin), keys: Arc::new(RwLock::new(Keys { active: key, log })) })
     }
 
-    /// Origin line and key, as anyone needs them to check what this signs.
+    /// Origin line and keys, as our own checkpoints are read by: also by keys that were retired since.
     #[must_use]
-    pub fn identity(&self) -> &LogIdentity {
-        &self.log
+    pub fn identity(&self) -> Arc<LogIdentity> {
+        self.now().log
+    }
+
+    /// The key that signs now.
+    #[must_use]
+    pub fn signing(&self) -> Arc<SigningKey> {
+        self.now().active
+    }
+
+    /// Reads checkpoints by these keys as well. One that cannot sign notes never signed any.
+    pub(crate) fn learn<'k>(&self, keys: impl Iterator<Item = &'k PublicKey>) {
+        let mut known: Vec<PublicKey> = self.identity().keys().iter().map(|key| key.key().clone()).collect();
+        for key in keys.filter(|key| key.alg() == Alg::Ed25519) {
+            if !known.contains(key) {
+                known.push(key.clone());
+            }
+        }
+        if let Ok(log) = LogIdentity::new(&self.origin, &known) {
+            self.keys.write().unwrap_or_else(PoisonError::into_inner).log = Arc::new(log);
+        }
+    }
+
+    /// Signs with another key from now on, which was announced and so is known.
+    pub(crate) fn activate(&self, key: SigningKey) {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).active = Arc::new(key);
+    }
+
+    fn now(&self) -> Keys {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn sign(&self, tree: &Tree) -> Result<SignedHead, StoreError> {
-        let checkpoint = Checkpoint { origin: self.log.origin().to_owned(), size: tree.size(), root: tree.root() };
-        let note = checkpoint.sign(&self.key).map_err(corrupt)?;
+        let checkpoint = Checkpoint { origin: self.origin.to_string(), size: tree.size(), root: tree.root() };
+        let note = checkpoint.sign(&self.signing()).map_err(corrupt)?;
         Ok(SignedHead { note, size: tree.size(), root: tree.root() })
     }
 
@@ -46,13 +81,13 @@ impl CheckpointSigner {
     }
 
     pub(crate) fn verified(&self, note: &str) -> Result<VerifiedCheckpoint, StoreError> {
-        VerifiedCheckpoint::verify(note.as_bytes(), &self.log, &[], UnixSeconds(0)).map_err(corrupt)
+        VerifiedCheckpoint::verify(note.as_bytes(), &self.identity(), &[], UnixSeconds(0)).map_err(corrupt)
     }
 }
 
 impl std::fmt::Debug for CheckpointSigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CheckpointSigner({})", self.log.origin())
+        write!(f, "CheckpointSigner({})", self.origin)
     }
 }
 

@@ -4,9 +4,10 @@ use evidence::digest::Sha256Digest;
 use evidence::names::{ItemName, NodeId};
 use evidence::tee::{PlatformId, PlatformIdError};
 use governance::key_share::KeyShare;
+use governance::rotation::OnlineRole;
 use serde_json::json;
 use wire::proto::operator_command::Command;
-use wire::proto::{KeysPut, LogProve, NodeAdmit, NodeQuarantine};
+use wire::proto::{KeyRole, KeysPut, LogProve, NodeAdmit, NodeQuarantine};
 use zeroize::Zeroizing;
 
 use super::answers;
@@ -30,6 +31,8 @@ pub(super) fn name(command: &Command) -> &'static str {
         Command::PolicyShow(_) => "policy show",
         Command::KeysPut(_) => "keys put",
         Command::KeysList(_) => "keys list",
+        Command::KeysPrepare(_) => "keys rotate --prepare",
+        Command::KeysActivate(_) => "keys rotate --activate",
         Command::NodeList(_) => "node list",
         Command::NodeShow(_) => "node show",
         Command::NodeAdmit(_) => "node admit",
@@ -74,7 +77,16 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
         Command::PolicyImport(import) => document(&governor.import_policy(&import.cose, now).await?),
         Command::PolicyShow(_) => answers::policies(governor).await,
         Command::KeysPut(put) => put_key(parts, put).await,
-        Command::KeysList(_) => Ok(json!({ "keys": keys::list(&parts.store).await? }).into()),
+        Command::KeysList(_) => {
+            let (keys, domain_keys) = (keys::list(&parts.store).await?, governor.list_keys().await?);
+            Ok(json!({ "keys": keys, "domain_keys": domain_keys }).into())
+        }
+        Command::KeysPrepare(step) => {
+            let prepared = governor.prepare_key(role(step.role())?, now).await?;
+            let Done { json, .. } = document(&prepared)?;
+            Ok(Done { json, attachment: prepared.public })
+        }
+        Command::KeysActivate(step) => document(&governor.activate_key(role(step.role())?, now).await?),
         Command::NodeList(_) => answers::nodes(&parts.store).await,
         Command::NodeShow(named) => answers::node(&parts.store, &node_id(&named.name)?).await,
         Command::NodeAdmit(admit) => admit_node(parts, admit, now).await,
@@ -89,7 +101,7 @@ pub(super) async fn run(parts: &OperatorParts, command: Command) -> Result<Done,
             let cosigned = parts.quorum.counted();
             let exported = proof::export(
                 (&parts.store, &parts.log),
-                governor.bundle(),
+                governor.telling_bundles(),
                 &parts.domain,
                 &export.subject,
                 cosigned.as_deref(),
@@ -231,6 +243,16 @@ async fn prove_entry(parts: &OperatorParts, prove: LogProve) -> Result<Done, Ord
 fn document(of: &impl serde::Serialize) -> Result<Done, OrderRefusal> {
     let json = serde_json::to_value(of).map_err(|error| OrderRefusal::Bug(error.to_string()))?;
     Ok(json.into())
+}
+
+fn role(of: KeyRole) -> Result<OnlineRole, OrderRefusal> {
+    match of {
+        KeyRole::Issuer => Ok(OnlineRole::Issuer),
+        KeyRole::Log => Ok(OnlineRole::Log),
+        KeyRole::Witness => Ok(OnlineRole::Witness),
+        KeyRole::Ca => Ok(OnlineRole::Ca),
+        KeyRole::Unspecified => Err(malformed("no role of a key")),
+    }
 }
 
 fn node_id(text: &str) -> Result<NodeId, OrderRefusal> {

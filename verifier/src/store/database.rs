@@ -227,6 +227,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0003_endorsements.sql"),
     include_str!("../../migrations/0004_partners.sql"),
     include_str!("../../migrations/0005_witness.sql"),
+    include_str!("../../migrations/0006_rotation.sql"),
 ];
 
 const READ_CONNECTIONS: u32 = 4;

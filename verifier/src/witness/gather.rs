@@ -161,7 +161,7 @@ impl Gathering {
         let note = witness::with_cosignatures(&target.note, &given).map_err(|denial| denial.to_string())?;
         let keys: Vec<NoteKey> = self.parts.peers.borrow().iter().flat_map(|peer| peer.keys.clone()).collect();
         let now = (self.parts.now)().map_err(|error| error.to_string())?;
-        let verified = VerifiedCheckpoint::verify(note.as_bytes(), self.parts.log.identity(), &keys, now);
+        let verified = VerifiedCheckpoint::verify(note.as_bytes(), &self.parts.log.identity(), &keys, now);
         verified.and_then(|verified| verified.quorum(self.parts.quorum)).map_err(|denial| denial.to_string())?;
         let witnesses = keys.into_iter().filter(|key| given.iter().any(|signature| signature.is_of(key))).collect();
         Ok(CosignedHead { head: SignedHead { note, ..target }, witnesses })

@@ -9,7 +9,6 @@ use audit::checkpoint::Checkpoint;
 use audit::record::{Code, RecordBody};
 use audit::tlog::TreeHash;
 use audit::witness::{self, AddCheckpoint, WitnessRefusal};
-use evidence::cose::SigningKey;
 use evidence::digest::Sha256Digest;
 use evidence::names::DomainName;
 use evidence::time::UnixSeconds;
@@ -23,6 +22,7 @@ use crate::evidence_store::{self, BlobKind};
 use crate::fault::Fault;
 use crate::lineage::Chain;
 use crate::log::Log;
+use crate::online_keys::{ActiveKey, Issuer};
 use crate::store::{Store, StoreError, Transaction, WorkError};
 
 /// What a witness is made of.
@@ -31,9 +31,9 @@ pub struct KeeperParts {
     /// Our domain: the witness is named after it.
     pub domain: DomainName,
     /// Cosigns.
-    pub key: Arc<SigningKey>,
+    pub key: ActiveKey,
     /// Signs our own records.
-    pub issuer: Arc<SigningKey>,
+    pub issuer: Issuer,
     /// The tables.
     pub store: Store,
     /// Our own log, where what was cosigned is anchored.
@@ -143,7 +143,7 @@ impl Keeper {
             }
             Err(other) => return Err(other),
         }
-        let line = witness::answer(&note, &self.name, &self.parts.key, now);
+        let line = witness::answer(&note, &self.name, &self.parts.key.signing(), now);
         Ok(line.map_err(|denial| Fault::Bug { what: denial.to_string() })?)
     }
 

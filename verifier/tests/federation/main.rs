@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod member;
+mod rotation;
 mod spiffe_form;
 mod witnessing;
 
@@ -345,7 +346,7 @@ async fn a_bundle_without_the_keys_in_use_is_not_taken() {
     without_log.log[0].key = other;
     for bent in [without_issuer, without_log] {
         let refused = a.governor.import_bundle(&[bent.sign(&a.key).unwrap()], a.now()).await.unwrap_err();
-        assert_eq!(refused.code(), "order.malformed");
+        assert_eq!(refused.code(), "governance.key_in_use");
     }
     let older = TrustBundle { sequence: held.sequence - 1, ..held };
     let refused = a.governor.import_bundle(&[older.sign(&a.key).unwrap()], a.now()).await.unwrap_err();

@@ -9,6 +9,7 @@ use audit::tlog::leaf_hash;
 use audit::witness::AddCheckpoint;
 use governance::partner::Standing;
 use tokio::sync::watch;
+use verifier::online_keys::{ActiveKey, Issuer};
 use verifier::state::KeyFile;
 use verifier::store::NewEntry;
 use verifier::witness::{
@@ -36,8 +37,8 @@ async fn a_partner_cosigns_until_the_log_forks_and_then_marks_its_domain() {
     let opened = b.tables();
     let keeper = Keeper::open(KeeperParts {
         domain: b.domain.clone(),
-        key: Arc::new(b.state().key(KeyFile::Witness).unwrap()),
-        issuer: Arc::new(b.state().key(KeyFile::Issuer).unwrap()),
+        key: ActiveKey::new(b.state().key(KeyFile::Witness).unwrap()),
+        issuer: Issuer::new(b.state().key(KeyFile::Issuer).unwrap()),
         store: opened.store.clone(),
         log: opened.log.clone(),
         watched,
@@ -62,7 +63,7 @@ async fn a_partner_cosigns_until_the_log_forks_and_then_marks_its_domain() {
     let receipt = quorum.receipt(&log, &logged).await.unwrap().receipt.encode().unwrap();
     let witnesses = quorum.newest().unwrap().witnesses().to_vec();
     assert_eq!(witnesses[0].name(), "b.example/witness");
-    Receipt::verify(&receipt, log.identity(), &witnesses, 1, a.now()).unwrap();
+    Receipt::verify(&receipt, &log.identity(), &witnesses, 1, a.now()).unwrap();
 
     // Another tree of the same size, under A's own key: B has the proof, and A's word counts for nothing more.
     let size = quorum.newest().unwrap().size();

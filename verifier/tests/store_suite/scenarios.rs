@@ -40,7 +40,7 @@ pub(crate) async fn entries_are_numbered_proven_and_found(bed: &Bed) {
     assert_eq!(third.bytes, b"entry 3");
     assert_eq!(opened.log.prove(&third).unwrap(), logged[3]);
     let receipt = logged[3].receipt.encode().unwrap();
-    let verified = Receipt::verify(&receipt, crate::bed::signer().identity(), &[], 0, UnixSeconds(0)).unwrap();
+    let verified = Receipt::verify(&receipt, &crate::bed::signer().identity(), &[], 0, UnixSeconds(0)).unwrap();
     assert_eq!((verified.index(), verified.entry_digest()), (3, third.digest()));
     assert_eq!(opened.log.entry_by_digest(&third.digest()).await.unwrap(), Some(third));
     let about: Vec<_> = opened.log.entries_about("subject 0").await.unwrap().iter().map(|e| e.index).collect();

@@ -89,12 +89,13 @@ async fn every_entry_gets_a_receipt_under_a_head_that_both_witnesses_cosigned() 
     });
     for receipt in futures_util::future::join_all(waiting.collect::<Vec<_>>()).await {
         let receipt = receipt.unwrap().receipt.encode().unwrap();
-        Receipt::verify(&receipt, signer().identity(), &keys, 2, UnixSeconds(START)).unwrap();
+        Receipt::verify(&receipt, &signer().identity(), &keys, 2, UnixSeconds(START)).unwrap();
     }
     // What is published says so too, and a stranger counts it.
     let newest = quorum.newest().unwrap();
     assert_eq!((newest.size(), newest.witnesses()), (40, keys.as_slice()));
-    let verified = VerifiedCheckpoint::verify(newest.note().as_bytes(), signer().identity(), &keys, UnixSeconds(START));
+    let verified =
+        VerifiedCheckpoint::verify(newest.note().as_bytes(), &signer().identity(), &keys, UnixSeconds(START));
     verified.unwrap().quorum(2).unwrap();
     log.stop().await;
 }

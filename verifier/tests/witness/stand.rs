@@ -14,6 +14,7 @@ use evidence::time::UnixSeconds;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use verifier::log::Opened;
+use verifier::online_keys::{ActiveKey, Issuer};
 use verifier::store::StoreError;
 use verifier::witness::{Fork, Keeper, KeeperParts, WitnessAt, WitnessPeer, WitnessedLog, serve};
 
@@ -94,8 +95,8 @@ impl Witness {
         let (clock, heard) = (now.clone(), forks.clone());
         let parts = KeeperParts {
             domain: domain.clone(),
-            key: Arc::new(key(seed)),
-            issuer: Arc::new(key(100)),
+            key: ActiveKey::new(key(seed)),
+            issuer: Issuer::new(key(100)),
             store: opened.store.clone(),
             log: opened.log.clone(),
             watched: watch::channel(Arc::new(vec![watched.clone()])).1,
