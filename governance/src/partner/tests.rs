@@ -403,22 +403,19 @@ fn growth_that_is_not_proven_condemns_nobody_and_counts_as_nothing_seen() {
 #[test]
 fn a_head_that_others_saw_and_that_is_never_proven_makes_a_partner_stale_until_it_is() {
     let (partner, first) = fresh();
-    let pull = |rumour: Option<LogHead>| {
-        let rumour = rumour.map(|head| PartnerEvent::Rumoured { head });
-        [Some(sees_head(10)), rumour, Some(sees(&first))].into_iter().flatten()
-    };
-    let partner = pull(Some(head(30))).fold(partner, |partner, event| partner.on(event, NOW.plus(200)).0);
+    let rumoured = || PartnerEvent::Rumoured { head: head(30) };
+    let pull = [sees_head(10), rumoured(), sees(&first)].into_iter();
+    let partner = pull.fold(partner, |partner, event| partner.on(event, NOW.plus(200)).0);
     assert_eq!(partner.standing(NOW.plus(299)), Standing::Fresh);
     assert_eq!(partner.fresh(NOW.plus(300)).unwrap_err().code(), "governance.partner_stale");
     // Nor does a newer state count beside it.
     let third = signed_state(3, Some(first.digest()), |_| ());
-    let (partner, _) = partner.on(PartnerEvent::Rumoured { head: head(30) }, NOW.plus(300));
+    let (partner, _) = partner.on(rumoured(), NOW.plus(300));
     let (partner, actions) = partner.on(sees(&third), NOW.plus(300)).0.on(proves(&third, 10), NOW.plus(300));
     assert_eq!(refusal(&actions).code(), "governance.state_unlogged");
-    let partner = pull(None).fold(partner, |partner, event| partner.on(event, NOW.plus(301)).0);
     assert_eq!(partner.state(), Some(&first));
-    let partner = [sees(&third), proves(&third, 10)]
-        .into_iter()
-        .fold(partner, |partner, event| partner.on(event, NOW.plus(302)).0);
+    // Once it is proven, the next pull brings everything.
+    let pull = [sees_head(10), sees(&third), proves(&third, 10)].into_iter();
+    let partner = pull.fold(partner, |partner, event| partner.on(event, NOW.plus(302)).0);
     assert_eq!(partner.standing(NOW.plus(302)), Standing::Fresh);
 }
