@@ -23,6 +23,7 @@ use verifier::federation::sync::Following;
 use verifier::governor::Governor;
 use verifier::listen::ConnectionCaps;
 use verifier::live::Live;
+use verifier::online_keys::{Authorities, Issuer};
 use verifier::open::{OpenVerifier, endorsement_store, open_store, parts};
 use verifier::serve::{Addresses, Bound, Listeners};
 use verifier::state::{KeyFile, StateFolder};
@@ -101,10 +102,10 @@ impl Liar {
             domain: config.domain.clone(),
             store: store.clone(),
             log,
-            issuer: Arc::new(signs),
+            issuer: Issuer::new(signs),
             ear: state.ear_key().unwrap(),
             kek: state.key_encryption_key().unwrap(),
-            ca: CertificateAuthority::open(config.domain.clone(), &certificate, &key).unwrap(),
+            ca: Authorities::new(CertificateAuthority::open(config.domain.clone(), &certificate, &key).unwrap()),
             trust: trust(&governor, shown).with_partners(move || partners.partners()),
             clock: Clock::starting_at(UnixSeconds(0)),
             live,
@@ -179,7 +180,7 @@ fn trust(governor: &Governor, named: Option<VerifiedState>) -> TrustSource {
         revocations: snapshot.revocations.clone(),
         state: named.unwrap_or_else(|| snapshot.state.clone()),
         state_cose: snapshot.state_cose.clone(),
-        bundle: governor.bundle().to_vec(),
+        bundle: snapshot.bundle.signatures.clone(),
         witnesses: Vec::new(),
         authority: governor.authority().clone(),
     }));

@@ -59,7 +59,7 @@ async fn authorize_renew_mismatch_denial_quarantine() {
 
     // Its receipt leads to the record that it names, and the keys came wrapped.
     let identity = log_signer();
-    let receipt = audit::receipt::Receipt::verify(&granted.receipt, identity.identity(), &[], 0, now()).unwrap();
+    let receipt = audit::receipt::Receipt::verify(&granted.receipt, &identity.identity(), &[], 0, now()).unwrap();
     assert_eq!(receipt.entry_digest(), verified.receipt().entry);
     assert_eq!(receipt.index(), verified.receipt().index);
     assert_eq!(granted.keys.len(), 1);

@@ -97,7 +97,7 @@ async fn an_authorization_and_a_renewal_are_answered_under_a_cosigned_checkpoint
     let mut stream = node.connect(&bed).await;
     let vkeys = &witness.peer.keys;
     let identity = log_signer();
-    let cosigned = |receipt: &[u8]| Receipt::verify(receipt, identity.identity(), vkeys, 1, now()).unwrap();
+    let cosigned = |receipt: &[u8]| Receipt::verify(receipt, &identity.identity(), vkeys, 1, now()).unwrap();
 
     // Nobody cosigns: the commit stands in the log, and nothing of it is answered.
     witness.set(false);
