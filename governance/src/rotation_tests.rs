@@ -43,7 +43,7 @@ fn without_the_first(signs: u8, until: UnixSeconds, now: UnixSeconds) -> Result<
     retires(&held, &next, active, |_, _| until, now)
 }
 
-pub(crate) fn cases() -> Vec<(&'static str, fn() -> GovernanceDenial)> {
+pub(crate) fn cases() -> Vec<crate::partner::tests::Refusal> {
     vec![
         ("governance.key_unannounced", || {
             may_sign(&history(), OnlineRole::Issuer, &kid(78), 5, NOW.plus(9_999)).unwrap_err()

@@ -97,7 +97,7 @@ impl ServeArgs {
         let quorum = witnessing.quorum(&config);
         let (stopping, stopped) = watch::channel(false);
         let (gossip, heard) = gossip();
-        let desk = desk(&state, &config, &opened, &governor, live, endorsements.clone(), quorum, gossip).await?;
+        let desk = desk(&state, &config, &opened, &governor, live, endorsements.clone(), (quorum, gossip)).await?;
         let keeper = witnessing.keeper(&desk, &governor).await.map_err(|error| refused(&error))?;
         let sync = sync(&config, &desk, &governor).map_err(|error| refused(&error))?;
         let gossiped = tokio::spawn(heard.follow(sync.clone(), raised(stopped.clone())));
@@ -245,8 +245,7 @@ async fn desk(
     governor: &Governor,
     live: Live,
     endorsements: EndorsementStore,
-    quorum: Quorum,
-    gossip: Gossip,
+    (quorum, gossip): (Quorum, Gossip),
 ) -> Result<Arc<Desk>, CommandError> {
     let refused = |error: &dyn std::fmt::Display| CommandError::fault("fault.start", error);
     let floor = floor(&opened.log, governor).await.map_err(|error| refused(&error))?;
