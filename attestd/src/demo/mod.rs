@@ -11,6 +11,8 @@ pub mod event_log;
 mod family;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod hygiene;
 mod machine;
 pub mod mesh;
 mod simulator;
