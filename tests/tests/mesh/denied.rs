@@ -1,7 +1,5 @@
 //! The conditions of denial, each across domains, with one defect.
 
-use governance::trust_bundle::TrustBundle;
-
 use crate::bed::{A, B, Bed, C, DENIED, DOMAINS, HALTED, NODE, phases, refusals};
 use crate::liar::Lie;
 use crate::proxy::Network;
@@ -14,7 +12,7 @@ impl Bed {
         refusals(&seen).into_iter().map(str::to_owned).collect()
     }
 
-    async fn until_connected(&self, domain: &str) {
+    pub(crate) async fn until_connected(&self, domain: &str) {
         let connected = async || {
             let status = self.status().await;
             let domains = status["domains"].as_array().cloned().unwrap_or_default();
@@ -22,18 +20,6 @@ impl Bed {
             Ok(link.filter(|link| link["connected"] == true).map(drop))
         };
         self.explained(self.mesh.until("a link", connected).await);
-    }
-
-    /// A domain's bundle after the one in force, signed by its authority; no governance state names it.
-    fn next_bundle(&self, domain: &str) -> Vec<u8> {
-        let held = std::fs::read(self.mesh.path(&format!("{domain}-for-{A}.bundle"))).unwrap();
-        let caps = || evidence::cbor::Caps::bytes(1 << 20);
-        let signed: Vec<serde_bytes::ByteBuf> = evidence::cbor::from_slice(&held, caps()).unwrap();
-        let held = TrustBundle::decode(&evidence::cose::claimed_payload(&signed[0]).unwrap()).unwrap();
-        let next = TrustBundle { sequence: held.sequence + 1, ..held };
-        let key = verifier::state::read_signing_key(self.mesh.signer(domain).as_ref()).unwrap();
-        let signed = vec![serde_bytes::ByteBuf::from(next.sign(&key).unwrap())];
-        evidence::cbor::to_vec(&signed).unwrap()
     }
 
     /// The link to a domain says why it is none.
@@ -88,13 +74,21 @@ async fn an_artifact_under_another_governance_state_than_the_domain_shows_is_wor
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partner_whose_bundle_is_not_the_one_that_its_state_names_is_relied_on_by_nobody() {
     let mut bed = Bed::founded(4_000).await;
-    let next = bed.next_bundle(C);
-    let _liar = bed.lies(2, Lie::Bundle(next)).await;
+    let before = std::fs::read(bed.mesh.path(&format!("{C}-for-{A}.bundle"))).unwrap();
+    // The partners see the state that names the new bundle only beside the old one.
+    bed.surfaces[2].be(Network::Refusing);
+    bed.explained(bed.mesh.renew_bundle(C).await);
+    let _liar = bed.lies(2, Lie::Bundle(before)).await;
+    bed.surfaces[2].be(Network::Whole);
     bed.until_connected(C).await;
     for domain in [A, B] {
         bed.explained(bed.mesh.stands(domain, C, "stale").await);
     }
-    assert!(bed.starts_nothing().await.contains(&"governance.trust_inconsistent".to_owned()));
+    // Until they looked, they know no more than that nobody answered.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !bed.starts_nothing().await.contains(&"governance.trust_inconsistent".to_owned()) {
+        assert!(std::time::Instant::now() < deadline, "the bundle was never found to be another one");
+    }
     assert_eq!(bed.ended(bed.exec(&["--domain", A, "--domain", B, "--", "true"])).await.1, 0, "nobody needs it here");
 }
 

@@ -48,6 +48,7 @@ async fn a_log_that_shows_a_node_another_history_than_the_partners_is_found_by_g
     bed.explained(served);
     bed.surfaces[2].retarget(&bed.mesh.public(TWIN).unwrap());
     bed.surfaces[2].be(crate::proxy::Network::Whole);
+    bed.until_connected(C).await;
     let (seen, code) = bed.ended(bed.exec(&["--domain", C, "--", "true"])).await;
     assert_eq!((phases(&seen, 5, None), code), (1, 0), "{:?}", refusals(&seen));
     while bed.log_size(TWIN).await <= bed.log_size(C).await {
