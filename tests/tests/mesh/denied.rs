@@ -73,7 +73,7 @@ async fn an_artifact_under_another_governance_state_than_the_domain_shows_is_wor
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partner_whose_bundle_is_not_the_one_that_its_state_names_is_relied_on_by_nobody() {
-    let mut bed = Bed::founded(4_000).await;
+    let mut bed = Bed::federated(4_000, 3).await;
     let before = std::fs::read(bed.mesh.path(&format!("{C}-for-{A}.bundle"))).unwrap();
     // The partners see the state that names the new bundle only beside the old one.
     bed.surfaces[2].be(Network::Refusing);
@@ -82,13 +82,15 @@ async fn a_partner_whose_bundle_is_not_the_one_that_its_state_names_is_relied_on
     bed.surfaces[2].be(Network::Whole);
     bed.until_connected(C).await;
     for domain in [A, B] {
-        bed.explained(bed.mesh.stands(domain, C, "stale").await);
+        let found = async || {
+            let status = bed.mesh.ask(domain, &["governance", "status"], 0).await?;
+            let rows = status["partners"].as_array().cloned().unwrap_or_default();
+            let row = rows.into_iter().find(|row| row["partner"] == C && row["standing"] == "stale");
+            Ok(row.filter(|row| row["error"]["code"] == "governance.trust_inconsistent").map(drop))
+        };
+        bed.explained(bed.mesh.until("a state beside another bundle than its own", found).await);
     }
-    // Until they looked, they know no more than that nobody answered.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while !bed.starts_nothing().await.contains(&"governance.trust_inconsistent".to_owned()) {
-        assert!(std::time::Instant::now() < deadline, "the bundle was never found to be another one");
-    }
+    assert!(bed.starts_nothing().await.contains(&"governance.partner_stale".to_owned()));
     assert_eq!(bed.ended(bed.exec(&["--domain", A, "--domain", B, "--", "true"])).await.1, 0, "nobody needs it here");
 }
 

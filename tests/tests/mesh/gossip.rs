@@ -36,8 +36,9 @@ async fn a_log_that_shows_a_node_another_history_than_the_partners_is_found_by_g
     let config = bed.mesh.path(C).join("verifier.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("witness_quorum = 1", "witness_quorum = 0")).unwrap();
-    bed.back(2).await;
+    // And no partner sees it, who would take the other history for a second one.
     bed.surfaces[2].be(crate::proxy::Network::Refusing);
+    bed.back(2).await;
     let signer = bed.mesh.signer(C);
     for partner in [A, B] {
         let untrust = ["domain", "untrust", partner, "--signer", &signer, "--reason", "none of their business"];
