@@ -66,7 +66,38 @@ struct Verifier {
     anchors: TrustAnchors,
     ca: CertificateAuthority,
     policy: SigningKey,
+    /// Signed once: two bundles of one sequence would be a fork.
+    bundle: Vec<u8>,
     enrolled: Arc<Mutex<Option<(Enrolment, EnrolledTpm)>>>,
+}
+
+/// The bundle that the verifier gives its nodes.
+fn signed_bundle(policy: &SigningKey, defect: Defect) -> Vec<u8> {
+    let record = |seed: u8| KeyRecord {
+        key: SigningKey::from_seed(&[seed; 32]).unwrap().public().clone(),
+        from: UnixSeconds(0),
+        until: UnixSeconds(u64::MAX >> 1),
+    };
+    let domain = if defect == Defect::BundleOfAnotherDomain { "b.example" } else { DOMAIN };
+    let bundle = TrustBundle {
+        version: BUNDLE_VERSION,
+        domain: DomainName::new(domain).unwrap(),
+        sequence: 1,
+        issued_at: now().minus(10),
+        expires_at: now().plus(3600),
+        refresh_hint_s: 60,
+        issuer: vec![record(2)],
+        log_origin: "a.example/log".to_owned(),
+        log: vec![record(3)],
+        witness: vec![],
+        ca: vec![],
+        authority: PolicyAuthority::new(vec![policy.public().clone()], 1).unwrap(),
+    };
+    let signer = match defect {
+        Defect::BundleBySomeoneElse => &SigningKey::from_seed(&[99; 32]).unwrap(),
+        _ => policy,
+    };
+    bundle.sign(signer).unwrap()
 }
 
 impl Verifier {
@@ -76,31 +107,6 @@ impl Verifier {
             key = SigningKey::from_seed(&[77; 32]).unwrap().public().raw().try_into().unwrap();
         }
         let certificate = self.ca.node_certificate(&NodeId::new("node-1").unwrap(), &key, [2; 16], now()).unwrap();
-        let authority = PolicyAuthority::new(vec![self.policy.public().clone()], 1).unwrap();
-        let record = |seed: u8| KeyRecord {
-            key: SigningKey::from_seed(&[seed; 32]).unwrap().public().clone(),
-            from: UnixSeconds(0),
-            until: UnixSeconds(u64::MAX >> 1),
-        };
-        let domain = if defect == Defect::BundleOfAnotherDomain { "b.example" } else { DOMAIN };
-        let bundle = TrustBundle {
-            version: BUNDLE_VERSION,
-            domain: DomainName::new(domain).unwrap(),
-            sequence: 1,
-            issued_at: now().minus(10),
-            expires_at: now().plus(3600),
-            refresh_hint_s: 60,
-            issuer: vec![record(2)],
-            log_origin: "a.example/log".to_owned(),
-            log: vec![record(3)],
-            witness: vec![],
-            ca: vec![],
-            authority,
-        };
-        let signer = match defect {
-            Defect::BundleBySomeoneElse => &SigningKey::from_seed(&[99; 32]).unwrap(),
-            _ => &self.policy,
-        };
         let mut keys = vec![self.policy.public().cose_key().to_vec()];
         if defect == Defect::AuthorityOtherThanTheBundles {
             keys.push(SigningKey::from_seed(&[55; 32]).unwrap().public().cose_key().to_vec());
@@ -110,7 +116,7 @@ impl Verifier {
                 Defect::CertificateIsNone => b"no certificate".to_vec(),
                 _ => pem("CERTIFICATE", &certificate).into_bytes(),
             },
-            trust_bundle: bundle.sign(signer).unwrap(),
+            trust_bundle: self.bundle.clone(),
             further_trust_bundle: vec![],
             lineage_head: if defect == Defect::ShortHead { vec![1; 31] } else { vec![4; 32] },
             audience: match defect {
@@ -227,7 +233,8 @@ async fn serve(defect: Defect, anchors: TrustAnchors) -> Running {
     let addresses = [&enrolling, &nodes].map(|listener| listener.local_addr().unwrap().to_string());
     let enrolled = Arc::default();
     let policy = SigningKey::from_seed(&[1; 32]).unwrap();
-    let verifier = Verifier { defect, anchors: anchors.clone(), ca, policy, enrolled: Arc::clone(&enrolled) };
+    let bundle = signed_bundle(&policy, defect);
+    let verifier = Verifier { defect, anchors: anchors.clone(), ca, policy, bundle, enrolled: Arc::clone(&enrolled) };
     let incoming =
         accepted(enrolling, unchanging(enrolment_config(Arc::clone(&serving)).unwrap()), Door::Strangers, CAPS);
     tokio::spawn(
