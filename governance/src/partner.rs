@@ -3,168 +3,32 @@
 //! A partner is begun by an operator with a pinned first bundle; there is no trust on first use, and a bundle of one
 //! domain says nothing of another. From then on its bundle's sequence, its state's epoch and its log's size only grow.
 //! Two different things of one number are a fork, a lower number is a rollback: both stay until an operator trusts anew,
-//! as does trust that was taken back. A partner that was not seen for too long is stale, and fresh again once it is.
+//! as does trust that was taken back. A partner whose newest signed state names another bundle than the one that it serves
+//! is inconsistent, until both fit together. One that was not seen for too long is stale, and fresh again once it is.
 //! Whatever depends on a partner asks [`Partner::fresh`] first and gets nothing else to work with.
 
 use evidence::{digest::Sha256Digest, names::DomainName, time::UnixSeconds};
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    denial::GovernanceDenial,
-    federation_grant::FederationGrant,
-    governance_state::VerifiedState,
-    partner_endpoint::PartnerEndpoint,
-    revocation::RevocationList,
-    trust_bundle::{Role, VerifiedBundle},
+    denial::GovernanceDenial, federation_grant::FederationGrant, governance_state::VerifiedState,
+    partner_endpoint::PartnerEndpoint, revocation::RevocationList, trust_bundle::VerifiedBundle,
 };
 
+mod event;
+mod fresh;
 mod memory;
+mod standing;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use event::{Growth, LogHead, PartnerAction, PartnerEvent};
+pub use fresh::Fresh;
 pub use memory::{MEMORY_CAP_BYTES, PartnerMemory, REVOCATIONS_CAP};
+use standing::verdict_of;
+pub use standing::{Standing, Verdict};
 
 /// Most epochs between the held state and a newer one that are walked; a partner further ahead must be trusted anew.
 pub const GAP_CAP_EPOCHS: u64 = 16_384;
-
-/// A head of the partner's log, as its own signed checkpoint states it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LogHead {
-    /// Number of entries.
-    pub size: u64,
-    /// Root hash over them.
-    pub root: Sha256Digest,
-}
-
-/// What was shown about a head and the one that is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Growth {
-    /// The log was proven to go on from the held head.
-    Proven,
-    /// The new head was proven to have another past than the held one: two signed heads contradict each other.
-    Contradicted,
-    /// Neither. That a proof is absent or wrong may be anybody's fault; the head is not taken.
-    Unproven,
-}
-
-/// What was concluded for good: only an operator who trusts anew undoes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Nothing speaks against it.
-    Trusted,
-    /// Two things were signed under one number.
-    Forked,
-    /// Something older than what was seen came as the newest.
-    RolledBack,
-    /// An operator took the trust back.
-    Untrusted,
-}
-
-/// How a partner stands at some instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Standing {
-    /// What it says counts.
-    Fresh,
-    /// It was not seen for too long, or what is held of it has expired or does not fit together.
-    Stale,
-    /// It signed two histories.
-    Forked,
-    /// It went back in time.
-    RolledBack,
-    /// An operator took the trust back.
-    Untrusted,
-}
-
-impl Standing {
-    /// Its name in tables, records and alarms.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Fresh => "fresh",
-            Self::Stale => "stale",
-            Self::Forked => "forked",
-            Self::RolledBack => "rolled_back",
-            Self::Untrusted => "untrusted",
-        }
-    }
-}
-
-/// What was seen of a partner. Every signature and every Merkle proof in it was verified before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PartnerEvent {
-    /// The bundle that the partner serves, signed by the authority of the held one.
-    Bundle(Box<VerifiedBundle>),
-    /// Two trees of one size, both signed as the partner's log.
-    Equivocated {
-        /// Their size.
-        size: u64,
-        /// Root of the one.
-        got: Sha256Digest,
-        /// Root of the other.
-        held: Sha256Digest,
-    },
-    /// A head that the partner's log showed to somebody else, and does not prove to us to go on from.
-    Rumoured {
-        /// What it says.
-        head: LogHead,
-    },
-    /// A checkpoint of the partner's log.
-    Head {
-        /// What it says.
-        head: LogHead,
-        /// How it goes on from the held head. Of no interest for the first.
-        growth: Growth,
-    },
-    /// The state that the partner serves as its newest.
-    State {
-        /// It, signed by an issuer of the held bundle and in force.
-        newest: Box<VerifiedState>,
-        /// Payloads of the states after the held one and before it, ascending. They need no signature: each is named by
-        /// the digest in the state after it.
-        between: Vec<Vec<u8>>,
-    },
-    /// What must come with the offered state.
-    Proven {
-        /// Digest of the state.
-        state: Sha256Digest,
-        /// The head under which its record was proven to be in the partner's log.
-        head: LogHead,
-        /// The list of revocations that it names.
-        revocations: RevocationList,
-    },
-    /// Time passed.
-    Tick,
-    /// An operator takes the trust back.
-    Distrusted,
-}
-
-/// What follows, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PartnerAction {
-    /// What was seen is refused.
-    Refused(GovernanceDenial),
-    /// The states of these epochs must come along with the newest one.
-    Fetch {
-        /// First epoch.
-        from: u64,
-        /// Last epoch.
-        to: u64,
-    },
-    /// The memory changed: log and store it before anything relies on it.
-    Remember,
-    /// The log head changed: store it before anything relies on it.
-    Mark(LogHead),
-    /// The standing changed.
-    Stands {
-        /// Before.
-        from: Standing,
-        /// From now on.
-        to: Standing,
-    },
-}
 
 /// A state with what it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -288,6 +152,7 @@ impl Partner {
             Verdict::Forked => Standing::Forked,
             Verdict::RolledBack => Standing::RolledBack,
             Verdict::Untrusted => Standing::Untrusted,
+            Verdict::Trusted if self.contradiction().is_some() => Standing::Inconsistent,
             Verdict::Trusted if self.fresh(now).is_ok() => Standing::Fresh,
             Verdict::Trusted => Standing::Stale,
         }
@@ -304,6 +169,9 @@ impl Partner {
             Verdict::Forked => return Err(GovernanceDenial::PartnerForked { domain, since }),
             Verdict::RolledBack => return Err(GovernanceDenial::PartnerRolledBack { domain, since }),
             Verdict::Untrusted => return Err(GovernanceDenial::PartnerUntrusted { domain, since }),
+        }
+        if let Some(contradiction) = self.contradiction() {
+            return Err(contradiction);
         }
         let now = self.newest_s.max(now);
         let max_staleness_s = self.grant.max_staleness_s;
@@ -436,7 +304,7 @@ impl Partner {
             self.offered = Some(newest);
             actions.push(PartnerAction::Remember);
         }
-        Ok(())
+        self.contradiction().map_or(Ok(()), Err)
     }
 
     fn prove(
@@ -460,7 +328,7 @@ impl Partner {
         let bundle = self.named_by(&offered)?.clone();
         let (named, got) = (offered.state().revocations, revocations.digest()?);
         if got != named {
-            return self.inconsistent("list of revocations", got, named);
+            return Err(self.inconsistent("list of revocations", got, named));
         }
         self.held = Some(Held { state: offered, bundle, revocations });
         self.offered = None;
@@ -477,23 +345,30 @@ impl Partner {
         Err(GovernanceDenial::Domain { what: "governance state", got: got.clone(), expected: expected.clone() })
     }
 
-    /// A state counts only beside the bundle that it names: the newest, or still the one before it.
+    /// Whether a state, beside a bundle that came with it, names one that counts: that one, or still the one before it.
+    #[must_use]
+    pub fn fits(&self, state: &VerifiedState, bundle: &VerifiedBundle) -> bool {
+        let named = state.state().bundle;
+        named == bundle.digest() || self.held.as_ref().is_some_and(|held| held.bundle.digest() == named)
+    }
+
+    /// What the newest state that was signed says against the newest bundle that was signed. What was held before serves
+    /// nobody beside that: which of the two the partner means by its keys is not for us to choose.
+    fn contradiction(&self) -> Option<GovernanceDenial> {
+        let offered = self.offered.as_ref().filter(|offered| !self.fits(offered, &self.bundle))?;
+        Some(self.inconsistent("trust bundle", self.bundle.digest(), offered.state().bundle))
+    }
+
+    /// The bundle that a state names.
     fn named_by(&self, state: &VerifiedState) -> Result<&VerifiedBundle, GovernanceDenial> {
         let named = state.state().bundle;
         let known = std::iter::once(&self.bundle).chain(self.held.as_ref().map(|held| &held.bundle));
-        match known.into_iter().find(|bundle| bundle.digest() == named) {
-            Some(bundle) => Ok(bundle),
-            None => self.inconsistent("trust bundle", self.bundle.digest(), named),
-        }
+        let found = known.into_iter().find(|bundle| bundle.digest() == named);
+        found.ok_or_else(|| self.inconsistent("trust bundle", self.bundle.digest(), named))
     }
 
-    fn inconsistent<T>(
-        &self,
-        what: &'static str,
-        got: Sha256Digest,
-        named: Sha256Digest,
-    ) -> Result<T, GovernanceDenial> {
-        Err(GovernanceDenial::TrustInconsistent { domain: self.domain().clone(), what, got, named })
+    fn inconsistent(&self, what: &'static str, got: Sha256Digest, named: Sha256Digest) -> GovernanceDenial {
+        GovernanceDenial::TrustInconsistent { domain: self.domain().clone(), what, got, named }
     }
 
     fn refuse(&mut self, denial: GovernanceDenial, actions: &mut Vec<PartnerAction>) {
@@ -509,64 +384,5 @@ impl Partner {
             (self.verdict, self.since) = (verdict, self.newest_s);
             actions.push(PartnerAction::Remember);
         }
-    }
-}
-
-/// What a refusal says of the partner for good. Whatever is not proof of a second or older history says nothing.
-const fn verdict_of(denial: &GovernanceDenial) -> Verdict {
-    use GovernanceDenial as Denial;
-    if matches!(denial, Denial::StateForked { .. } | Denial::BundleForked { .. } | Denial::LogForked { .. }) {
-        return Verdict::Forked;
-    }
-    if matches!(denial, Denial::StateRolledBack { .. } | Denial::BundleRolledBack { .. } | Denial::LogRolledBack { .. })
-    {
-        return Verdict::RolledBack;
-    }
-    Verdict::Trusted
-}
-
-/// A partner that was fresh when it was asked: what may be relied on, and no more.
-#[derive(Clone, Copy, Debug)]
-pub struct Fresh<'p> {
-    partner: &'p Partner,
-    held: &'p Held,
-    now: UnixSeconds,
-}
-
-impl<'p> Fresh<'p> {
-    /// Which domain.
-    #[must_use]
-    pub const fn domain(&self) -> &'p DomainName {
-        self.partner.domain()
-    }
-
-    /// What it may assert.
-    #[must_use]
-    pub const fn grant(&self) -> &'p FederationGrant {
-        self.partner.grant()
-    }
-
-    /// Its keys of one role whose signatures count now. A witness's keys count only as far as it is granted.
-    #[must_use]
-    pub fn keys(&self, role: Role) -> evidence::cose::KeySet {
-        self.held.bundle.keys(role, self.now)
-    }
-
-    /// The bundle that its governance state names.
-    #[must_use]
-    pub const fn bundle(&self) -> &'p VerifiedBundle {
-        &self.held.bundle
-    }
-
-    /// Its governance state.
-    #[must_use]
-    pub const fn state(&self) -> &'p VerifiedState {
-        &self.held.state
-    }
-
-    /// Everything that it has revoked.
-    #[must_use]
-    pub const fn revocations(&self) -> &'p RevocationList {
-        &self.held.revocations
     }
 }

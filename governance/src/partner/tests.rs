@@ -145,8 +145,13 @@ pub(crate) fn cases() -> Vec<Refusal> {
         }),
         ("governance.trust_inconsistent", || {
             let state = signed_state(2, Some(digest("1")), |state| state.bundle = digest("another"));
-            let partner = [sees_head(10), sees(&state)].into_iter().fold(pinned(), obeyed);
-            refusal(&partner.on(proves(&state, 10), NOW).1).clone()
+            refusal(&obeyed(pinned(), sees_head(10)).on(sees(&state), NOW).1).clone()
+        }),
+        ("governance.trust_inconsistent", || {
+            let third =
+                |first: &VerifiedState| signed_state(3, Some(first.digest()), |state| state.bundle = digest("another"));
+            let (partner, first) = fresh();
+            partner.on(sees(&third(&first)), NOW).0.fresh(NOW).unwrap_err()
         }),
         ("governance.trust_inconsistent", || {
             let state = signed_state(2, Some(digest("1")), |state| state.revocations = digest("another"));
@@ -162,8 +167,7 @@ pub(crate) fn cases() -> Vec<Refusal> {
             });
             let partner = pulled(partner, &third, 11);
             let fourth = signed_state(4, Some(third.digest()), |_| ());
-            let partner = [sees_head(12), sees(&fourth)].into_iter().fold(partner, obeyed);
-            refusal(&partner.on(proves(&fourth, 12), NOW).1).clone()
+            refusal(&obeyed(partner, sees_head(12)).on(sees(&fourth), NOW).1).clone()
         }),
         ("governance.bundle_rolled_back", || {
             refused_by_fresh(|_| PartnerEvent::Bundle(Box::new(verified_bundle(&bundle(7)))))
@@ -351,6 +355,32 @@ fn a_new_bundle_with_a_state_that_names_it_rotates_the_keys() {
     let third = signed_state(3, Some(first.digest()), |state| state.bundle = digest);
     let partner = pulled(partner, &third, 11);
     assert_eq!(partner.fresh(NOW).unwrap().bundle().bundle().sequence, 9);
+}
+
+#[test]
+fn a_state_that_names_an_unknown_bundle_serves_nobody_until_both_fit_again_over_a_restart_too() {
+    let (partner, first) = fresh();
+    let (eight, nine) = (verified_bundle(&bundle(8)), verified_bundle(&bundle(9)));
+    let third = signed_state(3, Some(first.digest()), |state| state.bundle = nine.digest());
+    assert!(partner.fits(&first, &nine) && partner.fits(&third, &nine) && !partner.fits(&third, &eight));
+    let (partner, actions) = partner.on(sees(&third), NOW);
+    let stands = PartnerAction::Stands { from: Standing::Fresh, to: Standing::Inconsistent };
+    assert!(actions.contains(&stands) && actions.contains(&PartnerAction::Remember), "{actions:?}");
+    // Neither its proofs nor time make anything else of it.
+    let (partner, actions) = partner.on(sees_head(11), NOW).0.on(proves(&third, 11), NOW);
+    assert_eq!(refusal(&actions).code(), "governance.trust_inconsistent");
+    assert_eq!((partner.standing(NOW.plus(10_000)), partner.state()), (Standing::Inconsistent, Some(&first)));
+    let (bytes, logged) = partner.memory().unwrap().encode().unwrap();
+    let recalled = Partner::recall(&bytes, logged, partner.head(), NOW).unwrap();
+    assert_eq!(recalled.fresh(NOW).unwrap_err().code(), "governance.trust_inconsistent");
+    // The bundle that it names makes both fit, and the next pull takes the state.
+    let (whole, actions) = recalled.clone().on(PartnerEvent::Bundle(Box::new(nine)), NOW);
+    assert!(!actions.iter().any(|action| matches!(action, PartnerAction::Refused(_))), "{actions:?}");
+    assert_eq!(whole.standing(NOW), Standing::Stale, "a restart forgets when it was seen");
+    assert_eq!(pulled(whole, &third, 12).fresh(NOW).unwrap().bundle().bundle().sequence, 9);
+    // So does a newer state that names what is served.
+    let fourth = signed_state(4, Some(third.digest()), |_| ());
+    assert_eq!(pulled(recalled, &fourth, 12).standing(NOW), Standing::Fresh);
 }
 
 #[test]

@@ -73,25 +73,39 @@ async fn an_artifact_under_another_governance_state_than_the_domain_shows_is_wor
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partner_whose_bundle_is_not_the_one_that_its_state_names_is_relied_on_by_nobody() {
-    let mut bed = Bed::federated(4_000, 3).await;
+    let mut bed = Bed::founded(12_000).await;
     let before = std::fs::read(bed.mesh.path(&format!("{C}-for-{A}.bundle"))).unwrap();
+    let mut execution = bed.exec(&["--", "sleep", "600"]);
+    bed.told(&mut execution, |seen| seen.phase() == Some(5)).await;
     // The partners see the state that names the new bundle only beside the old one.
     bed.surfaces[2].be(Network::Refusing);
     bed.explained(bed.mesh.renew_bundle(C).await);
-    let _liar = bed.lies(2, Lie::Bundle(before)).await;
+    let liar = bed.lies(2, Lie::Bundle(before)).await;
     bed.surfaces[2].be(Network::Whole);
     bed.until_connected(C).await;
     for domain in [A, B] {
         let found = async || {
             let status = bed.mesh.ask(domain, &["governance", "status"], 0).await?;
             let rows = status["partners"].as_array().cloned().unwrap_or_default();
-            let row = rows.into_iter().find(|row| row["partner"] == C && row["standing"] == "stale");
+            let row = rows.into_iter().find(|row| row["partner"] == C && row["standing"] == "inconsistent");
             Ok(row.filter(|row| row["error"]["code"] == "governance.trust_inconsistent").map(drop))
         };
         bed.explained(bed.mesh.until("a state beside another bundle than its own", found).await);
     }
-    assert!(bed.starts_nothing().await.contains(&"governance.partner_stale".to_owned()));
+    // It was seen a moment ago, and what it said before has long to go: that is no matter.
+    let (seen, exit_code) = bed.ended(execution).await;
+    assert_eq!(exit_code, governance::lease::WITHDRAWN_EXIT_CODE, "{:?}", refusals(&seen));
+    assert!(refusals(&seen).contains(&"governance.trust_inconsistent"), "{:?}", refusals(&seen));
+    assert!(bed.status().await["halt"].is_null(), "its node did nothing");
+    assert!(bed.starts_nothing().await.contains(&"governance.trust_inconsistent".to_owned()));
     assert_eq!(bed.ended(bed.exec(&["--domain", A, "--domain", B, "--", "true"])).await.1, 0, "nobody needs it here");
+    drop(liar);
+    bed.back(2).await;
+    for domain in [A, B] {
+        bed.until_stands(domain, C, "fresh").await;
+    }
+    bed.until_connected(C).await;
+    assert_eq!(bed.ended(bed.exec(&["--", "true"])).await.1, 0, "both fit together again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,7 +251,7 @@ async fn a_verifier_that_cannot_prove_to_be_the_domains_is_not_spoken_with() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partner_that_falls_silent_is_denied_once_it_is_stale() {
-    let mut bed = Bed::federated(20_000, 3).await;
+    let mut bed = Bed::federated(20_000, 6).await;
     let both = ["--domain", A, "--domain", C, "--", "true"];
     assert_eq!(bed.ended(bed.exec(&both)).await.1, 0);
     bed.mesh.kill(C).await.unwrap();

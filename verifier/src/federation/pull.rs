@@ -1,6 +1,8 @@
 //! One pull from a partner: its bundle, its newest state with the proof that it is logged, and what both name. All
 //! fetching comes first; what was seen is then judged at once by the partner machine.
 
+use std::time::Duration;
+
 use audit::AuditDenial;
 use audit::checkpoint::LogIdentity;
 use audit::receipt::Receipt;
@@ -23,6 +25,11 @@ use super::messages::{
 use super::table::head_of;
 use crate::governor::Seen;
 
+/// How often a bundle and a state are asked for that do not fit together, and how long after each other: a replica of the
+/// partner may learn a moment later what another one put into force.
+const FITTING_LOOKS: u32 = 5;
+const FITTING_AFTER: Duration = Duration::from_millis(200);
+
 /// Pulls once. What comes back is verified, but not yet judged against what is held; beside it, which `rumours` (heads that
 /// others were shown) need not be asked about again, and why the newest state was not proven, if it was not.
 pub(super) async fn pull(
@@ -31,13 +38,8 @@ pub(super) async fn pull(
     rumours: &[LogHead],
     now: UnixSeconds,
 ) -> Result<(Seen, Vec<LogHead>, Option<ExchangeFailure>), ExchangeFailure> {
-    let (bundle, bundle_cose) = pull_bundle(client, partner, now).await?;
-    let since = partner.head();
-    let path = format!("{STATE_PATH}?since={}", since.map_or(0, |head| proof_base(head.size)));
-    let answer = LoggedState::read(&client.get(&path, STATE_CAP_BYTES).await?).map_err(ExchangeFailure::wrong)?;
-    let issuer_keys = bundle.keys(Role::Issuer, now);
-    let newest = GovernanceState::verify(&answer.state, partner.domain(), &issuer_keys, now)?;
-    let (base, state_cose) = (partner.bundle().digest(), answer.state.to_vec());
+    let Pair { bundle, bundle_cose, newest, answer } = pull_pair(client, partner, now).await?;
+    let (since, base, state_cose) = (partner.head(), partner.bundle().digest(), answer.state.to_vec());
     let head = match logged(&answer, &newest, &bundle, partner, now) {
         Ok(head) => head,
         Err(unproven) => {
@@ -62,6 +64,32 @@ pub(super) async fn pull(
     events.push(PartnerEvent::State { newest: Box::new(newest), between });
     events.push(PartnerEvent::Proven { state, head, revocations });
     Ok((Seen { base, events, bundle: bundle_cose, state: state_cose }, settled, None))
+}
+
+/// A bundle and the newest state, each as it was served when it was asked for.
+struct Pair {
+    bundle: VerifiedBundle,
+    bundle_cose: Vec<Vec<u8>>,
+    newest: VerifiedState,
+    answer: LoggedState,
+}
+
+/// Both, and if the partner changed its keys between the two answers, both again: only what does not fit however often it
+/// is asked for speaks against the partner.
+async fn pull_pair(client: &PartnerClient, partner: &Partner, now: UnixSeconds) -> Result<Pair, ExchangeFailure> {
+    let path = format!("{STATE_PATH}?since={}", partner.head().map_or(0, |head| proof_base(head.size)));
+    let mut looks = FITTING_LOOKS;
+    loop {
+        let (bundle, bundle_cose) = pull_bundle(client, partner, now).await?;
+        let answer = LoggedState::read(&client.get(&path, STATE_CAP_BYTES).await?).map_err(ExchangeFailure::wrong)?;
+        let issuer_keys = bundle.keys(Role::Issuer, now);
+        let newest = GovernanceState::verify(&answer.state, partner.domain(), &issuer_keys, now)?;
+        looks = looks.saturating_sub(1);
+        if looks == 0 || partner.fits(&newest, &bundle) {
+            return Ok(Pair { bundle, bundle_cose, newest, answer });
+        }
+        tokio::time::sleep(FITTING_AFTER).await;
+    }
 }
 
 async fn pull_bundle(

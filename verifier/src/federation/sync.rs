@@ -249,7 +249,7 @@ impl Following {
         let partners = self.0.governor.partners();
         let held = partners.partner(domain).map_err(|denial| denied(&denial))?;
         match held.partner.standing(now) {
-            Standing::Fresh | Standing::Stale => {}
+            Standing::Fresh | Standing::Stale | Standing::Inconsistent => {}
             // Nothing that it serves would change anything.
             Standing::Forked | Standing::RolledBack | Standing::Untrusted => return Ok(()),
         }

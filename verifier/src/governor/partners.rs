@@ -244,7 +244,7 @@ fn concluded(partner: &Partner, now: UnixSeconds) -> Result<RecordBody, OrderRef
 fn tell(domain: &DomainName, from: Standing, to: Standing) {
     let (was, is) = (from.name(), to.name());
     match to {
-        Standing::Forked | Standing::RolledBack => {
+        Standing::Forked | Standing::RolledBack | Standing::Inconsistent => {
             tracing::error!(%domain, was, is, "ALARM: a partner contradicts itself")
         }
         Standing::Stale => tracing::warn!(%domain, was, is, "a partner's standing changed"),

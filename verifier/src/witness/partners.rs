@@ -124,7 +124,7 @@ fn peer(
 
 fn watched(held: &HeldPartner, now: UnixSeconds) -> Option<WitnessedLog> {
     match held.partner.standing(now) {
-        Standing::Fresh | Standing::Stale => {}
+        Standing::Fresh | Standing::Stale | Standing::Inconsistent => {}
         Standing::Forked | Standing::RolledBack | Standing::Untrusted => return None,
     }
     let bundle = held.partner.bundle().bundle();

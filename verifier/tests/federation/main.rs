@@ -2,6 +2,7 @@
 //! somebody else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod fitting;
 mod member;
 mod rotation;
 mod spiffe_form;
