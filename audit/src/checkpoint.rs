@@ -111,6 +111,8 @@ impl LogIdentity {
 pub struct Cosigned {
     /// Name of the witness.
     pub witness: String,
+    /// The key that it signed with.
+    pub key: PublicKey,
     /// When.
     pub at: UnixSeconds,
 }
@@ -163,7 +165,7 @@ impl VerifiedCheckpoint {
                     if cosigned.iter().any(|other| other.witness == key.name()) {
                         return Err(AuditDenial::NoteSignature { name: signature.name.clone() });
                     }
-                    cosigned.push(Cosigned { witness: key.name().to_owned(), at });
+                    cosigned.push(Cosigned { witness: key.name().to_owned(), key: key.key().clone(), at });
                 }
             }
         }
@@ -183,6 +185,13 @@ impl VerifiedCheckpoint {
     #[must_use]
     pub fn cosigned(&self) -> &[Cosigned] {
         &self.cosigned
+    }
+
+    /// The same, with those cosignatures alone that count by a rule that the caller knows.
+    #[must_use]
+    pub(crate) fn counting(mut self, counts: impl Fn(&Cosigned) -> bool) -> Self {
+        self.cosigned.retain(counts);
+        self
     }
 
     /// How many signature lines are by keys nobody asked about.
@@ -318,7 +327,10 @@ mod tests {
         let cosigned = cosign(note.as_bytes(), "w.example", &key(5), UnixSeconds(990)).unwrap();
         let verified = verify(&cosigned).unwrap();
         verified.quorum(1).unwrap();
-        assert_eq!(verified.cosigned(), [Cosigned { witness: "w.example".into(), at: UnixSeconds(990) }]);
+        assert_eq!(
+            verified.cosigned(),
+            [Cosigned { witness: "w.example".into(), key: key(5).public().clone(), at: UnixSeconds(990) }]
+        );
         let twice = cosign(cosigned.as_bytes(), "w.example", &key(5), UnixSeconds(991)).unwrap();
         assert!(matches!(verify(&twice), Err(AuditDenial::NoteSignature { .. })));
         let early = cosign(note.as_bytes(), "w.example", &key(5), UnixSeconds(2_000)).unwrap();

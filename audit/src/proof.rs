@@ -160,11 +160,12 @@ pub fn verify_bundle(
         domains.push((proof, trust));
     }
     let witnesses = witnesses(&domains, pins).map_err(in_part(Part::File))?;
+    let timely = |cosigned: &Cosigned| in_time(&domains, cosigned);
     let mut proved = Proved::default();
     let mut heads = Vec::with_capacity(domains.len());
     for (proof, trust) in &domains {
-        let checkpoint =
-            checkpoint(proof, trust, &witnesses, pins, now).map_err(in_part(Part::Checkpoint(proof.domain.clone())))?;
+        let checkpoint = checkpoint(proof, trust, &witnesses, pins, now, &timely)
+            .map_err(in_part(Part::Checkpoint(proof.domain.clone())))?;
         for logged in &proof.records {
             let part = Part::Record(proof.domain.clone(), logged.index);
             let record = record(proof, logged, trust, &checkpoint, now).map_err(in_part(part.clone()))?;
@@ -217,13 +218,13 @@ fn trust(proof: &DomainProof, pins: &Pins, reader: &impl PayloadReader) -> Resul
     };
     // The checkpoint is as new as the file: a log key that was retired signs none.
     keys.log.retain(|timed| keys.issued_at < timed.until);
-    keys.log.dedup_by(|a, b| a.key == b.key);
     let log = LogIdentity::new(&keys.log_origin, keys.log.iter().map(|timed| &timed.key))?;
     let issuer_keys = KeySet::new(keys.issuer.iter().map(|timed| &timed.key));
     Ok(Trust { authority: pin.authority.clone(), issuer: keys.issuer, issuer_keys, witness: keys.witness, log })
 }
 
-/// What both bundles say together. A key that the later one lacks counted until then: its removal is its revocation.
+/// What both bundles say together. A key that the later one lacks counted until then: its removal is its revocation. Of one
+/// that both name the later one says until when it counts.
 fn succeeded(before: DomainKeys, next: DomainKeys) -> Result<DomainKeys, AuditDenial> {
     if next.log_origin != before.log_origin {
         return Err(AuditDenial::OriginMismatch { got: next.log_origin, expected: before.log_origin });
@@ -234,13 +235,13 @@ fn succeeded(before: DomainKeys, next: DomainKeys) -> Result<DomainKeys, AuditDe
     }
     let at = next.issued_at;
     let joined = |before: Vec<TimedKey>, next: Vec<TimedKey>| {
-        let lacks = |timed: &TimedKey| !next.iter().any(|other| other.key == timed.key);
-        let mut all: Vec<_> = before
-            .into_iter()
-            .filter(|timed| lacks(timed) || !next.contains(timed))
-            .map(|timed| if lacks(&timed) { TimedKey { until: timed.until.min(at), ..timed } } else { timed })
-            .collect();
-        all.extend(next);
+        let mut all = next;
+        for timed in before {
+            match all.iter_mut().find(|other| other.key == timed.key) {
+                Some(known) => known.from = known.from.min(timed.from),
+                None => all.push(TimedKey { until: timed.until.min(at), ..timed }),
+            }
+        }
         all
     };
     Ok(DomainKeys {
@@ -271,17 +272,31 @@ fn witnesses(domains: &[(&DomainProof, Trust)], pins: &Pins) -> Result<Vec<NoteK
     Ok(keys)
 }
 
+/// Whether the witness's key was in force when it cosigned. A key that only the stranger pins has no end; one that a domain
+/// in the file names has the one that this domain gave it.
+fn in_time(domains: &[(&DomainProof, Trust)], cosigned: &Cosigned) -> bool {
+    let of_key = |timed: &&TimedKey| timed.key == cosigned.key;
+    let mut named = domains
+        .iter()
+        .filter(|(proof, _)| witness_name(&proof.domain) == cosigned.witness)
+        .flat_map(|(_, trust)| trust.witness.iter().filter(of_key))
+        .peekable();
+    named.peek().is_none() || named.any(|timed| timed.from <= cosigned.at && cosigned.at < timed.until)
+}
+
 fn checkpoint(
     proof: &DomainProof,
     trust: &Trust,
     witnesses: &[NoteKey],
     pins: &Pins,
     now: UnixSeconds,
+    timely: &impl Fn(&Cosigned) -> bool,
 ) -> Result<VerifiedCheckpoint, AuditDenial> {
     // A domain is no witness of its own log.
     let own = witness_name(&proof.domain);
     let others: Vec<_> = witnesses.iter().filter(|key| key.name() != own).cloned().collect();
-    let checkpoint = VerifiedCheckpoint::verify(proof.checkpoint.as_bytes(), &trust.log, &others, now)?;
+    let checkpoint =
+        VerifiedCheckpoint::verify(proof.checkpoint.as_bytes(), &trust.log, &others, now)?.counting(timely);
     checkpoint.quorum(pins.quorum)?;
     match checkpoint.unknown_signatures() {
         0 => Ok(checkpoint),

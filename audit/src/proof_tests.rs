@@ -33,17 +33,84 @@ fn told_over(
     issued_at: u64,
     change: impl FnOnce(&mut crate::fixture::FakeBundle),
 ) -> Result<ProofReport, ProofFailure> {
-    use evidence::cose::{Purpose, sign1};
     let world = World::told();
     let mut next = crate::fixture::FakeBundle { sequence: 2, issued_at, ..world.bundle.clone() };
     change(&mut next);
-    let payload = evidence::cbor::to_vec(&next).unwrap();
-    let domain = crate::fixture::domain();
-    let authority = crate::fixture::key(crate::fixture::AUTHORITY);
-    let signed = sign1(Purpose::TrustBundle, &domain, &payload, &authority).unwrap();
     let mut parts = world.parts();
-    parts.domains[0].trust_bundles.push(vec![signed.into()]);
+    parts.domains[0].trust_bundles.push(signed(&next));
     judge(&parts)
+}
+
+fn signed(bundle: &crate::fixture::FakeBundle) -> Vec<serde_bytes::ByteBuf> {
+    use evidence::cose::{Purpose, sign1};
+    let payload = evidence::cbor::to_vec(bundle).unwrap();
+    let authority = crate::fixture::key(crate::fixture::AUTHORITY);
+    vec![sign1(Purpose::TrustBundle, &bundle.domain, &payload, &authority).unwrap().into()]
+}
+
+/// The story, cosigned by the witness of another domain in the file, which names its key in these bundles.
+fn witnessed_under(bundles: &[(u64, u64, u8)]) -> Result<ProofReport, ProofFailure> {
+    use crate::fixture::{AUTHORITY, FakeBundle, LOG, OWN_WITNESS, key};
+    let told = World::told();
+    let other = DomainName::new("w.example").unwrap();
+    let mut parts = told.parts();
+    let bundle = |(at, (issued_at, until, witness)): (usize, &(u64, u64, u8))| {
+        let (domain, origin) = (other.clone(), "w.example/log".to_owned());
+        let (sequence, witness) = (at as u64 + 1, key(*witness).public().clone());
+        let (issued_at, until) = (*issued_at, *until);
+        signed(&FakeBundle { domain, origin, sequence, issued_at, until, witness, ..told.bundle.clone() })
+    };
+    // It has a log of one record.
+    let mut logged = World::empty();
+    let body = crate::record::RecordBody::GovernanceState { state: crate::fixture::digest("state"), epoch: 1 };
+    let record = logged.record(crate::fixture::digest("state"), body);
+    let record = LineageRecord { domain: other.clone(), node: None, ..record };
+    logged.log(record.sign(&key(crate::fixture::ISSUER)).unwrap());
+    let mut beside = logged.parts().domains.remove(0);
+    (beside.domain, beside.trust_bundles) = (other.clone(), bundles.iter().enumerate().map(bundle).collect());
+    let head = crate::checkpoint::Checkpoint { origin: "w.example/log".into(), ..logged.checkpoint() };
+    let note = head.sign(&key(LOG)).unwrap();
+    let by_the_first = witness_name(&crate::fixture::domain());
+    beside.checkpoint = crate::checkpoint::cosign(note.as_bytes(), &by_the_first, &key(OWN_WITNESS), NOW).unwrap();
+    parts.domains.push(beside);
+    let authority = Authority::new(vec![key(AUTHORITY).public().clone()], 1).unwrap();
+    let mut pins = pins();
+    pins.domains.push(Pin { domain: other, authority });
+    verify_bundle(&parts.encode().unwrap(), &pins, &FakeReader, NOW)
+}
+
+#[test]
+fn a_cosignature_counts_only_while_its_key_was_in_force() {
+    use crate::fixture::{OWN_WITNESS, WITNESS};
+    let code = |bundles: &[(u64, u64, u8)]| {
+        let judged = witnessed_under(bundles);
+        judged.map(drop).map_err(|failure| (failure.part, failure.denial.code()))
+    };
+    let not_met = Err((Part::Checkpoint(crate::fixture::domain()), "audit.quorum_not_met"));
+    // It was made at second 9999; that the stranger pins the key as well does not lengthen its life.
+    assert_eq!(code(&[(1, 10_000, WITNESS)]), Ok(()));
+    assert_eq!(code(&[(1, 9_999, WITNESS)]), not_met);
+    // The domain's newest word counts: the key was removed before, or after; its end was moved forward, and back again.
+    assert_eq!(code(&[(1, 1_000_000, WITNESS), (9_999, 1_000_000, OWN_WITNESS)]), not_met);
+    assert_eq!(code(&[(1, 1_000_000, WITNESS), (10_000, 1_000_000, OWN_WITNESS)]), Ok(()));
+    assert_eq!(code(&[(1, 1_000_000, WITNESS), (2, 9_000, WITNESS)]), not_met);
+    assert_eq!(code(&[(1, 1_000_000, WITNESS), (2, 9_000, WITNESS), (3, 10_000, WITNESS)]), Ok(()));
+}
+
+#[test]
+fn of_a_key_that_several_bundles_name_the_newest_says_until_when_it_counts() {
+    let retired = told_over(900_000, |next| next.until = 800_000).map(drop);
+    assert_eq!(retired.map_err(|failure| failure.denial.code()), Err("audit.note_key"), "no log key is left");
+    // One that comes back after another one is known once.
+    let world = World::told();
+    let mut parts = world.parts();
+    let other = crate::fixture::key(200);
+    for (sequence, log) in [(2, other.public()), (3, &world.bundle.log), (4, other.public()), (5, &world.bundle.log)] {
+        let next = crate::fixture::FakeBundle { sequence, log: log.clone(), ..world.bundle.clone() };
+        parts.domains[0].trust_bundles.push(signed(&next));
+    }
+    judge(&parts).unwrap();
+    assert_eq!(trust(&parts.domains[0], &pins(), &FakeReader).unwrap().log.keys().len(), 1);
 }
 
 #[test]
