@@ -1,6 +1,8 @@
 //! Whose cosignatures a node counts, whatever the verifier that answers it does.
 
 use crate::bed::{A, B, Bed, C, phases, refusals};
+use crate::liar::Lie;
+use crate::proxy::Network;
 
 impl Bed {
     /// The verifier key of a partner's witness, as a domain's operators are shown it.
@@ -32,19 +34,25 @@ async fn a_verifier_that_answers_without_its_witnesses_is_refused_by_the_node() 
     let vkeys = [bed.vkey(A, B).await, bed.vkey(A, C).await];
     bed.count(A, "1", &vkeys[..1]).await;
     assert!(bed.runs_at_a().await.is_empty());
-    // Whoever has the verifier has its configuration, and not the policy authority's keys.
-    let stopped = bed.mesh.stop(A).await;
-    bed.explained(stopped);
-    let path = bed.mesh.path(A).join("verifier.toml");
-    let config = std::fs::read_to_string(&path).unwrap();
-    assert!(config.contains("witness_quorum = 1"));
-    std::fs::write(&path, config.replace("witness_quorum = 1", "witness_quorum = 0")).unwrap();
-    bed.back(0).await;
-    let connected = async || {
-        let status = bed.mesh.status(crate::bed::NODE).await?;
-        let domains = status["domains"].as_array().cloned().unwrap_or_default();
-        Ok(domains.iter().any(|row| row["name"] == A && row["connected"] == true).then_some(()))
-    };
-    bed.explained(bed.mesh.until("the node being back", connected).await);
+    // Whoever has the verifier has its keys, and not the policy authority's.
+    let _liar = bed.lies(0, Lie::Witnesses).await;
+    bed.until_connected(A).await;
     assert_eq!(bed.runs_at_a().await, ["audit.quorum_not_met"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verifier_that_is_configured_for_fewer_witnesses_than_were_ordered_waits_for_as_many_as_were_ordered() {
+    let bed = Bed::founded(6_000).await;
+    let config = std::fs::read_to_string(bed.mesh.path(A).join("verifier.toml")).unwrap();
+    assert!(config.contains("witness_quorum = 1"));
+    let vkeys = [bed.vkey(A, B).await, bed.vkey(A, C).await];
+    bed.count(A, "2", &vkeys).await;
+    assert!(bed.runs_at_a().await.is_empty());
+    bed.surfaces[2].be(Network::Refusing);
+    assert!(bed.runs_at_a().await.contains(&"fault.witness_quorum".to_owned()));
+    let status = bed.explained(bed.mesh.ask(A, &["governance", "status"], 0).await);
+    assert_eq!(status["witness_quorum"], 2, "{status}");
+    bed.surfaces[2].be(Network::Whole);
+    let again = async || Ok(bed.runs_at_a().await.is_empty().then_some(()));
+    bed.explained(bed.mesh.until("both witnesses", again).await);
 }

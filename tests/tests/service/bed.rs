@@ -210,7 +210,7 @@ impl Bed {
             store: opened.store.clone(),
             log: opened.log.clone(),
             peers: witnesses.peers.subscribe(),
-            quorum: witnesses.needed,
+            quorum: witnesses.needed.into(),
             cosigners: quorum.cosigners().clone(),
             now: Arc::new(|| Ok(now())),
         };

@@ -129,6 +129,42 @@ async fn an_authorization_and_a_renewal_are_answered_under_a_cosigned_checkpoint
 }
 
 #[tokio::test]
+async fn health_and_metrics_say_that_a_witness_is_missing() {
+    let witness = Obliging::listening().await;
+    let mut node = Node::new();
+    let bed = Bed::witnessed(&node.machine, witness.witnesses(Duration::from_secs(2))).await;
+    node.enrol(&bed).await.unwrap();
+    let mut stream = node.connect(&bed).await;
+    let figure = async |name: &str| -> u64 {
+        let metrics = bed.get("/metrics").await;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("verifier_{name} ")));
+        line.unwrap_or_else(|| panic!("no {name}: {metrics}")).parse().unwrap()
+    };
+    let request = node.authorize(&node.intent(&[]));
+    let granted = node.ask(&mut stream, request).await.unwrap();
+    assert!(bed.get("/healthz").await.starts_with("HTTP/1.1 200"));
+    assert_eq!((figure("witness_quorum").await, figure("cosignatures_missing").await), (1, 0));
+    let cosigned = figure("cosigned_size").await;
+    assert!(cosigned > 0);
+
+    witness.set(false);
+    let request = node.renew(&granted.artifact);
+    node.ask(&mut stream, request).await.unwrap_err();
+    let health = bed.get("/healthz").await;
+    assert!(health.starts_with("HTTP/1.1 503") && health.contains("fault.witness_quorum"), "{health}");
+    assert_eq!((figure("witness_quorum").await, figure("cosignatures_missing").await), (1, 1));
+    assert_eq!(figure("cosigned_size").await, cosigned, "nobody cosigned what was logged since");
+
+    witness.set(true);
+    let request = node.renew(&granted.artifact);
+    node.ask(&mut stream, request).await.unwrap();
+    assert!(bed.get("/healthz").await.starts_with("HTTP/1.1 200"));
+    assert_eq!(figure("cosignatures_missing").await, 0);
+    assert!(figure("cosigned_size").await > cosigned);
+    bed.finish().await;
+}
+
+#[tokio::test]
 async fn denials_and_halt_records_wait_for_no_witness() {
     let witness = Obliging::listening().await;
     let mut node = Node::new();

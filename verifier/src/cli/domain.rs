@@ -80,7 +80,8 @@ struct BundleArgs {
 
 #[derive(Args, Debug)]
 struct WitnessesArgs {
-    /// How many distinct witnesses must have cosigned. `log.witness_quorum` must be at least as many.
+    /// How many distinct witnesses must have cosigned. The service waits for as many, where `log.witness_quorum` asks for
+    /// fewer.
     #[arg(long, value_name = "COUNT")]
     quorum: u8,
     /// Verifier key of a witness (C2SP vkey, as `governance status` shows those of partners); repeat.

@@ -94,7 +94,7 @@ impl ServeArgs {
             Governor::open(parts, &opened.store, &opened.log, wall).await.map_err(|error| refused(&error))?;
         let endorsements = endorsement_store(&config, &opened.store).map_err(|error| refused(&error))?;
         let witnessing = Witnessing::restored(&opened).await.map_err(|error| refused(&error))?;
-        let quorum = witnessing.quorum(&config);
+        let quorum = witnessing.quorum(&config, &governor);
         let (stopping, stopped) = watch::channel(false);
         let (gossip, heard) = gossip();
         let desk = desk(&state, &config, &opened, &governor, live, endorsements.clone(), (quorum, gossip)).await?;

@@ -14,8 +14,8 @@ use crate::log::Opened;
 use crate::open::OpenError;
 use crate::store::StoreError;
 use crate::witness::{
-    self, CosignedHead, Cosigners, Derived, GatherParts, Keeper, KeeperParts, QUORUM_WITHIN, Quorum, WitnessPeer,
-    WitnessedLog,
+    self, CosignedHead, Cosigners, Derived, GatherParts, Keeper, KeeperParts, Needed, QUORUM_WITHIN, Quorum,
+    WitnessPeer, WitnessedLog,
 };
 
 /// Before it runs.
@@ -39,8 +39,8 @@ impl Witnessing {
     }
 
     /// What an answer waits for.
-    pub(super) fn quorum(&self, config: &Config) -> Quorum {
-        let quorum = Quorum::of(config.log.witness_quorum, QUORUM_WITHIN, self.cosigned.subscribe());
+    pub(super) fn quorum(&self, config: &Config, governor: &Governor) -> Quorum {
+        let quorum = Quorum::of(needed(config, governor), QUORUM_WITHIN, self.cosigned.subscribe());
         quorum.among(self.cosigners.clone())
     }
 
@@ -72,13 +72,17 @@ impl Witnessing {
             store: desk.parts.store.clone(),
             log: desk.parts.log.clone(),
             peers: self.peers,
-            quorum: config.log.witness_quorum,
+            quorum: needed(config, governor),
             cosigners: self.cosigners,
             now: clock(desk),
         };
         let following = witness::follow(governor.clone(), clock(desk), Arc::new(web_roots), self.derived, stopped());
         [tokio::spawn(witness::gather(parts, self.cosigned, stopped())), tokio::spawn(following)]
     }
+}
+
+fn needed(config: &Config, governor: &Governor) -> Needed {
+    Needed::under(config.log.witness_quorum, governor.watch())
 }
 
 fn clock(desk: &Arc<Desk>) -> Now {

@@ -9,6 +9,7 @@ use sqlx::Row as _;
 use tokio::sync::watch;
 
 use super::cosigners::Cosigners;
+use super::needed::Needed;
 use crate::fault::Fault;
 use crate::log::{Entry, Log, Logged, SignedHead};
 use crate::store::{Store, StoreError, While, signed};
@@ -46,7 +47,7 @@ pub const QUORUM_WITHIN: Duration = Duration::from_secs(5);
 /// How many witnesses must have cosigned before anything is released, and what they have.
 #[derive(Debug, Clone)]
 pub struct Quorum {
-    needed: usize,
+    needed: Needed,
     within: Duration,
     newest: watch::Receiver<Option<Arc<CosignedHead>>>,
     cosigners: Cosigners,
@@ -55,8 +56,8 @@ pub struct Quorum {
 impl Quorum {
     /// `needed` of those whose cosignatures are in `newest`, waited for `within`. 0 is a lab's.
     #[must_use]
-    pub fn of(needed: usize, within: Duration, newest: watch::Receiver<Option<Arc<CosignedHead>>>) -> Self {
-        Self { needed, within, newest, cosigners: Cosigners::default() }
+    pub fn of(needed: impl Into<Needed>, within: Duration, newest: watch::Receiver<Option<Arc<CosignedHead>>>) -> Self {
+        Self { needed: needed.into(), within, newest, cosigners: Cosigners::default() }
     }
 
     /// The same, of these witnesses.
@@ -74,7 +75,8 @@ impl Quorum {
     /// How many must cosign, and how many of these do not now.
     #[must_use]
     pub fn missing(&self) -> (usize, usize) {
-        (self.needed, self.needed.saturating_sub(self.cosigners.cosigning()))
+        let needed = self.needed.count();
+        (needed, needed.saturating_sub(self.cosigners.cosigning()))
     }
 
     /// The newest head with enough cosignatures, once there is one.
@@ -94,17 +96,18 @@ impl Quorum {
     /// # Errors
     /// [`Fault::WitnessQuorum`] when there is none in time; then nothing may be released.
     pub async fn receipt(&self, log: &Log, logged: &Logged) -> Result<Logged, Fault> {
-        if self.needed == 0 {
+        let needed = self.needed.count();
+        if needed == 0 {
             return Ok(logged.clone());
         }
         let mut newest = self.newest.clone();
         let over = |cosigned: &Option<Arc<CosignedHead>>| {
             cosigned.as_ref().is_some_and(|cosigned| cosigned.head.size > logged.index)
         };
-        let missing = || Fault::WitnessQuorum { needed: self.needed };
+        let missing = || Fault::WitnessQuorum { needed };
         let waited = tokio::time::timeout(self.within, newest.wait_for(over)).await;
         let cosigned = waited.ok().and_then(Result::ok).and_then(|cosigned| cosigned.clone()).ok_or_else(missing)?;
-        if cosigned.witnesses.len() < self.needed {
+        if cosigned.witnesses.len() < needed {
             return Err(missing());
         }
         let entry = Entry { index: logged.index, bytes: logged.receipt.entry.to_vec() };

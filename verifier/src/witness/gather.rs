@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::client::{AskFailure, WitnessClient, WitnessPeer};
 use super::cosigned::{self, CosignedHead};
 use super::cosigners::Cosigners;
+use super::needed::Needed;
 use crate::clock::ClockWentBack;
 use crate::log::{Log, SignedHead};
 use crate::store::{Store, StoreError};
@@ -43,7 +44,7 @@ pub struct GatherParts {
     /// Who cosigns it.
     pub peers: watch::Receiver<Arc<Vec<WitnessPeer>>>,
     /// How many must.
-    pub quorum: usize,
+    pub quorum: Needed,
     /// Where it is told what each of them last did.
     pub cosigners: Cosigners,
     /// Time.
@@ -126,7 +127,7 @@ impl Gathering {
     /// Takes the newest head as the target when all are done with the last one.
     fn go_on(&mut self) {
         let answered = self.given.len().saturating_add(self.failed.len());
-        let done = self.given.len() >= self.parts.quorum.max(1) || answered >= self.parts.peers.borrow().len();
+        let done = self.given.len() >= self.parts.quorum.count().max(1) || answered >= self.parts.peers.borrow().len();
         if (done || Instant::now() >= self.until) && self.is_behind() {
             self.given.clear();
             self.failed.clear();
@@ -145,7 +146,7 @@ impl Gathering {
         };
         self.failed.remove(&domain);
         self.given.insert(domain, signature);
-        if self.given.len() >= self.parts.quorum.max(1) {
+        if self.given.len() >= self.parts.quorum.count().max(1) {
             match self.cosigned_head() {
                 Ok(head) => drop(self.cosigned.send_replace(Some(Arc::new(head)))),
                 Err(reason) => tracing::error!(reason, "cosignatures that were taken do not verify together"),
@@ -162,7 +163,9 @@ impl Gathering {
         let keys: Vec<NoteKey> = self.parts.peers.borrow().iter().flat_map(|peer| peer.keys.clone()).collect();
         let now = (self.parts.now)().map_err(|error| error.to_string())?;
         let verified = VerifiedCheckpoint::verify(note.as_bytes(), &self.parts.log.identity(), &keys, now);
-        verified.and_then(|verified| verified.quorum(self.parts.quorum)).map_err(|denial| denial.to_string())?;
+        verified
+            .and_then(|verified| verified.quorum(self.parts.quorum.count()))
+            .map_err(|denial| denial.to_string())?;
         let witnesses = keys.into_iter().filter(|key| given.iter().any(|signature| signature.is_of(key))).collect();
         Ok(CosignedHead { head: SignedHead { note, ..target }, witnesses })
     }

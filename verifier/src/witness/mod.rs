@@ -8,6 +8,7 @@ mod cosigned;
 mod cosigners;
 pub mod gather;
 pub mod keeper;
+mod needed;
 mod partners;
 pub mod serve;
 mod table;
@@ -20,6 +21,7 @@ pub use cosigned::{CosignedHead, QUORUM_WITHIN, Quorum, stored};
 pub use cosigners::{Cosigner, Cosigners};
 pub use gather::{GatherParts, gather};
 pub use keeper::{Fork, Keeper, KeeperParts, NotCosigned};
+pub use needed::Needed;
 pub use partners::{Derived, follow, fork_teller};
 pub use table::{cosigned_notes, cosigned_of};
 

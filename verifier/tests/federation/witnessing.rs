@@ -56,7 +56,8 @@ async fn a_partner_cosigns_until_the_log_forks_and_then_marks_its_domain() {
     let asks = tokio::spawn(follow(a.governor.clone(), now.clone(), Arc::default(), derived, std::future::pending()));
     let (cosigned, newest) = watch::channel(None);
     let (store, log) = (a.tables().store.clone(), a.tables().log.clone());
-    let parts = GatherParts { store, log: log.clone(), peers: asked, quorum: 1, cosigners: Cosigners::default(), now };
+    let parts =
+        GatherParts { store, log: log.clone(), peers: asked, quorum: 1.into(), cosigners: Cosigners::default(), now };
     let gathers = tokio::spawn(gather(parts, cosigned, std::future::pending()));
     let quorum = Quorum::of(1, LONG, newest);
     let logged = log.append(vec![NewEntry::new(b"entry".to_vec())]).await.unwrap().remove(0);

@@ -40,7 +40,7 @@ impl Log {
             store: opened.store.clone(),
             log: opened.log.clone(),
             peers: known,
-            quorum,
+            quorum: quorum.into(),
             cosigners: cosigners.clone(),
             now: Arc::new(|| Ok(UnixSeconds(START))),
         };
