@@ -75,6 +75,12 @@ impl Machine {
 
     /// Configures the daemon for a domain and enrols.
     pub(crate) async fn enrol(&self, domain: &Domain, maker_chain: &Path) {
+        self.configure(domain, maker_chain);
+        finished(self.attestd(&["enrol"]), 0).await;
+    }
+
+    /// Configures the daemon for a domain.
+    pub(crate) fn configure(&self, domain: &Domain, maker_chain: &Path) {
         let addresses = domain.addresses().unwrap();
         let home = self.home.display();
         let config = format!(
@@ -92,7 +98,6 @@ impl Machine {
             ca = domain.ca().display(),
         );
         std::fs::write(self.home.join("state/attestd.toml"), config).unwrap();
-        finished(self.attestd(&["enrol"]), 0).await;
     }
 
     /// Starts the daemon and waits until its verifier has welcomed it.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod machine;
+mod production;
 mod programs;
 
 use std::path::{Path, PathBuf};
