@@ -39,6 +39,12 @@ fn a_partner_that_is_replayed_rolled_back_forked_or_robbed_is_never_relied_on_wr
 }
 
 #[test]
+fn a_partner_that_shows_a_state_beside_another_bundle_than_its_own_is_not_relied_on() {
+    let config = alone(Misfortunes { tears: 2, crashes: 1, ..Misfortunes::default() });
+    models::clean("federation, torn", FederationModel::new(config, None), SAMPLE_STEPS);
+}
+
+#[test]
 fn a_verifier_on_an_old_database_or_row_relies_on_nobody() {
     models::clean("federation, restored", FederationModel::new(restored(), None), SAMPLE_STEPS);
 }

@@ -16,7 +16,7 @@ use governance::partner::Standing;
 use stateright::{Model, Property};
 
 use universe::{Branch, LAST_STEP, NEW_KEY_FROM, Served, Universe, at};
-use world::{Breach, Cosigning, Machine, Misfortunes, Relied, Stage, Store, Verifier, Witness, World};
+use world::{Breach, Cosigning, Machine, Misfortunes, Relied, Shown, Stage, Store, Verifier, Witness, World};
 
 /// Last unit of time that any size looks at.
 pub(crate) const HORIZON_CAP: u8 = 8;
@@ -47,6 +47,8 @@ pub(crate) enum Bug {
     RowsTrusted,
     /// A partner that was not seen for too long serves on.
     StaleServes,
+    /// A partner whose state and bundle contradict each other serves on by what was held before.
+    ContradictionServes,
     /// A log head is taken without proof that the log goes on.
     ConsistencyNotProven,
     /// Keys count before and after their windows.
@@ -126,6 +128,7 @@ impl FederationModel {
             seen: None,
             condemned: false,
             untrusted: false,
+            shown: Shown::default(),
             head: None,
         }
     }
@@ -143,6 +146,9 @@ impl FederationModel {
         }
         if left.thefts > 0 && world.published >= 2 {
             answers.push(Served { branch: Branch::Stolen, step: LAST_STEP });
+        }
+        if left.tears > 0 && world.serves > 0 {
+            answers.push(Served { branch: Branch::Torn, step: world.serves });
         }
         answers
     }
@@ -205,6 +211,7 @@ impl FederationModel {
                 Branch::Honest => world.left.replays -= 1,
                 Branch::Twin => world.left.equivocations -= 1,
                 Branch::Stolen => world.left.thefts -= 1,
+                Branch::Torn => world.left.tears -= 1,
             }
         }
     }
@@ -309,6 +316,7 @@ impl Model for FederationModel {
             Property::always(I7, never::<{ Breach::Unseen as u8 }>),
             Property::always(KEYS, never::<{ Breach::RetiredKey as u8 }>),
             Property::always(I5, never::<{ Breach::ForeignName as u8 }>),
+            Property::always(CONTRADICTED, never::<{ Breach::Contradicted as u8 }>),
             Property::always(CONDEMNED, never::<{ Breach::Condemned as u8 }>),
             Property::always(COSIGNED, |model: &Self, world: &World| model.cosigned_one_history(world)),
             Property::always(HONEST, honest),
@@ -347,6 +355,16 @@ impl FederationModel {
                 stands(world, Standing::RolledBack)
             }));
         }
+        if misfortunes.tears > 0 {
+            possible.push(Property::sometimes("inconsistent once it was relied on", |_: &Self, world: &World| {
+                stands(world, Standing::Inconsistent) && world.verifiers.iter().any(|v| v.relied.epoch > 0)
+            }));
+            let mended = |model: &Self, world: &World| {
+                let relied = |v: usize| model.relies(world, v) && world.verifiers[v].relied.sequence == 3;
+                world.left.tears == 0 && (0..world.verifiers.len()).any(relied)
+            };
+            possible.push(Property::sometimes("relied on after both were made to fit", mended));
+        }
         if misfortunes.equivocations > 0 && !self.config.quorum {
             possible.push(Property::sometimes("condemned for a fork", |_: &Self, world: &World| {
                 stands(world, Standing::Forked)
@@ -368,6 +386,7 @@ pub(crate) const HEADS: &str = "I4: each log head goes on from the one before";
 pub(crate) const HISTORIES: &str = "one verifier never relies on two histories";
 pub(crate) const KEYS: &str = "a retired key's state is never relied on";
 pub(crate) const CONDEMNED: &str = "a condemned partner is never relied on again";
+pub(crate) const CONTRADICTED: &str = "a partner whose state and bundle contradict each other is not relied on";
 pub(crate) const COSIGNED: &str = "no two inconsistent heads are cosigned";
 pub(crate) const SPLIT: &str = "no two verifiers rely on two histories of one log";
 pub(crate) const HONEST: &str = "an honest partner is never condemned";

@@ -1,7 +1,7 @@
 //! The model with one rule left out: each time, the property that the rule is for breaks.
 
 use super::{
-    Bug, CONDEMNED, COSIGNED, Config, FederationModel, HEADS, I4, I5, I7, KEYS, SPLIT,
+    Bug, CONDEMNED, CONTRADICTED, COSIGNED, Config, FederationModel, HEADS, I4, I5, I7, KEYS, SPLIT,
     clean::{alone, witnessed},
     world::Misfortunes,
 };
@@ -36,6 +36,10 @@ fn robbed() -> Config {
     alone(Misfortunes { thefts: 1, ..Misfortunes::default() })
 }
 
+fn torn() -> Config {
+    alone(Misfortunes { tears: 1, ..Misfortunes::default() })
+}
+
 fn split() -> Config {
     let misfortunes = Misfortunes { equivocations: 1, ..Misfortunes::default() };
     Config { horizon: 2, misfortunes, ..witnessed() }
@@ -53,6 +57,7 @@ found! {
     an_old_store_that_serves_is_found: OldStoreServes in restored() => I4;
     a_row_that_is_trusted_is_found: RowsTrusted in row_restored() => CONDEMNED;
     a_stale_partner_that_serves_is_found: StaleServes in forked() => I7;
+    a_contradiction_that_serves_is_found: ContradictionServes in torn() => CONTRADICTED;
     a_log_that_is_not_proven_to_go_on_is_found: ConsistencyNotProven in forked() => HEADS;
     a_retired_key_that_counts_is_found: RetiredKeysCount in robbed() => KEYS;
     a_head_without_a_witness_is_found: QuorumNotNeeded in split() => SPLIT;

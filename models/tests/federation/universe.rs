@@ -49,6 +49,8 @@ pub(crate) enum Branch {
     Twin,
     /// Step 3 once more, signed by the key that was retired.
     Stolen,
+    /// The honest step, beside the bundle of the step before it. Nothing of it is signed anew.
+    Torn,
 }
 
 /// All that a partner serves at one time.
@@ -56,6 +58,22 @@ pub(crate) enum Branch {
 pub(crate) struct Served {
     pub(crate) branch: Branch,
     pub(crate) step: u8,
+}
+
+impl Served {
+    /// Whose bundle is served.
+    pub(crate) fn bundle(self) -> Self {
+        match self.branch {
+            Branch::Honest | Branch::Twin | Branch::Stolen => self,
+            Branch::Torn => Self { branch: Branch::Honest, step: self.step.saturating_sub(1) },
+        }
+    }
+
+    /// Whose state, proofs and log are served.
+    pub(crate) fn rest(self) -> Self {
+        let branch = if self.branch == Branch::Torn { Branch::Honest } else { self.branch };
+        Self { branch, ..self }
+    }
 }
 
 pub(crate) const LAST_STEP: u8 = 3;
@@ -242,6 +260,11 @@ impl Universe {
     /// The served bundle, if the pinned authority's signatures and its window hold now.
     pub(crate) fn bundle(&self, served: Served, unit: u8) -> Option<VerifiedBundle> {
         self.bundles.get(&(served, unit)).cloned()
+    }
+
+    /// Digest of the bundle that a served state names.
+    pub(crate) fn named_by(&self, served: Served) -> Sha256Digest {
+        self.parts[&served].state.bundle
     }
 
     /// The served state, if a key of the held bundle that is in force now signed it; whoever forgets about windows asks

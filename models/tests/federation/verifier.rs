@@ -19,9 +19,10 @@ impl FederationModel {
             Stage::Proofs => Stage::Bundle,
         };
         world.verifiers[v].pull = (next != Stage::Bundle).then_some((served, next));
+        let (of_bundle, served) = (served.bundle(), served.rest());
         let event = match stage {
             Stage::Bundle => {
-                self.universe.bundle(served, world.now).map(|bundle| PartnerEvent::Bundle(Box::new(bundle)))
+                self.universe.bundle(of_bundle, world.now).map(|bundle| PartnerEvent::Bundle(Box::new(bundle)))
             }
             Stage::Head => self.sees_head(world, v, served),
             Stage::State => {
@@ -40,6 +41,11 @@ impl FederationModel {
             world.verifiers[v].pull = None;
             return;
         };
+        match &event {
+            PartnerEvent::Bundle(bundle) => world.verifiers[v].shown.bundle = Some(bundle.digest()),
+            PartnerEvent::State { .. } => world.verifiers[v].shown.state = Some(served),
+            _ => {}
+        }
         if !self.feed(world, v, event, served) {
             world.verifiers[v].pull = None;
         }
@@ -183,6 +189,9 @@ impl FederationModel {
             return false;
         }
         let partner = &verifier.machine.partner;
+        if self.has(Bug::ContradictionServes) && partner.standing(at(world.now)) == Standing::Inconsistent {
+            return partner.state().is_some();
+        }
         if self.has(Bug::StaleServes) {
             return partner.state().is_some() && partner.standing(at(world.now)) == Standing::Stale;
         }
@@ -218,6 +227,12 @@ impl FederationModel {
             let in_time = verifier.seen.is_some_and(|seen| u64::from(world.now - seen) < STALENESS_UNITS);
             if !in_time {
                 world.breaches.insert(Breach::Unseen);
+            }
+            // Of what was shown last, the state names another bundle, which is not the one relied on either.
+            let named = verifier.shown.state.map(|state| self.universe.named_by(state));
+            let known = [verifier.shown.bundle, Some(self.universe.named_by(served))];
+            if named.is_some() && !known.contains(&named) {
+                world.breaches.insert(Breach::Contradicted);
             }
             if verifier.condemned || verifier.untrusted {
                 world.breaches.insert(Breach::Condemned);

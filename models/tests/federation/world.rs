@@ -101,8 +101,16 @@ pub(crate) struct Verifier {
     pub(crate) seen: Option<u8>,
     pub(crate) condemned: bool,
     pub(crate) untrusted: bool,
+    pub(crate) shown: Shown,
     /// The head whose log goes on in what it holds now.
     pub(crate) head: Option<Served>,
+}
+
+/// Digest of the bundle, and the state, that it was shown last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Shown {
+    pub(crate) bundle: Option<Sha256Digest>,
+    pub(crate) state: Option<Served>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -147,6 +155,8 @@ pub(crate) enum Breach {
     ForeignName,
     /// Relied on a partner that was condemned or untrusted.
     Condemned,
+    /// Relied on a partner whose newest state names a bundle that nobody was shown.
+    Contradicted,
 }
 
 /// How often each misfortune may still happen.
@@ -164,6 +174,8 @@ pub(crate) struct Misfortunes {
     pub(crate) rows_restored: u8,
     pub(crate) distrusts: u8,
     pub(crate) witness_crashes: u8,
+    /// A pull is answered with a state beside the bundle from before it.
+    pub(crate) tears: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,5 +1,5 @@
 //! Three domains, their nodes and their partners in one deterministic run per seed: the pure machines driven directly,
-//! with a virtual clock and a network that loses, delays, repeats and cuts. I1 to I7 are looked at after every step.
+//! with a virtual clock and a network that loses, delays, repeats and cuts. I1 to I8 are looked at after every step.
 //!
 //! `ATTEST_SIMULATION_SEED=N` runs one seed and tells its story.
 
@@ -54,6 +54,8 @@ pub(crate) enum Rule {
     HaltsAreKept,
     /// A partner that is not fresh is not relied on.
     PartnersAreFresh,
+    /// That a partner does not stand is no fault of the node.
+    PartnersAccuseNoNode,
     /// An answer waits for its log entry to be witnessed.
     AnswersAreWitnessed,
     /// A database from before the witnessed log refuses to start.
@@ -80,10 +82,29 @@ pub(crate) struct Verdict {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Message {
-    Ask { node: usize, attempt: u64, renews: Option<u64>, good: bool },
-    Answer { attempt: u64, domain: usize, verdict: Option<Verdict> },
-    Revoked { domain: usize, id: u64 },
-    Halted { node: usize },
+    Ask {
+        node: usize,
+        attempt: u64,
+        renews: Option<u64>,
+        good: bool,
+    },
+    Answer {
+        attempt: u64,
+        domain: usize,
+        verdict: Option<Verdict>,
+    },
+    /// A partner does not stand: the node did nothing.
+    Withdrawn {
+        attempt: u64,
+        domain: usize,
+    },
+    Revoked {
+        domain: usize,
+        id: u64,
+    },
+    Halted {
+        node: usize,
+    },
 }
 
 static UNIVERSES: LazyLock<Vec<Arc<Universe>>> =
@@ -117,6 +138,7 @@ struct Tally {
     condemned: u64,
     refused_to_start: u64,
     let_through: u64,
+    withdrawn: u64,
 }
 
 impl Simulation {
@@ -175,6 +197,7 @@ impl Simulation {
             (Place::Node(node), Message::Answer { attempt, domain, verdict }) => {
                 self.answered(node, domain, attempt, verdict);
             }
+            (Place::Node(node), Message::Withdrawn { attempt, domain }) => self.withdrawn(node, domain, attempt),
             (Place::Node(node), Message::Revoked { domain, id }) => self.revoked(node, domain, id),
             (Place::Verifier(domain), Message::Ask { node, attempt, renews, good }) => {
                 self.judge(domain, node, attempt, renews, good);
@@ -192,7 +215,7 @@ impl Simulation {
             Fault::Equivocate { domain, to } => self.verifiers[domain].twin_for = Some(to),
             Fault::Pause { node, for_ms } => self.nodes[node].paused_until_ms = self.now_ms + for_ms,
             Fault::RestartNode { node } => self.restart_node(node),
-            Fault::Tamper { node } => self.nodes[node].tampered = true,
+            Fault::Tamper { node } => (self.nodes[node].tampered, self.nodes[node].suspect) = (true, true),
             Fault::Halt { node } => {
                 let reason = governance::text::Text::new("stop").expect("text");
                 let reason = governance::halt::HaltReason::Operator { reason };
@@ -281,6 +304,7 @@ impl Simulation {
             condemned: condemned.try_into().expect("small"),
             refused_to_start: self.verifiers.iter().filter(|v| v.refused_to_start).count().try_into().expect("small"),
             let_through: self.let_through.len().try_into().expect("small"),
+            withdrawn: self.nodes.iter().map(|node| node.withdrawn).sum(),
         };
         (self, tally)
     }
@@ -311,11 +335,15 @@ fn a_thousand_seeds_break_no_invariant() {
         sum.condemned += tally.condemned;
         sum.refused_to_start += tally.refused_to_start;
         sum.let_through += tally.let_through;
+        sum.withdrawn += tally.withdrawn;
     }
     println!("{sum:?}");
     if !alone {
         assert!(sum.ran > SEEDS && sum.halted > SEEDS / 20 && sum.condemned > SEEDS / 50, "idle runs: {sum:?}");
-        assert!(sum.refused_to_start > 0 && sum.let_through > SEEDS, "idle runs: {sum:?}");
+        assert!(
+            sum.refused_to_start > 0 && sum.let_through > SEEDS && sum.withdrawn > SEEDS / 20,
+            "idle runs: {sum:?}"
+        );
     }
 }
 
@@ -350,6 +378,7 @@ found_without! {
     a_clock_that_stops_in_suspend_is_found: SuspendCounts => "I1";
     a_halt_that_a_restart_forgets_is_found: HaltsAreKept => "I6";
     a_partner_that_is_not_fresh_is_found: PartnersAreFresh => "I7";
+    a_partner_that_accuses_a_node_is_found: PartnersAccuseNoNode => "I8";
     an_answer_that_nobody_witnessed_is_found: AnswersAreWitnessed => "I3";
     an_old_database_that_serves_is_found: OldDatabasesRefuse => "I4";
     a_renewal_of_what_was_revoked_is_found: RevokedIsOver => "I2";

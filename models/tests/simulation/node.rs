@@ -22,6 +22,10 @@ pub(crate) struct Node {
     pub(crate) halted: Option<(HaltReason, u64)>,
     pub(crate) must_not_run: bool,
     pub(crate) tampered: bool,
+    /// Something happened since it was last readmitted for which domains may well refuse it.
+    pub(crate) suspect: bool,
+    /// How often a workload ended because a partner of the verifier did not stand.
+    pub(crate) withdrawn: u64,
     pub(crate) paused_until_ms: u64,
     pub(crate) slept_ms: u64,
     pub(crate) ever_ran: bool,
@@ -51,6 +55,8 @@ impl Node {
             halted: None,
             must_not_run: false,
             tampered: false,
+            suspect: false,
+            withdrawn: 0,
             paused_until_ms: 0,
             slept_ms: 0,
             ever_ran: false,
@@ -88,6 +94,10 @@ impl Simulation {
                     LeaseAction::Kill => self.nodes[node].running = false,
                     LeaseAction::WipeKeys => self.nodes[node].held = [None; DOMAINS],
                     LeaseAction::RecordHalt(reason) => {
+                        if matches!(reason, HaltReason::RefusedAtRenewal { .. }) && !self.nodes[node].suspect {
+                            self.breach(format!("I8: node {node} halts by {reason:?} and did nothing"));
+                        }
+                        self.nodes[node].suspect = true;
                         self.nodes[node].halted = Some((reason, self.now_ms));
                         self.nodes[node].must_not_run = true;
                         for domain in 0..DOMAINS {
@@ -147,7 +157,7 @@ impl Simulation {
     /// An operator found out why, mended it, and enough keys of the authority signed.
     fn readmit(&mut self, node: usize) {
         let n = &mut self.nodes[node];
-        (n.halted, n.must_not_run, n.tampered) = (None, false, false);
+        (n.halted, n.must_not_run, n.tampered, n.suspect) = (None, false, false, false);
         self.verifiers.iter_mut().for_each(|verifier| verifier.database.quarantined[node] = false);
         self.feed(node, LeaseEvent::Readmitted);
     }
@@ -164,16 +174,37 @@ impl Simulation {
         n.running = false;
     }
 
-    pub(crate) fn answered(&mut self, node: usize, domain: usize, attempt: u64, verdict: Option<Verdict>) {
+    /// The node of the answer to this request, unless that was given up.
+    fn heard(&mut self, node: usize, domain: usize, attempt: u64) -> Option<&mut Node> {
         let n = &mut self.nodes[node];
         if n.attempts[domain].0 != attempt || n.attempts[domain].1.is_none() {
-            return; // an answer to a request that was given up
+            return None;
         }
         n.attempts[domain].1 = None;
+        Some(n)
+    }
+
+    /// For whoever asks a first time it is a denial like any other.
+    pub(crate) fn withdrawn(&mut self, node: usize, domain: usize, attempt: u64) {
+        let Some(n) = self.heard(node, domain, attempt) else { return };
+        n.held[domain] = None;
+        if !n.lease.live().contains_key(&name(domain)) {
+            return self.refused(node, domain, "governance.partner_stale");
+        }
+        let ran = n.lease.runs();
+        self.feed(node, LeaseEvent::Withdrawn(name(domain)));
+        self.nodes[node].withdrawn += u64::from(ran && !self.nodes[node].lease.runs());
+    }
+
+    fn refused(&mut self, node: usize, domain: usize, code: &str) {
+        self.feed(node, LeaseEvent::Refused(name(domain), Text::new(code).expect("text")));
+    }
+
+    pub(crate) fn answered(&mut self, node: usize, domain: usize, attempt: u64, verdict: Option<Verdict>) {
+        let Some(n) = self.heard(node, domain, attempt) else { return };
         let Some(verdict) = verdict else {
             n.held[domain] = None;
-            let code = Text::new("policy.denied").expect("text");
-            return self.feed(node, LeaseEvent::Refused(name(domain), code));
+            return self.refused(node, domain, "policy.denied");
         };
         if !self.in_force(verdict) {
             return self.feed(node, LeaseEvent::Unanswered(name(domain)));

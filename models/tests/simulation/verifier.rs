@@ -198,10 +198,13 @@ impl Simulation {
                 fresh.grant().admits_name(fresh.domain(), &spiffe_id)?;
                 fresh.grant().admits_lease(fresh.domain(), LEASE_MS)
             });
-            match (admitted, followed.partner.standing(now)) {
-                (Ok(()), _) => {}
-                (Err(_), Standing::Stale) => return, // a fault: nobody could judge
-                (Err(_), _) => return self.refuse(domain, node, attempt, renews),
+            if admitted.is_err() && self.rule == Some(Rule::PartnersAccuseNoNode) {
+                return self.refuse(domain, node, attempt, renews);
+            }
+            if admitted.is_err() {
+                // Nothing ends here: the node ends what it runs, or asks again once the partner stands.
+                let answer = Message::Withdrawn { attempt, domain };
+                return self.send(Place::Verifier(domain), Place::Node(node), answer);
             }
         }
         let database = &mut self.verifiers[domain].database;
@@ -246,6 +249,7 @@ impl Simulation {
         if !self.verifiers[domain].up(self.now_ms) {
             return;
         }
+        self.nodes[node].suspect = true;
         let id = u64::try_from(id).expect("small");
         self.end(domain, id);
         self.send(Place::Verifier(domain), Place::Node(node), Message::Revoked { domain, id });
@@ -279,6 +283,8 @@ impl Simulation {
         self.crash(domain, 1_000);
         let verifier = &mut self.verifiers[domain];
         let Some(old) = verifier.backups.first().cloned() else { return };
+        // It has forgotten leases, and refuses whoever holds one.
+        self.nodes.iter_mut().for_each(|node| node.suspect = true);
         verifier.database = old;
         verifier.backups.clear();
         if verifier.database.log < verifier.published && self.rule != Some(Rule::OldDatabasesRefuse) {
