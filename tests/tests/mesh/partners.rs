@@ -80,7 +80,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partner_that_is_silent_for_too_long_ends_what_needs_it_and_is_back_without_an_operator() {
-    let bed = Bed::federated(3_000, 4).await;
+    let bed = Bed::federated(3_000, 6).await;
     let mut two = bed.exec(&["--need", "2", "--", "sleep", "600"]);
     bed.told(&mut two, |seen| seen.phase() == Some(5)).await;
     // Its nodes still reach it; the other domains do not.
@@ -100,9 +100,11 @@ async fn a_partner_that_is_silent_for_too_long_ends_what_needs_it_and_is_back_wi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_with_a_partner_that_falls_silent_ends_at_its_next_renewal_and_its_node_is_free_to_begin_anew() {
-    let bed = Bed::federated(6_000, 3).await;
+    // Partners look at each other every second or so: on a busy machine one that is there is not seen for two.
+    let bed = Bed::federated(6_000, 8).await;
     let mut execution = bed.exec(&["--", "sleep", "600"]);
-    bed.told(&mut execution, |seen| seen.phase() == Some(5)).await;
+    let seen = bed.told(&mut execution, |seen| seen.phase() == Some(5)).await;
+    assert_eq!(phases(&seen, 5, None), 1, "{:?}", refusals(&seen));
     bed.surfaces[1].be(Network::Refusing);
     let (seen, exit_code) = bed.ended(execution).await;
     assert_eq!(exit_code, WITHDRAWN, "{:?}", refusals(&seen));
