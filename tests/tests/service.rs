@@ -18,6 +18,8 @@ mod guest;
 #[path = "service/node.rs"]
 mod node;
 
+#[path = "service/alarms.rs"]
+mod alarms;
 #[path = "service/appraise.rs"]
 mod appraise;
 #[path = "service/enrolment.rs"]
@@ -32,6 +34,8 @@ mod known;
 mod life;
 #[path = "service/snp.rs"]
 mod snp;
+#[path = "service/streams.rs"]
+mod streams;
 #[path = "service/tdx.rs"]
 mod tdx;
 #[path = "service/tpm_on_tdx.rs"]

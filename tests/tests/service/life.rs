@@ -15,7 +15,7 @@ use crate::{
     node::{Node, Stream},
 };
 
-async fn ready(keys: &[&str]) -> (Bed, Node, Stream) {
+pub(crate) async fn ready(keys: &[&str]) -> (Bed, Node, Stream) {
     let mut node = Node::new();
     let bed = Bed::knowing(&node.machine).await;
     for name in keys {
@@ -26,7 +26,7 @@ async fn ready(keys: &[&str]) -> (Bed, Node, Stream) {
     (bed, node, stream)
 }
 
-async fn status(bed: &Bed, node: &Node) -> NodeStatus {
+pub(crate) async fn status(bed: &Bed, node: &Node) -> NodeStatus {
     nodes::find(bed.store(), &node.machine.node_id).await.unwrap().unwrap().status
 }
 
@@ -359,78 +359,6 @@ async fn a_restarted_verifier_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
-async fn messages_out_of_order_or_bounds_end_the_stream_with_their_code() {
-    let (bed, node, _stream) = ready(&[]).await;
-    let request = || node.authorize(&node.intent(&[]));
-    let hello = || Says::Hello(node.hello_message(false));
-    let cases: [(&str, Vec<Says>); 6] = [
-        ("protocol.unexpected", vec![request()]),
-        ("protocol.unexpected", vec![hello(), hello()]),
-        ("protocol.unexpected", vec![hello(), Says::Evidence(proto::Evidence { cmw: vec![1] })]),
-        (
-            "protocol.other_node",
-            vec![Says::Hello(proto::Hello { node_id: "node-2".into(), ..node.hello_message(false) })],
-        ),
-        (
-            "protocol.field",
-            vec![
-                hello(),
-                Says::Renew(proto::Renew {
-                    artifacts: vec![vec![1; 32], vec![2; 32]],
-                    lineage_head: vec![0; 32],
-                    parents: vec![],
-                    other_checkpoints: vec![],
-                }),
-            ],
-        ),
-        ("protocol.too_large", vec![hello(), Says::Evidence(proto::Evidence { cmw: vec![0; 12 << 20] })]),
-    ];
-    for (code, messages) in cases {
-        let mut stream = Stream::open(&bed, node.client(&bed)).await;
-        for message in messages {
-            stream.say(message).await;
-        }
-        let refusal = loop {
-            match stream.next().await {
-                Hears::Refusal(refusal) => break refusal,
-                Hears::Welcome(_) => {}
-                other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(refusal.code, code);
-        assert!(matches!(stream.heard().await, Ok(None)), "{code}: the stream ends");
-    }
-    bed.finish().await;
-}
-
-#[tokio::test]
-async fn a_second_stream_of_a_node_displaces_the_first_and_pushes_reach_the_newest() {
-    let (bed, mut node, mut first) = ready(&[]).await;
-    let mut second = node.connect(&bed).await;
-    assert!(matches!(first.heard().await, Ok(None)));
-    assert!(bed.desk.push_halt(&node.machine.node_id, "governance.revoked", "test"));
-    let Hears::Push(push) = second.next().await else { panic!("no push") };
-    assert!(matches!(push.push, Some(proto::push::Push::Halt(halt)) if halt.code == "governance.revoked"));
-    bed.finish().await;
-}
-
-#[tokio::test]
-async fn health_and_counts_are_served_and_the_addresses_file_goes_with_the_service() {
-    let (bed, mut node, mut stream) = ready(&[]).await;
-    let request = node.authorize(&node.intent(&[]));
-    node.ask(&mut stream, request).await.unwrap();
-    assert!(bed.get("/healthz").await.starts_with("HTTP/1.1 200"));
-    let metrics = bed.get("/metrics").await;
-    assert!(metrics.contains("verifier_authorizations_total 1"), "{metrics}");
-    let file = bed.folder.path().join(verifier::serve::ADDRESSES_FILE);
-    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    assert_eq!(written["nodes"], bed.addresses.nodes.to_string());
-    let folder = bed.folder.path().to_owned();
-    let _ = folder;
-    bed.finish().await;
-}
-
-#[tokio::test]
 async fn a_child_names_the_record_that_granted_its_parent_and_does_not_outlive_it() {
     let (bed, mut node, mut stream) = ready(&[]).await;
     let intent = node.intent(&[]);
@@ -516,88 +444,5 @@ async fn a_node_that_saw_a_longer_log_of_ours_stops_everything() {
         }
     }
     assert!(bed.get("/healthz").await.starts_with("HTTP/1.1 503"));
-    bed.finish().await;
-}
-
-#[tokio::test]
-async fn a_lease_that_ends_without_a_word_is_an_alarm_once_and_settled_by_the_word() {
-    let (bed, mut node, mut stream) = ready(&[]).await;
-    let intent = node.intent(&[]);
-    let request = node.authorize(&intent);
-    let granted = node.ask(&mut stream, request).await.unwrap();
-    let size = bed.log().size();
-    bed.desk.raise_missing_halts(now()).await.unwrap();
-    assert_eq!(bed.log().size(), size, "it is still running");
-    for _ in 0..2 {
-        bed.desk.raise_missing_halts(now().plus(3600)).await.unwrap();
-        assert_eq!(bed.log().size(), size + 1);
-    }
-    assert_eq!(verifier::leases::count_missing(bed.store()).await.unwrap(), 1);
-    assert_eq!(status(&bed, &node).await, NodeStatus::Active, "an alarm takes nothing from the node");
-    let request = node.renew(&granted.artifact);
-    assert_eq!(node.ask(&mut stream, request).await.unwrap_err().code, "governance.artifact_id");
-    stream.say(Says::End(proto::Record { cose: node.end_record(&intent, &granted.artifact) })).await;
-    let Hears::Recorded(_) = stream.next().await else { panic!("not recorded") };
-    assert_eq!(verifier::leases::count_missing(bed.store()).await.unwrap(), 0);
-    bed.finish().await;
-}
-
-/// We know that it must stop; only the node knows that it did.
-#[tokio::test]
-async fn a_node_that_was_refused_and_does_not_say_that_it_stopped_is_an_alarm_until_it_does() {
-    let (bed, mut node, mut stream) = ready(&[]).await;
-    let intent = node.intent(&[]);
-    let request = node.authorize(&intent);
-    let granted = node.ask(&mut stream, request).await.unwrap();
-    node.machine.boot.events.push(tests::boot::BootEvent::of_data(4, 0x0d, b"something else"));
-    let request = node.renew(&granted.artifact);
-    assert!(node.ask(&mut stream, request).await.unwrap_err().halt);
-    let id = node.machine.node_id.clone();
-    let shown = async || verifier::node_shown::show(bed.store(), &id).await.unwrap().unwrap();
-    let missing = async || verifier::leases::count_missing(bed.store()).await.unwrap();
-    bed.desk.raise_missing_halts(now()).await.unwrap();
-    let awaited = shown().await;
-    assert_eq!(
-        (missing().await, &awaited["alarm"]),
-        (0, &serde_json::Value::Null),
-        "its lease may still end: {awaited}"
-    );
-    assert!(awaited["next"][0].as_str().unwrap().contains("awaited"), "{awaited}");
-    let size = bed.log().size();
-    for _ in 0..2 {
-        bed.desk.raise_missing_halts(now().plus(3600)).await.unwrap();
-        assert_eq!(bed.log().size(), size + 1, "logged once");
-    }
-    let alarm = shown().await;
-    assert_eq!((missing().await, &alarm["alarm"]), (1, &"halt.record_missing".into()), "{alarm}");
-    assert_eq!(verifier::node_shown::list(bed.store()).await.unwrap()[0]["alarm"], "halt.record_missing");
-    let metrics = bed.get("/metrics").await;
-    assert!(metrics.contains("verifier_halt_records_missing 1"), "{metrics}");
-
-    let halt = node.halt_record(vec![Sha256Digest::of(&granted.artifact)]);
-    stream.say(Says::Halt(proto::Record { cose: halt })).await;
-    let Hears::Recorded(_) = stream.next().await else { panic!("not recorded") };
-    let told = shown().await;
-    assert_eq!((missing().await, &told["alarm"]), (0, &serde_json::Value::Null), "{told}");
-    assert_eq!(told["halt_record"]["code"], "halt.pcr_changed");
-    assert_eq!(told["leases"][0]["ended"], "halted");
-    let next: Vec<_> = told["next"].as_array().unwrap().iter().filter_map(|step| step.as_str()).collect();
-    assert!(next[0].contains("PCR") && next[1].contains(&format!("verifier node readmit {id}")), "{next:?}");
-    bed.finish().await;
-}
-
-/// One execution's end says nothing of another's.
-#[tokio::test]
-async fn the_word_on_one_execution_does_not_settle_the_alarm_about_another() {
-    let (bed, mut node, mut stream) = ready(&[]).await;
-    let (silent, ended) = (node.intent(&[]), node.intent(&[]));
-    let request = node.authorize(&silent);
-    node.ask(&mut stream, request).await.unwrap();
-    bed.desk.raise_missing_halts(now().plus(3600)).await.unwrap();
-    let request = node.authorize(&ended);
-    let granted = node.ask(&mut stream, request).await.unwrap();
-    stream.say(Says::End(proto::Record { cose: node.end_record(&ended, &granted.artifact) })).await;
-    let Hears::Recorded(_) = stream.next().await else { panic!("not recorded") };
-    assert_eq!(verifier::leases::count_missing(bed.store()).await.unwrap(), 1);
     bed.finish().await;
 }
