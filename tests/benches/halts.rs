@@ -17,13 +17,15 @@
 
 #[allow(dead_code, reason = "the clock of this bench is in the kernel's word on processes")]
 mod measure;
+#[allow(dead_code, reason = "shared with benches that need more of it")]
+mod meshed;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use attestd::cli::DemoPlatform;
+use attestd::demo::Watched;
 use attestd::demo::mesh::Mesh;
-use attestd::demo::{DemoFault, Watched};
+use meshed::{figure, percentile_ms, processor_time, told};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tokio::runtime::Runtime;
@@ -54,26 +56,11 @@ fn main() {
     });
 }
 
-fn figure(name: &str, usual: u32) -> u32 {
-    std::env::var(name).ok().map_or(usual, |figure| figure.parse().expect("a figure"))
-}
-
 async fn founded() -> Mesh {
-    let bench = std::env::current_exe().expect("this program");
-    let beside = bench.parent().and_then(Path::parent).expect("a target folder").to_owned();
-    let programs = ["attestd", "verifier", "tee-simulator"].map(|name| beside.join(name));
     let machines = [DemoPlatform::Tpm, DemoPlatform::SimulatedSnp];
-    let mut mesh = Mesh::on(programs, &machines, LEASE_MS, false).await.expect("machines");
-    let mut partners = Vec::new();
-    for name in [DOMAIN, PARTNER] {
-        mesh.found(name).await.expect("a domain");
-        partners.push((name, mesh.public(name).expect("a public surface")));
-    }
-    let federated = mesh.federate(&partners, 600).await;
-    told(&mesh, federated);
+    let (mut mesh, domains) = meshed::domains_on(&machines, LEASE_MS, &[DOMAIN, PARTNER]).await;
     for (number, node) in [WITH_TPM, WITH_TEE].into_iter().enumerate() {
-        let reach = mesh.reach(DOMAIN).expect("a verifier");
-        let enrolled = mesh.enrol(node, number, &[(DOMAIN, reach)]).await;
+        let enrolled = mesh.enrol(node, number, &domains[..1]).await;
         told(&mesh, enrolled);
         let runs = mesh.run(node).await;
         told(&mesh, runs);
@@ -81,10 +68,6 @@ async fn founded() -> Mesh {
         told(&mesh, trusted);
     }
     mesh
-}
-
-fn told<T>(mesh: &Mesh, outcome: Result<T, DemoFault>) -> T {
-    outcome.unwrap_or_else(|fault| panic!("{}", mesh.explained(fault)))
 }
 
 /// An execution that runs, and its first process.
@@ -139,31 +122,21 @@ async fn readmitted(mesh: &Mesh) {
 async fn idle(mesh: &Mesh, stretch_s: u32) {
     let (mut execution, workload) = begun(mesh, WITH_TPM).await;
     let pid = mesh.node_pid(WITH_TPM).expect("a daemon");
-    let before = cpu_ticks(pid);
+    let before = processor_time(pid);
     tokio::time::sleep(Duration::from_secs(stretch_s.into())).await;
-    let ticks = cpu_ticks(pid) - before;
-    let percent = ticks as f64 * 100.0 / (TICKS_PER_S * f64::from(stretch_s));
+    let used = processor_time(pid) - before;
+    let percent = 100.0 * used.as_secs_f64() / f64::from(stretch_s);
     measure::report("attestd with one lease, resident", resident_mib(pid), " MiB", 20.0);
     measure::report("attestd with one lease, of one core", percent, " %", 0.2);
     kill_process(workload, Signal::TERM).expect("a workload");
     told(mesh, execution.until(|seen| seen.is("exit"), |_| Ok(())).await);
 }
 
-/// What Linux counts times in for programs (USER_HZ).
-const TICKS_PER_S: f64 = 100.0;
-
 fn resident_mib(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a figure");
     let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a figure");
     kib / 1024.0
-}
-
-/// User and system time (proc_pid_stat(5), fields 14 and 15).
-fn cpu_ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
-    [11, 12].into_iter().map(|field: usize| fields[field].parse::<u64>().expect("a figure")).sum()
 }
 
 /// From the start of `attestd exec` to its end, less what the program takes by itself.
@@ -180,12 +153,6 @@ async fn exec_overhead(mesh: &Mesh, samples: u32) {
     }
     let overhead = percentile_ms(&mut governed, 50) - percentile_ms(&mut bare, 50);
     measure::report("attestd exec over the bare program, median", overhead, " ms", 30.0);
-}
-
-fn percentile_ms(took: &mut [Duration], percentile: usize) -> f64 {
-    took.sort_unstable();
-    let at = (took.len() * percentile).div_ceil(100).clamp(1, took.len()) - 1;
-    took[at].as_secs_f64() * 1e3
 }
 
 /// One line for each tenth of the longest.

@@ -2,6 +2,8 @@
 //! `verifier` and `tee-simulator` built in the bench's own profile.
 
 use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
 
 use attestd::cli::DemoPlatform;
 use attestd::demo::mesh::{Mesh, Reach};
@@ -14,11 +16,19 @@ pub(crate) const STALENESS_S: u32 = 600;
 
 /// A machine for each node, and domains that know who made them and trust each other; nothing is enrolled yet.
 pub(crate) async fn domains(names: &[&'static str], machines: usize) -> (Mesh, Vec<(&'static str, Reach)>) {
+    domains_on(&vec![DemoPlatform::SimulatedSnp; machines], LEASE_MS, names).await
+}
+
+/// The same, on these machines and with leases of this length.
+pub(crate) async fn domains_on(
+    machines: &[DemoPlatform],
+    lease_ms: u32,
+    names: &[&'static str],
+) -> (Mesh, Vec<(&'static str, Reach)>) {
     let bench = std::env::current_exe().expect("this program");
     let beside = bench.parent().and_then(Path::parent).expect("a target folder").to_owned();
     let programs = ["attestd", "verifier", "tee-simulator"].map(|name| beside.join(name));
-    let platforms = vec![DemoPlatform::SimulatedSnp; machines];
-    let mut mesh = Mesh::on(programs, &platforms, LEASE_MS, false).await.expect("machines");
+    let mut mesh = Mesh::on(programs, machines, lease_ms, false).await.expect("machines");
     let (mut reached, mut partners) = (Vec::new(), Vec::new());
     for name in names {
         mesh.found(name).await.expect("a domain");
@@ -38,4 +48,28 @@ pub(crate) fn told<T>(mesh: &Mesh, outcome: Result<T, DemoFault>) -> T {
 /// The event that was waited for; the execution goes on.
 pub(crate) async fn until(mesh: &Mesh, execution: &mut Watched, wanted: impl Fn(&Seen) -> bool) -> Seen {
     told(mesh, execution.until(wanted, |_| Ok(())).await)
+}
+
+/// A figure that makes the bench shorter, from the environment.
+pub(crate) fn figure<T: FromStr>(name: &str, usual: T) -> T {
+    let given = std::env::var(name).ok();
+    given.map_or(usual, |figure| figure.parse().ok().unwrap_or_else(|| panic!("{name} is no figure")))
+}
+
+/// Of the sorted times the one below which so many percent are, or the longest where there are few, in milliseconds.
+pub(crate) fn percentile_ms(took: &mut [Duration], percentile: usize) -> f64 {
+    took.sort_unstable();
+    let at = (took.len() * percentile).div_ceil(100).clamp(1, took.len()) - 1;
+    took[at].as_secs_f64() * 1e3
+}
+
+/// USER_HZ, which is this on every architecture that Linux shows to us.
+const TICKS_A_SECOND: u64 = 100;
+
+/// What a process has had of the processors, as the kernel counts it (proc_pid_stat(5): fields 14 and 15, in ticks).
+pub(crate) fn processor_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let after_name = stat.rsplit_once(") ").expect("a name in brackets").1;
+    let ticks: u64 = after_name.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
+    Duration::from_millis(ticks * 1_000 / TICKS_A_SECOND)
 }

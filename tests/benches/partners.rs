@@ -34,7 +34,7 @@ use serde_bytes::ByteBuf;
 use tokio::runtime::Runtime;
 
 const PARTNERS: usize = 100;
-const STRETCH_S: usize = 30;
+const STRETCH_S: u64 = 30;
 const HINT_S: u64 = 5;
 const OWN: &str = "a.example";
 
@@ -42,13 +42,9 @@ fn main() {
     let runtime = Runtime::new().expect("a runtime");
     // Processes are started, and let go of, within it.
     let _within = runtime.enter();
-    let stretch = Duration::from_secs(figure("BENCH_STRETCH_S", STRETCH_S) as u64);
-    let percent = runtime.block_on(followed(figure("BENCH_PARTNERS", PARTNERS), stretch));
+    let stretch = Duration::from_secs(meshed::figure("BENCH_STRETCH_S", STRETCH_S));
+    let percent = runtime.block_on(followed(meshed::figure("BENCH_PARTNERS", PARTNERS), stretch));
     measure::report("100 partners at a 5 s hint, of one core", percent, " %", 5.0);
-}
-
-fn figure(name: &str, usual: usize) -> usize {
-    std::env::var(name).ok().map_or(usual, |figure| figure.parse().expect("a figure"))
 }
 
 async fn followed(partners: usize, stretch: Duration) -> f64 {
@@ -68,9 +64,9 @@ async fn followed(partners: usize, stretch: Duration) -> f64 {
     // What they have to tell each other of the last order is over.
     tokio::time::sleep(Duration::from_secs(2 * HINT_S)).await;
     let pid = mesh.pid(OWN).expect("a verifier");
-    let (before, begun) = (processor_time(pid), Instant::now());
+    let (before, begun) = (meshed::processor_time(pid), Instant::now());
     tokio::time::sleep(stretch).await;
-    let used = processor_time(pid) - before;
+    let used = meshed::processor_time(pid) - before;
     100.0 * used.as_secs_f64() / begun.elapsed().as_secs_f64()
 }
 
@@ -107,15 +103,4 @@ async fn trust_each_other(mesh: &Mesh, member: &Member) {
     };
     let ours: Vec<Vec<u8>> = ours.into_iter().map(ByteBuf::into_vec).collect();
     member.order(Order::TrustDomain(Box::new(trusted)), &ours).await.expect("trust");
-}
-
-/// USER_HZ, which is this on every architecture that Linux shows to us.
-const TICKS_A_SECOND: u64 = 100;
-
-/// What a process has had of the processors, as the kernel counts it (proc(5): fields 14 and 15 of stat, in ticks).
-fn processor_time(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
-    let after_name = stat.rsplit_once(") ").expect("a name in brackets").1;
-    let ticks: u64 = after_name.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
-    Duration::from_millis(ticks * 1_000 / TICKS_A_SECOND)
 }

@@ -16,6 +16,7 @@
 
 #[allow(dead_code, reason = "the clock of this bench is in the programs that it watches")]
 mod measure;
+#[allow(dead_code, reason = "shared with benches that need more of it")]
 mod meshed;
 
 use std::time::{Duration, Instant};
@@ -34,14 +35,10 @@ fn main() {
     let runtime = Runtime::new().expect("a runtime");
     // Processes are started, and let go of, within it.
     let _within = runtime.enter();
-    let in_one = runtime.block_on(in_one_domain(figure("BENCH_NODES", NODES)));
+    let in_one = runtime.block_on(in_one_domain(meshed::figure("BENCH_NODES", NODES)));
     say("a revocation in one domain with 100 streams, order to halt, p99", in_one, 500.0);
-    let across = runtime.block_on(across_domains(figure("BENCH_SAMPLES", SAMPLES)));
+    let across = runtime.block_on(across_domains(meshed::figure("BENCH_SAMPLES", SAMPLES)));
     say("a revocation across three domains, order to halt, p99", across, 2_000.0);
-}
-
-fn figure(name: &str, usual: usize) -> usize {
-    std::env::var(name).ok().map_or(usual, |figure| figure.parse().expect("a figure"))
 }
 
 /// Every node runs something, and each is revoked once.
@@ -145,14 +142,7 @@ async fn readmitted(mesh: &Mesh, domains: &[&str]) {
 
 /// The 99th percentile: of a hundred the second longest, of fewer the longest.
 fn say(what: &str, mut took: Vec<Duration>, goal_ms: f64) {
-    took.sort_unstable();
-    let at = (took.len() * 99).div_ceil(100).clamp(1, took.len()) - 1;
-    let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
-    println!(
-        "{} samples, median {:.0} ms, longest {:.0} ms",
-        took.len(),
-        ms(took[took.len() / 2]),
-        ms(took[took.len() - 1])
-    );
-    measure::report(what, ms(took[at]), " ms", goal_ms);
+    let [median, p99, longest] = [50, 99, 100].map(|percentile| meshed::percentile_ms(&mut took, percentile));
+    println!("{} samples, median {median:.0} ms, longest {longest:.0} ms", took.len());
+    measure::report(what, p99, " ms", goal_ms);
 }
