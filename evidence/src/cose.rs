@@ -49,6 +49,8 @@ pub enum Purpose {
     HaltRecord,
     /// End record, by a node's record key.
     EndRecord,
+    /// A partner's artifact and result, presented by a node's record key.
+    Passport,
     /// Bundle of hardware vendors' certificates and collateral, by whoever exported it.
     EndorsementBundle,
 }
@@ -72,6 +74,7 @@ impl Purpose {
             Self::Intent => "application/attestd-intent+cbor",
             Self::HaltRecord => "application/attestd-halt-record+cbor",
             Self::EndRecord => "application/attestd-end-record+cbor",
+            Self::Passport => "application/attestd-passport+cbor",
             Self::EndorsementBundle => "application/attestd-endorsement-bundle+cbor",
         }
     }

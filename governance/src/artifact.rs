@@ -225,7 +225,10 @@ impl Artifact {
 
     /// Judges an artifact that somebody presents: issued by `domain`, for `audience`, in force now. What it authorizes,
     /// and whether it is the newest, is for the caller to judge.
-    pub(crate) fn verify_presented(
+    ///
+    /// # Errors
+    /// The first [`GovernanceDenial`].
+    pub fn verify_presented(
         bytes: &[u8],
         issuer_keys: &KeySet,
         domain: &DomainName,

@@ -1,7 +1,7 @@
 //! Why an authorization, or the state behind it, was refused: one variant a fact, both sides in it.
 
 use evidence::{
-    cose::CoseDenial, digest::Sha256Digest, names::DomainName, names::ItemName, names::NodeId,
+    cose::CoseDenial, digest::Sha256Digest, kind::EvidenceKind, names::DomainName, names::ItemName, names::NodeId,
     threshold::ThresholdDenial, time::UnixSeconds,
 };
 use strum::{EnumDiscriminants, EnumIter};
@@ -184,9 +184,33 @@ pub enum GovernanceDenial {
     /// A node holds no witness policy of a domain, which is no lab.
     #[error("no witness policy of {domain} is known, and the domain is no lab")]
     WitnessPolicyAbsent { domain: DomainName },
-    /// A partner asserts more than it was granted.
-    #[error("{what} of {domain}: {got}, granted is {allowed}")]
-    BeyondGrant { domain: DomainName, what: &'static str, got: String, allowed: String },
+    /// A partner speaks for a name that it was not granted.
+    #[error("{domain} speaks for {got}, granted are names that begin with {allowed}")]
+    GrantName { domain: DomainName, got: String, allowed: String },
+    /// A partner vouches for a kind of evidence that it was not granted.
+    #[error("{domain} vouches for evidence of kind {got}, granted are: {allowed}")]
+    GrantKind { domain: DomainName, got: EvidenceKind, allowed: String },
+    /// A partner vouches for a longer lease than it was granted.
+    #[error("{domain} vouches for a lease of {got_ms} ms, granted are {allowed_ms} ms")]
+    GrantLease { domain: DomainName, got_ms: u64, allowed_ms: u64 },
+    /// More of a partner's statements came within a minute than it was granted.
+    #[error("{got} statements of {domain} within a minute, granted are {allowed}")]
+    GrantRate { domain: DomainName, got: u32, allowed: u32 },
+    /// A partner's cosignatures are not granted to count.
+    #[error("cosignatures of {domain} are not granted to count")]
+    GrantWitness { domain: DomainName },
+    /// A partner's Attestation Results are not granted to count for evidence.
+    #[error("Attestation Results of {domain} are not granted to count for evidence")]
+    GrantResults { domain: DomainName },
+    /// A passport is not about this challenge, this machine, or what its own parts say.
+    #[error("the passport by {domain} has another {what} than is asked for")]
+    PassportMismatch { domain: DomainName, what: &'static str },
+    /// A partner vouches by the result of a third domain, which nobody here granted anything.
+    #[error("{domain} vouches by a result that {got} issued")]
+    PassportTransitive { domain: DomainName, got: String },
+    /// A partner's Attestation Result says less than is relied on.
+    #[error("the result of {domain} is not relied on: {cause}")]
+    PassportResult { domain: DomainName, cause: String },
     /// One domain permits what a rule of another forbids.
     #[error("{permitting} permits by {permits}, {forbidding} forbids by {forbids}")]
     PolicyConflict { permitting: DomainName, permits: String, forbidding: DomainName, forbids: String },
@@ -285,7 +309,15 @@ impl GovernanceDenialKind {
             Self::StateUnlogged => "governance.state_unlogged",
             Self::TrustInconsistent => "governance.trust_inconsistent",
             Self::WitnessPolicyAbsent => "governance.witness_policy_absent",
-            Self::BeyondGrant => "governance.beyond_grant",
+            Self::GrantName => "governance.grant_name",
+            Self::GrantKind => "governance.grant_kind",
+            Self::GrantLease => "governance.grant_lease",
+            Self::GrantRate => "governance.grant_rate",
+            Self::GrantWitness => "governance.grant_witness",
+            Self::GrantResults => "governance.grant_results",
+            Self::PassportMismatch => "governance.passport_mismatch",
+            Self::PassportTransitive => "governance.passport_transitive",
+            Self::PassportResult => "governance.passport_result",
         }
     }
 
@@ -365,7 +397,19 @@ impl GovernanceDenialKind {
             Self::WitnessPolicyAbsent => {
                 "order whose cosignatures count on the domain's log (verifier domain witnesses), then let the node connect"
             }
-            Self::BeyondGrant => "grant more to the partner, if you mean to (verifier domain trust)",
+            Self::GrantName
+            | Self::GrantKind
+            | Self::GrantLease
+            | Self::GrantRate
+            | Self::GrantWitness
+            | Self::GrantResults => "grant more to the partner, if you mean to (verifier domain trust)",
+            Self::PassportMismatch => {
+                "let the node ask the partner anew: what it shows is of another execution, machine or moment"
+            }
+            Self::PassportTransitive => {
+                "trust the domain that judged the evidence itself, if you mean to (verifier domain trust)"
+            }
+            Self::PassportResult => "ask the partner's operators why its result says no more than that",
         }
     }
 

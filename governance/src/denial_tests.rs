@@ -96,7 +96,7 @@ type Case = (&'static str, fn() -> GovernanceDenial);
 
 fn cases() -> Vec<Case> {
     let partners = [crate::partner::tests::cases(), crate::rotation::tests::cases()].concat();
-    let children = crate::parentage::tests::cases();
+    let children = [crate::parentage::tests::cases(), crate::passport::tests::cases()].concat();
     let all =
         [intent_cases(), artifact_cases(), artifact_form_cases(), state_cases(), authority_cases(), witnesses::cases()];
     [all.concat(), partners, children].concat()
@@ -364,14 +364,17 @@ fn authority_cases() -> Vec<Case> {
     ]
 }
 
-/// Judged where nodes, their heads and partners are stored; their cases stand in the verifier's tests.
-const OF_THE_VERIFIER: [GovernanceDenialKind; 6] = [
+/// Judged where nodes, their heads and partners are stored, or a partner's results; their cases stand in the verifier's tests
+/// and those of passports.
+const OF_THE_VERIFIER: [GovernanceDenialKind; 8] = [
     GovernanceDenialKind::LineageDiscontinuous,
     GovernanceDenialKind::NodeQuarantined,
     GovernanceDenialKind::NodeUnknown,
     GovernanceDenialKind::NodePending,
     GovernanceDenialKind::NodeIdentity,
     GovernanceDenialKind::PartnerUnknown,
+    GovernanceDenialKind::PassportTransitive,
+    GovernanceDenialKind::PassportResult,
 ];
 
 /// Found by a node: its tests of domains and verdicts, and those of `key_share`, have the cases.

@@ -38,70 +38,72 @@ impl FederationGrant {
     /// Admits a name that the partner speaks for: of its own trust domain, and beginning with the granted path.
     ///
     /// # Errors
-    /// [`GovernanceDenial::BeyondGrant`].
+    /// [`GovernanceDenial::GrantName`].
     pub fn admits_name(&self, partner: &DomainName, spiffe_id: &str) -> Result<(), GovernanceDenial> {
         let path = spiffe_id.strip_prefix("spiffe://").and_then(|rest| rest.strip_prefix(partner.as_str()));
         if path.is_some_and(|path| path.starts_with('/') && path.starts_with(self.path_prefix.as_str())) {
             return Ok(());
         }
         let got: String = spiffe_id.chars().filter(char::is_ascii_graphic).take(NAME_SHOWN_CHARS).collect();
-        beyond(partner, "name", got, format!("spiffe://{partner}{}", self.path_prefix))
+        let allowed = format!("spiffe://{partner}{}", self.path_prefix);
+        Err(GovernanceDenial::GrantName { domain: partner.clone(), got, allowed })
     }
 
     /// Admits a kind of evidence.
     ///
     /// # Errors
-    /// [`GovernanceDenial::BeyondGrant`].
+    /// [`GovernanceDenial::GrantKind`].
     pub fn admits_kind(&self, partner: &DomainName, kind: EvidenceKind) -> Result<(), GovernanceDenial> {
         if self.kinds.contains(&kind) {
             return Ok(());
         }
         let allowed: Vec<_> = self.kinds.iter().map(|kind| kind.name()).collect();
-        beyond(partner, "kind of evidence", kind.name().to_owned(), allowed.join(", "))
+        Err(GovernanceDenial::GrantKind { domain: partner.clone(), got: kind, allowed: allowed.join(", ") })
     }
 
     /// Admits a lease of this length, in milliseconds.
     ///
     /// # Errors
-    /// [`GovernanceDenial::BeyondGrant`].
+    /// [`GovernanceDenial::GrantLease`].
     pub fn admits_lease(&self, partner: &DomainName, lease_ms: u64) -> Result<(), GovernanceDenial> {
         if lease_ms <= self.lease_ms {
             return Ok(());
         }
-        beyond(partner, "lease", format!("{lease_ms} ms"), format!("{} ms", self.lease_ms))
+        Err(GovernanceDenial::GrantLease { domain: partner.clone(), got_ms: lease_ms, allowed_ms: self.lease_ms })
     }
 
     /// Admits the statement that would be the `count`th within this minute.
     ///
     /// # Errors
-    /// [`GovernanceDenial::BeyondGrant`].
+    /// [`GovernanceDenial::GrantRate`].
     pub fn admits_rate(&self, partner: &DomainName, count: u32) -> Result<(), GovernanceDenial> {
         if count <= self.rate_per_minute {
             return Ok(());
         }
-        beyond(partner, "rate", format!("{count} a minute"), format!("{} a minute", self.rate_per_minute))
+        let allowed = self.rate_per_minute;
+        Err(GovernanceDenial::GrantRate { domain: partner.clone(), got: count, allowed })
     }
 
     /// Admits its cosignatures.
     ///
     /// # Errors
-    /// [`GovernanceDenial::BeyondGrant`].
+    /// [`GovernanceDenial::GrantWitness`].
     pub fn admits_witness(&self, partner: &DomainName) -> Result<(), GovernanceDenial> {
         if self.witness {
             return Ok(());
         }
-        beyond(partner, "cosignature", "one".to_owned(), "none".to_owned())
+        Err(GovernanceDenial::GrantWitness { domain: partner.clone() })
     }
 
     /// Admits its Attestation Results.
     ///
     /// # Errors
-    /// [`GovernanceDenial::BeyondGrant`].
+    /// [`GovernanceDenial::GrantResults`].
     pub fn admits_results(&self, partner: &DomainName) -> Result<(), GovernanceDenial> {
         if self.results {
             return Ok(());
         }
-        beyond(partner, "Attestation Result", "one".to_owned(), "none".to_owned())
+        Err(GovernanceDenial::GrantResults { domain: partner.clone() })
     }
 
     /// Refuses a grant that nobody can have meant.
@@ -128,7 +130,3 @@ impl FederationGrant {
 
 /// How much of a refused name a denial repeats.
 const NAME_SHOWN_CHARS: usize = 128;
-
-fn beyond(partner: &DomainName, what: &'static str, got: String, allowed: String) -> Result<(), GovernanceDenial> {
-    Err(GovernanceDenial::BeyondGrant { domain: partner.clone(), what, got, allowed })
-}

@@ -35,6 +35,7 @@ pub mod on_halt;
 pub mod parentage;
 pub mod partner;
 pub mod partner_endpoint;
+pub mod passport;
 pub mod revocation;
 pub mod rotation;
 pub mod scope;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ciborium::Value;
 use evidence::{
     cbor::{self, Caps},
+    cose::p256_cose_key,
     digest::Sha256Digest,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
@@ -35,6 +36,15 @@ impl NodeKey {
     #[must_use]
     pub fn cose_key(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Its uncompressed point, where it is a P-256 key in the one form that TPMs' node keys have (RFC 9053 §7.1.1).
+    #[must_use]
+    pub fn p256_point(&self) -> Option<Vec<u8>> {
+        let map: BTreeMap<i64, Value> = cbor::from_slice(&self.0, Caps::bytes(NODE_KEY_CAP_BYTES)).ok()?;
+        let (x, y) = (map.get(&-2)?.as_bytes()?, map.get(&-3)?.as_bytes()?);
+        let point = [&[0x04], x.as_slice(), y.as_slice()].concat();
+        (p256_cose_key(&point).ok()? == self.0).then_some(point)
     }
 
     /// Does an execution that was authorized for the key named `held` go on with its holder?

@@ -14,7 +14,7 @@ use crate::{
 
 /// Most generations below an execution without parent.
 pub const GENERATIONS_CAP: u8 = 8;
-/// Shortest lease that is worth granting a child, in milliseconds.
+/// Shortest lease that is worth granting to what depends on another's, in milliseconds.
 pub const CHILD_LEASE_MIN_MS: u64 = 500;
 
 /// An authorization that another one descends from.
@@ -97,17 +97,25 @@ impl Parentage {
     /// # Errors
     /// [`GovernanceDenial::ParentNotLive`] when too little of the parent's lease is left.
     pub fn cut(&self, duration_ms: u64, renew_after_ms: u64, now: UnixSeconds) -> Result<(u64, u64), GovernanceDenial> {
-        let left_ms = self.ends_at.0.saturating_sub(now.0).saturating_mul(1000);
-        if left_ms < CHILD_LEASE_MIN_MS {
-            let what = "too little of its lease is left";
-            return Err(GovernanceDenial::ParentNotLive { artifact: self.first, what });
-        }
-        if left_ms >= duration_ms {
-            return Ok((duration_ms, renew_after_ms));
-        }
-        let renew_after_ms = renew_after_ms.saturating_mul(left_ms).checked_div(duration_ms).unwrap_or(1).max(1);
-        Ok((left_ms, renew_after_ms))
+        let what = "too little of its lease is left";
+        cut_lease(self.ends_at, duration_ms, renew_after_ms, now)
+            .ok_or(GovernanceDenial::ParentNotLive { artifact: self.first, what })
     }
+}
+
+/// A lease cut so that it is over at `ends_at`, its renewal with it: length and renewal, in milliseconds. Nothing when too
+/// little is left.
+#[must_use]
+pub fn cut_lease(ends_at: UnixSeconds, duration_ms: u64, renew_after_ms: u64, now: UnixSeconds) -> Option<(u64, u64)> {
+    let left_ms = ends_at.0.saturating_sub(now.0).saturating_mul(1000);
+    if left_ms < CHILD_LEASE_MIN_MS {
+        return None;
+    }
+    if left_ms >= duration_ms {
+        return Some((duration_ms, renew_after_ms));
+    }
+    let renew_after_ms = renew_after_ms.saturating_mul(left_ms).checked_div(duration_ms).unwrap_or(1).max(1);
+    Some((left_ms, renew_after_ms))
 }
 
 #[cfg(test)]

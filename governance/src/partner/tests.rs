@@ -203,14 +203,14 @@ pub(crate) fn cases() -> Vec<Refusal> {
             let (bytes, _) = fresh().0.memory().unwrap().encode().unwrap();
             Partner::recall(&bytes, digest("what the log names"), None, NOW).unwrap_err()
         }),
-        ("governance.beyond_grant", || grant().admits_name(&domain(), "spiffe://b.example/node/n1").unwrap_err()),
-        ("governance.beyond_grant", || grant().admits_name(&domain(), "spiffe://a.example/verifier").unwrap_err()),
-        ("governance.beyond_grant", || grant().admits_name(&domain(), "spiffe://a.example.x/node/n").unwrap_err()),
-        ("governance.beyond_grant", || grant().admits_kind(&domain(), EvidenceKind::Tdx).unwrap_err()),
-        ("governance.beyond_grant", || grant().admits_lease(&domain(), 30_001).unwrap_err()),
-        ("governance.beyond_grant", || grant().admits_rate(&domain(), 61).unwrap_err()),
-        ("governance.beyond_grant", || grant().admits_results(&domain()).unwrap_err()),
-        ("governance.beyond_grant", || {
+        ("governance.grant_name", || grant().admits_name(&domain(), "spiffe://b.example/node/n1").unwrap_err()),
+        ("governance.grant_name", || grant().admits_name(&domain(), "spiffe://a.example/verifier").unwrap_err()),
+        ("governance.grant_name", || grant().admits_name(&domain(), "spiffe://a.example.x/node/n").unwrap_err()),
+        ("governance.grant_kind", || grant().admits_kind(&domain(), EvidenceKind::Tdx).unwrap_err()),
+        ("governance.grant_lease", || grant().admits_lease(&domain(), 30_001).unwrap_err()),
+        ("governance.grant_rate", || grant().admits_rate(&domain(), 61).unwrap_err()),
+        ("governance.grant_results", || grant().admits_results(&domain()).unwrap_err()),
+        ("governance.grant_witness", || {
             FederationGrant { witness: false, ..grant() }.admits_witness(&domain()).unwrap_err()
         }),
         ("governance.trust_inconsistent", || {
