@@ -14,6 +14,7 @@ mod keys;
 mod link;
 mod narration;
 mod parent;
+mod passport;
 mod pause;
 mod refused;
 mod service;

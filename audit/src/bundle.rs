@@ -77,6 +77,8 @@ pub enum AttachmentKind {
     End,
     /// Readmission, by a threshold of the policy authority.
     Readmission,
+    /// Passport, by the node.
+    Passport,
 }
 
 impl AttachmentKind {
@@ -90,6 +92,7 @@ impl AttachmentKind {
             Self::Halt => Purpose::HaltRecord,
             Self::End => Purpose::EndRecord,
             Self::Readmission => Purpose::Statement,
+            Self::Passport => Purpose::Passport,
         }
     }
 
@@ -103,6 +106,7 @@ impl AttachmentKind {
             Self::Halt => "halt record",
             Self::End => "end record",
             Self::Readmission => "readmission",
+            Self::Passport => "passport",
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     bundle::{Attachment, AttachmentKind, DomainProof, LoggedRecord, ProofBundle},
     checkpoint::{Checkpoint, LogIdentity, cosign},
     note::{NoteKey, NoteKeyKind},
-    payload::{ArtifactFacts, DomainKeys, NodeFacts, PayloadReader, ReadmissionFacts, TimedKey},
+    payload::{ArtifactFacts, DomainKeys, NodeFacts, PassportFacts, PayloadReader, ReadmissionFacts, TimedKey},
     proof::{Pin, Pins},
     receipt::Receipt,
     record::{Code, LineageRecord, RECORD_VERSION, RecordBody},
@@ -86,6 +86,14 @@ pub(crate) struct FakeReadmission {
     pub(crate) epoch: u64,
 }
 
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct FakePassport {
+    pub(crate) node: NodeId,
+    pub(crate) partner: DomainName,
+    pub(crate) result: Sha256Digest,
+    pub(crate) entry: Sha256Digest,
+}
+
 pub(crate) struct FakeReader;
 
 fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, String> {
@@ -150,6 +158,11 @@ impl PayloadReader for FakeReader {
     fn readmission(&self, payload: &[u8]) -> Result<ReadmissionFacts, String> {
         let said: FakeReadmission = read(payload)?;
         Ok(ReadmissionFacts { node: said.node, halt: said.halt, epoch: said.epoch })
+    }
+
+    fn passport(&self, payload: &[u8]) -> Result<PassportFacts, String> {
+        let said: FakePassport = read(payload)?;
+        Ok(PassportFacts { node: said.node, partner: said.partner, result: said.result, entry: said.entry })
     }
 }
 

@@ -85,6 +85,19 @@ pub struct ReadmissionFacts {
     pub epoch: u64,
 }
 
+/// What a passport says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassportFacts {
+    /// Which node.
+    pub node: NodeId,
+    /// The domain that judged its evidence.
+    pub partner: DomainName,
+    /// Digest of that domain's Attestation Result, as signed.
+    pub result: Sha256Digest,
+    /// Digest of the record in that domain's log that granted it.
+    pub entry: Sha256Digest,
+}
+
 /// Reads verified payloads. Every method refuses, with a reason, what is not of its type.
 pub trait PayloadReader {
     /// A trust bundle.
@@ -117,4 +130,9 @@ pub trait PayloadReader {
     /// # Errors
     /// Why it is none.
     fn readmission(&self, payload: &[u8]) -> Result<ReadmissionFacts, String>;
+    /// A passport.
+    ///
+    /// # Errors
+    /// Why it is none.
+    fn passport(&self, payload: &[u8]) -> Result<PassportFacts, String>;
 }

@@ -8,7 +8,7 @@ use super::{
     Attachment, AttachmentKind, AuditDenial, DomainProof, Part, PayloadReader, Place, Placed, ProofFailure, Proved,
     Sha256Digest, Trust, VerifiedRecord, in_part,
 };
-use crate::record::RecordBody;
+use crate::record::{LineageRecord, RecordBody};
 
 /// Which record each verified attachment belongs to.
 type Attached = BTreeSet<(AttachmentKind, Place)>;
@@ -48,6 +48,7 @@ fn places(
         AttachmentKind::Artifact => artifact(attachment, trust, proved, reader).map(|place| vec![place]),
         AttachmentKind::Result => result(attachment, trust, proved).map(|place| vec![place]),
         AttachmentKind::Readmission => readmission(attachment, trust, proved, reader).map(|place| vec![place]),
+        AttachmentKind::Passport => passport(attachment, proved, reader).map(|place| vec![place]),
         AttachmentKind::Intent | AttachmentKind::Halt | AttachmentKind::End => node_said(attachment, proved, reader),
     }
 }
@@ -82,7 +83,9 @@ fn agrees(
         AttachmentKind::Intent => reader.intent(payload),
         AttachmentKind::Halt => reader.halt(payload),
         AttachmentKind::End => reader.end(payload),
-        AttachmentKind::Artifact | AttachmentKind::Result | AttachmentKind::Readmission => Err("not a node's".into()),
+        AttachmentKind::Artifact | AttachmentKind::Result | AttachmentKind::Readmission | AttachmentKind::Passport => {
+            Err("no such statement of a node's".into())
+        }
     };
     let facts = facts.map_err(|cause| AuditDenial::PayloadUnreadable { what, cause })?;
     let said = placed.record.record();
@@ -142,6 +145,32 @@ fn result(attachment: &Attachment, trust: &Trust, proved: &Proved) -> Result<Pla
     the_one(attachment, proved, Sha256Digest::of(bytes)).map(|(place, _)| place.clone())
 }
 
+/// Passport: named, as evidence is, by the digest of its signed bytes. The record that it rests on is in the partner's log,
+/// about the same intent and node, and names the same result.
+fn passport(attachment: &Attachment, proved: &Proved, reader: &impl PayloadReader) -> Result<Place, AuditDenial> {
+    let (what, bytes) = (attachment.kind.name(), only(attachment)?);
+    let (place, placed) = the_one(attachment, proved, Sha256Digest::of(bytes))?;
+    let payload = signed(attachment, bytes, &KeySet::new(placed.record_key.iter()))?;
+    let facts = reader.passport(&payload).map_err(|cause| AuditDenial::PayloadUnreadable { what, cause })?;
+    let said = placed.record.record();
+    let result = said.body.result();
+    let theirs = proved.by_digest.get(&facts.entry).filter(|(domain, _)| *domain == facts.partner);
+    let theirs = theirs.and_then(|place| proved.records.get(place)).map(|placed| placed.record.record());
+    let rests_on = |theirs: &LineageRecord| {
+        theirs.subject == said.subject && theirs.node == said.node && theirs.body.result() == result
+    };
+    let fields = [
+        (said.node.as_ref() == Some(&facts.node), "node"),
+        (said.elsewhere.get(&facts.partner) == Some(&vec![facts.entry]), "authorizations"),
+        (result == Some(facts.result), "result"),
+        (theirs.is_some_and(rests_on), "record"),
+    ];
+    match fields.into_iter().find(|(same, _)| !same) {
+        Some((_, field)) => Err(AuditDenial::AttachmentMismatch { what, field }),
+        None => Ok(place.clone()),
+    }
+}
+
 fn readmission(
     attachment: &Attachment,
     trust: &Trust,
@@ -192,7 +221,14 @@ pub(super) fn named_by(record: &VerifiedRecord) -> Vec<(AttachmentKind, Sha256Di
         named.push((AttachmentKind::Readmission, *statement));
     }
     named.extend(body.result().map(|result| (AttachmentKind::Result, result)));
+    named.extend(vouched_for(record).map(|passport| (AttachmentKind::Passport, passport)));
     named
+}
+
+/// The passport that a grant was made by: it then rests on a record in another domain's log, which no other grant does.
+fn vouched_for(record: &VerifiedRecord) -> Option<Sha256Digest> {
+    let granted = record.record().body.granted().filter(|_| !record.record().elsewhere.is_empty());
+    granted.map(|granted| granted.evidence)
 }
 
 /// The records of the attachment's own domain that name it.
@@ -219,9 +255,12 @@ fn the_one<'p>(
 fn complete(proved: &Proved, attached: &Attached) -> Result<(), ProofFailure> {
     for (place, placed) in &proved.records {
         let Some(kind) = needed(&placed.record) else { continue };
-        if !attached.contains(&(kind, place.clone())) {
-            let denial = AuditDenial::AttachmentMissing { what: kind.name() };
-            return Err(ProofFailure { part: Part::Record(place.0.clone(), place.1), denial });
+        let passport = vouched_for(&placed.record).filter(|_| kind == AttachmentKind::Artifact);
+        for kind in std::iter::once(kind).chain(passport.map(|_| AttachmentKind::Passport)) {
+            if !attached.contains(&(kind, place.clone())) {
+                let denial = AuditDenial::AttachmentMissing { what: kind.name() };
+                return Err(ProofFailure { part: Part::Record(place.0.clone(), place.1), denial });
+            }
         }
     }
     Ok(())

@@ -25,6 +25,7 @@ pub mod explain;
 mod facts;
 mod isolation;
 mod machine;
+pub mod passport;
 pub mod result;
 pub mod schema;
 pub mod set;

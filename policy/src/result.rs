@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use evidence::{
     EvidenceKind,
     cbor::{self, Caps, CborError},
-    cose::{CoseDenial, KeySet, Purpose, SigningKey, sign1, verify1},
+    cose::{CoseDenial, KeySet, Purpose, SigningKey, claimed_payload, sign1, verify1},
     digest::Sha256Digest,
     ledger::CheckId,
     names::DomainName,
@@ -33,6 +33,9 @@ pub const ENDORSEMENTS_CAP: usize = 10;
 
 /// Longest lifetime of a result, in seconds: a result is about one moment.
 pub const LIFETIME_CAP_S: u64 = 3600;
+
+/// How far the clock of another domain's verifier may go before ours, in seconds.
+pub const CLOCK_LEAD_S: u64 = 5;
 
 /// Who issues a result, and for whom.
 #[derive(Clone, Debug)]
@@ -258,10 +261,20 @@ pub struct Reliance<'a> {
     pub keys: &'a KeySet,
     /// Who relies on it.
     pub audience: &'a str,
-    /// The nonce it must answer.
-    pub nonce: &'a [u8],
+    /// What it must answer.
+    pub answers: Answers<'a>,
     /// When.
     pub now: UnixSeconds,
+}
+
+/// What makes a result an answer to whoever relies on it: nobody relies on one that is about no particular moment.
+#[derive(Clone, Copy, Debug)]
+pub enum Answers<'a> {
+    /// The nonce that was asked with.
+    Nonce(&'a [u8]),
+    /// An authorization that is in force names it: digest of the signed result. The issuer's clock may go before ours by
+    /// [`CLOCK_LEAD_S`].
+    Named(Sha256Digest),
 }
 
 /// Why a result is not relied on.
@@ -285,6 +298,9 @@ pub enum ResultRefusal {
     /// It answers something else.
     #[error("attestation result for another nonce")]
     NonceMismatch,
+    /// It is not the one that is named.
+    #[error("another attestation result than the one that the authorization names")]
+    OtherResult,
     /// It is for somebody else.
     #[error("attestation result for {got}")]
     Audience {
@@ -336,9 +352,12 @@ impl RelyingResult {
             return Err(ResultRefusal::Profile { got: ear.profile });
         }
         let nonce = ear.nonce.as_ref().ok_or(ResultRefusal::NonceMissing)?;
-        if nonce.0 != reliance.nonce {
-            return Err(ResultRefusal::NonceMismatch);
-        }
+        let lead_s = match reliance.answers {
+            Answers::Nonce(wanted) if nonce.0 != wanted => return Err(ResultRefusal::NonceMismatch),
+            Answers::Named(wanted) if Sha256Digest::of(cwt) != wanted => return Err(ResultRefusal::OtherResult),
+            Answers::Nonce(_) => 0,
+            Answers::Named(_) => CLOCK_LEAD_S,
+        };
         if ear.audience != reliance.audience {
             return Err(ResultRefusal::Audience { got: ear.audience });
         }
@@ -347,7 +366,7 @@ impl RelyingResult {
         }
         let now = reliance.now.0;
         let lifetime_s = ear.expires_at.saturating_sub(ear.issued_at);
-        if now < ear.issued_at || now >= ear.expires_at || lifetime_s > LIFETIME_CAP_S {
+        if now.saturating_add(lead_s) < ear.issued_at || now >= ear.expires_at || lifetime_s > LIFETIME_CAP_S {
             return Err(ResultRefusal::OutOfTime { from: ear.issued_at, until: ear.expires_at, now });
         }
         if ear.submods.is_empty() {
@@ -364,6 +383,20 @@ impl RelyingResult {
     #[must_use]
     pub const fn ear(&self) -> &Ear {
         &self.ear
+    }
+
+    /// Its claims.
+    #[must_use]
+    pub fn into_ear(self) -> Ear {
+        self.ear
+    }
+
+    /// Who a result says that it is by. Nothing is verified: it serves to name whose it is in a refusal.
+    #[must_use]
+    pub fn claimed_issuer(cwt: &[u8]) -> Option<String> {
+        let payload = claimed_payload(cwt).ok()?;
+        let ear: Ear = cbor::from_slice(&payload, Caps::bytes(RESULT_CAP_BYTES)).ok()?;
+        Some(ear.issuer)
     }
 }
 

@@ -22,7 +22,7 @@ use policy::{
     denial::{DeniedJson, PolicyDenialKind},
     ear::{PROFILE, Tier},
     explain::explain,
-    result::{AttestationResult, Issuance, Reliance, RelyingResult, ResultFault, ResultRefusal},
+    result::{Answers, AttestationResult, Issuance, Reliance, RelyingResult, ResultFault, ResultRefusal},
 };
 use tests::genuine::Machine;
 use world::{LAB, World, policy_of};
@@ -252,7 +252,7 @@ fn a_relying_party_takes_only_what_is_affirming_fresh_and_its_own() {
         domain: &domain,
         keys: &keys,
         audience: "spiffe://a.example/node/node-1",
-        nonce: &world.challenge.nonce,
+        answers: Answers::Nonce(&world.challenge.nonce),
         now: world.now,
     };
     let read = RelyingResult::read(&cwt, &reliance).unwrap();
@@ -267,7 +267,7 @@ fn a_relying_party_takes_only_what_is_affirming_fresh_and_its_own() {
     assert!(matches!(RelyingResult::read(&cwt, &later), Err(ResultRefusal::OutOfTime { .. })));
     let earlier = Reliance { now: world.now.minus(1), ..reliance.clone() };
     assert!(matches!(RelyingResult::read(&cwt, &earlier), Err(ResultRefusal::OutOfTime { .. })));
-    let other_nonce = Reliance { nonce: &[0; 32], ..reliance.clone() };
+    let other_nonce = Reliance { answers: Answers::Nonce(&[0; 32]), ..reliance.clone() };
     assert_eq!(RelyingResult::read(&cwt, &other_nonce), Err(ResultRefusal::NonceMismatch));
     let other_audience = Reliance { audience: "spiffe://b.example/node/n", ..reliance.clone() };
     assert!(matches!(RelyingResult::read(&cwt, &other_audience), Err(ResultRefusal::Audience { .. })));

@@ -20,7 +20,7 @@ use policy::{
     Denial, DenialClass,
     ear::{AttesterClaims, Ear, EndorsementUsed, PROFILE, Tier, TrustVector, VerifierClaims},
     explain::explain,
-    result::{AttestationResult, ENDORSEMENTS_CAP, Issuance, Reliance, RelyingResult, ResultFault},
+    result::{Answers, AttestationResult, ENDORSEMENTS_CAP, Issuance, Reliance, RelyingResult, ResultFault},
 };
 use serde_json::{Value, json};
 use tests::subject::{KINDS, Subject};
@@ -157,8 +157,9 @@ fn every_kind_is_affirmed_and_its_result_says_what_was_proven() {
         let cwt = result.to_cwt(&issuer).unwrap();
         let again = world.result(&documents, &issuance());
         assert_eq!(again.to_cwt(&issuer).unwrap(), cwt, "{kind}: the same bytes from the same inputs");
-        let nonce = &affirmed.challenge().nonce;
-        let reliance = Reliance { domain: &domain, keys: &keys, audience: AUDIENCE, nonce, now: affirmed.judged_at() };
+        let answers = Answers::Nonce(&affirmed.challenge().nonce);
+        let reliance =
+            Reliance { domain: &domain, keys: &keys, audience: AUDIENCE, answers, now: affirmed.judged_at() };
         let read = RelyingResult::read(&cwt, &reliance).unwrap();
         assert_eq!(read.ear(), result.ear(), "{kind}");
         json_says_the_same(result.ear());

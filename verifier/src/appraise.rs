@@ -7,7 +7,6 @@ use std::time::Instant;
 use evidence::challenge::Challenge;
 use evidence::digest::{Digest, Sha256Digest};
 use evidence::names::DomainName;
-use evidence::node_key::AttestedNodeKey;
 use evidence::register::Register;
 use evidence::time::UnixSeconds;
 use evidence::tpm::ClockState;
@@ -18,6 +17,7 @@ use policy::Denial;
 use policy::result::{AttestationResult, Issuance, ResultFault};
 
 use crate::decision::{Decision, build};
+use crate::denials::decision_subject;
 use crate::desk::Desk;
 use crate::endorsements::table::Source;
 use crate::endorsements::{At, Endorsement, Unendorsed};
@@ -30,6 +30,7 @@ use crate::nodes::{BootSeen, Machine, Node, ReportId};
 use crate::platforms::{Held, Whose};
 use crate::refusal::Refused;
 use crate::trust::Trust;
+use crate::wrap::HolderKey;
 
 /// What an affirmed request is granted from.
 pub(crate) struct Verdict {
@@ -41,10 +42,10 @@ pub(crate) struct Verdict {
     pub(crate) kept: Vec<(BlobKind, Vec<u8>)>,
     /// Anchors and vendors' documents that the commit makes durable, if they were not before.
     pub(crate) documents: Vec<Sha256Digest>,
-    /// Name under which the decision is listed.
-    pub(crate) decision: Sha256Digest,
-    /// The attested node key.
-    pub(crate) node_key: AttestedNodeKey,
+    /// Under which its record lists the decision.
+    pub(crate) decision: String,
+    /// The node key that execution keys are wrapped to.
+    pub(crate) node_key: HolderKey,
     /// The same as an artifact carries it.
     pub(crate) confirmation: NodeKey,
     /// Measured registers.
@@ -65,6 +66,10 @@ pub(crate) struct Verdict {
     pub(crate) determining: Vec<Text>,
     /// Reference value sets that matched.
     pub(crate) reference_sets: Vec<Sha256Digest>,
+    /// The partner's record that it rests on, where a partner judged the evidence.
+    pub(crate) elsewhere: BTreeMap<DomainName, Vec<Sha256Digest>>,
+    /// When the partner's authorization ends: nothing that rests on it lasts longer.
+    pub(crate) until: Option<UnixSeconds>,
 }
 
 /// Judged, and refused.
@@ -75,8 +80,8 @@ pub(crate) struct NotAffirmed {
     pub(crate) evidence: Sha256Digest,
     /// The decision's inputs, kept for replay and `explain`.
     pub(crate) kept: Vec<(BlobKind, Vec<u8>)>,
-    /// Name under which the decision is listed.
-    pub(crate) decision: Option<Sha256Digest>,
+    /// Under which its record lists the decision.
+    pub(crate) decision: Option<String>,
 }
 
 /// Outcome of an appraisal that could be made.
@@ -181,7 +186,7 @@ impl Desk {
     }
 
     /// What the policies are asked; keys with the labels that they have now.
-    async fn asking(&self, request: &Request) -> Result<Asking, Fault> {
+    pub(crate) async fn asking(&self, request: &Request) -> Result<Asking, Fault> {
         let (asked, released, course) = match &request.asks {
             Asks::Capture => return Ok(Asking::Nothing),
             Asks::Authorize(asked) => (&**asked, Some(&asked.intent.scope.keys), Course::Begins),
@@ -281,14 +286,14 @@ impl Desk {
         Ok(Verdict {
             result,
             evidence: basis.evidence,
-            decision: Sha256Digest::of(&decision),
+            decision: decision_subject(Sha256Digest::of(&decision)),
             documents: std::iter::once(trust.anchors().digest())
                 .chain(documents.iter().map(|document| document.digest))
                 .collect(),
             kept: kept(decision, trust, documents, self)?,
             confirmation: NodeKey::from_cose_key(machine.node_key.cose_key())
                 .map_err(|error| bug(error.to_string()))?,
-            node_key: machine.node_key.clone(),
+            node_key: HolderKey::Attested(machine.node_key.clone()),
             measurements: machine.measurements.clone(),
             register_digest: machine.register_digest,
             clock: machine.tpm.as_ref().map(|tpm| tpm.clock),
@@ -298,6 +303,8 @@ impl Desk {
             policy_version: basis.policy.version,
             determining: determining.collect::<Result<_, _>>().map_err(|error| bug(error.to_string()))?,
             reference_sets: vec![basis.reference_set],
+            elsewhere: BTreeMap::new(),
+            until: None,
         })
     }
 }
@@ -315,7 +322,7 @@ fn refused(
         denial,
         evidence: case.evidence.digest(),
         kept: kept(decision, trust, documents, desk)?,
-        decision: Some(name),
+        decision: Some(decision_subject(name)),
     })))
 }
 

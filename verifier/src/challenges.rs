@@ -69,6 +69,7 @@ impl Outstanding {
             epoch: challenge.epoch,
             subject: challenge.subject.0.to_vec(),
             demand: Some(demand::to_message(&challenge.demands)),
+            vouchers: Vec::new(),
         }
     }
 

@@ -47,6 +47,14 @@ struct Asked {
     outstanding: Outstanding,
 }
 
+/// What answers a challenge.
+enum Shown {
+    /// Evidence, to be judged here.
+    Evidence(Vec<u8>),
+    /// What a partner said of it.
+    Passport(Vec<u8>),
+}
+
 /// Why a stream ended. For our log; the node was told in the stream, where it could be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
@@ -155,7 +163,8 @@ impl Conversation {
                 return Ok(());
             }
             NodeRequest::Capture { lineage_head } => self.desk.begin_capture(&self.node, lineage_head).await,
-            NodeRequest::Evidence { cmw } => return self.conclude(cmw).await,
+            NodeRequest::Evidence { cmw } => return self.conclude(Shown::Evidence(cmw)).await,
+            NodeRequest::Passport { cose } => return self.conclude(Shown::Passport(cose)).await,
             NodeRequest::Halt { cose } => {
                 let outcome = self.desk.halted(&self.node, cose).await;
                 return self.recorded(outcome).await;
@@ -175,7 +184,11 @@ impl Conversation {
     async fn challenge(&mut self, request: Request) -> Result<(), Ended> {
         match self.desk.challenge(&request, self.channel, Instant::now()) {
             Ok(outstanding) => {
-                let message = outstanding.to_message();
+                let mut message = outstanding.to_message();
+                match self.desk.vouchers(&request) {
+                    Ok(vouchers) => message.vouchers = vouchers.iter().map(ToString::to_string).collect(),
+                    Err(fault) => return self.refuse(Refused::Fault(fault)).await,
+                }
                 self.asked = Some(Asked { request, outstanding });
                 self.send(Answer::Challenge(message)).await
             }
@@ -183,7 +196,7 @@ impl Conversation {
         }
     }
 
-    async fn conclude(&mut self, cmw: Vec<u8>) -> Result<(), Ended> {
+    async fn conclude(&mut self, shown: Shown) -> Result<(), Ended> {
         // Taken out before anything looks at the evidence: whatever comes of it, this challenge is used up.
         let Some(Asked { request, outstanding }) = self.asked.take() else {
             return Err(self.misused(ProtocolDenial::Unexpected { got: "evidence", wanted: "a request" }).await);
@@ -191,7 +204,11 @@ impl Conversation {
         let Some(challenge) = outstanding.consume(Instant::now()) else {
             return self.refuse(Refused::Fault(Fault::ChallengeUnanswered)).await;
         };
-        match self.desk.conclude(request, challenge, cmw).await {
+        let concluded = match shown {
+            Shown::Evidence(cmw) => self.desk.conclude(request, challenge, cmw).await,
+            Shown::Passport(cose) => self.desk.conclude_passport(request, challenge, cose).await,
+        };
+        match concluded {
             Ok(answer) => self.send(answer).await,
             Err(refused) => self.refuse(refused).await,
         }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
 use crate::fault::Fault;
-use crate::judge::{Asking, Case, Course};
+use crate::judge::{Asking, Case, Course, Execution};
 use crate::trust::Trust;
 
 /// Version of the record.
@@ -124,16 +124,22 @@ impl SetInForce {
     }
 }
 
+impl AskedFor {
+    pub(crate) fn of(execution: &Execution) -> Self {
+        Self {
+            intent: execution.intent_digest,
+            keys: execution.keys.iter().cloned().collect(),
+            course: execution.course,
+        }
+    }
+}
+
 impl Decision {
     /// The decision about a case under a trust snapshot.
     pub(crate) fn of(case: &Case, trust: &Trust) -> Self {
         let asked = match &case.asks {
             Asking::Nothing => None,
-            Asking::Execute(execution) => Some(AskedFor {
-                intent: execution.intent_digest,
-                keys: execution.keys.iter().cloned().collect(),
-                course: execution.course,
-            }),
+            Asking::Execute(execution) => Some(AskedFor::of(execution)),
         };
         Self {
             version: VERSION,

@@ -31,8 +31,8 @@ pub(crate) struct Judged {
     pub(crate) kept: Vec<(BlobKind, Vec<u8>)>,
     /// Digest of the evidence, when the request got so far.
     pub(crate) evidence: Option<Sha256Digest>,
-    /// Digest of the decision's inputs, when there was evidence to decide about.
-    pub(crate) decision: Option<Sha256Digest>,
+    /// Under which the record lists the decision's inputs, when there was evidence, or a passport, to decide about.
+    pub(crate) decision: Option<String>,
     /// The signed intent, when one was refused.
     pub(crate) intent: Option<Vec<u8>>,
     /// The node must halt.
@@ -121,7 +121,7 @@ impl Desk {
                     let (mut head, mut over) = (record.digest, Vec::new());
                     let entry = record.entry(&subjects);
                     transaction.append(match decision {
-                        Some(decision) => entry.about(decision_subject(decision)),
+                        Some(decision) => entry.about(decision),
                         None => entry,
                     })?;
                     if halt && node.status != NodeStatus::Quarantined {
@@ -163,6 +163,14 @@ pub(crate) async fn grow(
 pub(crate) fn decision_subject(decision: Sha256Digest) -> String {
     format!("{DECISION_PREFIX}{decision}")
 }
+
+/// The same of one that was made by a passport.
+pub(crate) fn passport_subject(decision: Sha256Digest) -> String {
+    format!("{PASSPORT_PREFIX}{decision}")
+}
+
+/// What the subject of a decision by a passport begins with.
+pub(crate) const PASSPORT_PREFIX: &str = "passport:";
 
 /// What the subject of a decision begins with.
 pub(crate) const DECISION_PREFIX: &str = "decision:";

@@ -189,6 +189,9 @@ fn foreign_parent(
     let newest = newest.max_by_key(|artifact| artifact.terms().lease.seq);
     let newest: &VerifiedArtifact =
         newest.as_ref().filter(|newest| newest.terms().lease.seq > first.terms().lease.seq).unwrap_or(&first);
+    // Whoever has the partner's keys reaches no further with them here than anywhere else.
+    fresh.grant().admits_name(domain, &newest.terms().subject)?;
+    fresh.grant().admits_lease(domain, newest.terms().lease.duration_ms)?;
     unrevoked(fresh.revocations(), newest.terms())?;
     if now < newest.terms().not_before {
         let not_before = newest.terms().not_before;

@@ -38,7 +38,7 @@ use crate::nodes::{self, Node, NodeIdentity, NodeStatus};
 use crate::online_keys::{Authorities, Issuer};
 use crate::platforms::Platforms;
 use crate::random;
-use crate::rate::PerNode;
+use crate::rate::{PerMinute, PerNode};
 use crate::refusal::{ProtocolDenial, Refused};
 use crate::signatures;
 use crate::store::{self, Store, StoreError};
@@ -106,6 +106,8 @@ pub struct Desk {
     metrics: Metrics,
     pub(crate) appraisals: Semaphore,
     pub(crate) denials_per_node: PerNode,
+    /// Passports that count, by the partner that vouches.
+    pub(crate) vouched: PerMinute<DomainName>,
     /// Digests of anchors and vendors' documents that the evidence store holds already.
     pub(crate) kept: Mutex<HashSet<Sha256Digest>>,
     /// Set once somebody shows that our log went back or was replaced; nothing is judged any more.
@@ -142,6 +144,7 @@ impl Desk {
             metrics: Metrics::new(),
             appraisals: Semaphore::new(appraisals),
             denials_per_node: PerNode::new(DENIALS_BURST, DENIALS_REFILL),
+            vouched: PerMinute::default(),
             kept: Mutex::default(),
             contradicted: OnceLock::new(),
         }

@@ -12,6 +12,8 @@ use crate::store::{Store, StoreError, Transaction, While, unix_now};
 pub enum BlobKind {
     /// Evidence as received: the CMW collection.
     Evidence,
+    /// A passport, signed by its node.
+    Passport,
     /// The record of a TPM's enrolment.
     Enrolment,
     /// The record of a TEE's enrolment.
@@ -52,6 +54,7 @@ impl BlobKind {
     fn name(self) -> &'static str {
         match self {
             Self::Evidence => "evidence",
+            Self::Passport => "passport",
             Self::Enrolment => "enrolment",
             Self::PlatformEnrolment => "platform-enrolment",
             Self::Endorsement => "endorsement",

@@ -12,7 +12,6 @@ use serde_bytes::ByteArray;
 use wire::proto;
 
 use crate::appraise::Verdict;
-use crate::denials::decision_subject;
 use crate::descent::Descent;
 use crate::desk::Desk;
 use crate::evidence_store::{self, BlobKind};
@@ -181,9 +180,10 @@ impl Grant {
             }
             Kind::Renewal => RecordBody::Renewal { artifact, terms, result, evidence, state, lease_seq, svid },
         };
+        chain.follow(&self.verdict.elsewhere);
         let record = chain.next(self.terms.intent, &[], body)?;
         let digest = record.digest;
-        let index = transaction.append(self.entry(record).about(decision_subject(self.verdict.decision)))?;
+        let index = transaction.append(self.entry(record).about(self.verdict.decision.clone()))?;
         Ok((digest, index))
     }
 

@@ -16,6 +16,7 @@ use governance::artifact::{
     GovernanceMetadata, LeaseTerms, PolicyValidation, RuntimeBindings,
 };
 use governance::intent::Intent;
+use governance::parentage::cut_lease;
 use wire::proto::{self, verifier_message::Message as Answer};
 
 use crate::appraise::{NotAffirmed, Outcome, Verdict};
@@ -55,16 +56,26 @@ impl Desk {
             Outcome::Denied(not) => Err(self.deny_judged(&request, *not, kept).await),
             Outcome::Authentic(evidence) => self.capture(&request, evidence, kept).await,
             Outcome::Verdict(verdict) => {
-                if let Some(key) = verdict.node_key.tpm() {
+                if let Some(key) = verdict.node_key.certified() {
                     self.proven.keep_node_key(&request.node.identity.id, key);
                 }
-                match &request.asks {
-                    Asks::Authorize(asked) => self.authorize(&request, asked, *verdict, kept).await,
-                    Asks::Renew(renewing) => self.renew(&request, renewing, *verdict, kept).await,
-                    Asks::Capture => {
-                        Err(Fault::Bug { what: "a capture was judged for more than authenticity".to_owned() }.into())
-                    }
-                }
+                self.granted(&request, *verdict, kept).await
+            }
+        }
+    }
+
+    /// Grants what was asked, now that it is affirmed or vouched for.
+    pub(crate) async fn granted(
+        self: &Arc<Self>,
+        request: &Request,
+        verdict: Verdict,
+        kept: Vec<(BlobKind, Vec<u8>)>,
+    ) -> Result<Answer, Refused> {
+        match &request.asks {
+            Asks::Authorize(asked) => self.authorize(request, asked, verdict, kept).await,
+            Asks::Renew(renewing) => self.renew(request, renewing, verdict, kept).await,
+            Asks::Capture => {
+                Err(Fault::Bug { what: "a capture was judged for more than authenticity".to_owned() }.into())
             }
         }
     }
@@ -98,7 +109,7 @@ impl Desk {
         let now = self.now()?;
         let id = ArtifactId(random::bytes().map_err(Fault::from)?);
         let keys = self.wrap_keys(&asked.intent, id, &verdict).await?;
-        let lease = match self.lease(request, now) {
+        let lease = match self.lease(request, verdict.until, now) {
             Ok(lease) => lease,
             Err(denial) => return Err(self.deny_early(&request.node, &request.trust, request.head, denial).await),
         };
@@ -124,7 +135,7 @@ impl Desk {
         // Counts on from what was last granted, whether or not that answer arrived: two leases never share a number.
         let seq = renewing.lease.seq.saturating_add(1);
         let asked = &renewing.intent;
-        let lease = match self.lease(request, now) {
+        let lease = match self.lease(request, verdict.until, now) {
             Ok(lease) => lease,
             // Its parent is about to end; the node ends it, and goes on.
             Err(denial) => return Err(self.deny_early(&request.node, &request.trust, request.head, denial).await),
@@ -157,11 +168,22 @@ impl Desk {
         Ok(wrapped)
     }
 
-    /// How long: as configured, or what is left of the parent's lease.
-    fn lease(&self, request: &Request, now: UnixSeconds) -> Result<LeaseLengths, GovernanceDenial> {
-        let lease = self.parts.lease;
-        let Some(descent) = &request.descent else { return Ok(lease) };
-        let (duration_ms, renew_after_ms) = descent.parentage.cut(lease.duration_ms, lease.renew_after_ms, now)?;
+    /// How long: as configured, or what is left of the parent's lease, or of the partner's that vouches for it.
+    fn lease(
+        &self,
+        request: &Request,
+        until: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Result<LeaseLengths, GovernanceDenial> {
+        let LeaseLengths { mut duration_ms, mut renew_after_ms } = self.parts.lease;
+        if let Some(descent) = &request.descent {
+            (duration_ms, renew_after_ms) = descent.parentage.cut(duration_ms, renew_after_ms, now)?;
+        }
+        if let Some(expires_at) = until {
+            let what = "artifact of the partner that vouches";
+            (duration_ms, renew_after_ms) = cut_lease(expires_at, duration_ms, renew_after_ms, now)
+                .ok_or(GovernanceDenial::Expired { what, expires_at, now })?;
+        }
         Ok(LeaseLengths { duration_ms, renew_after_ms })
     }
 

@@ -19,7 +19,7 @@ use governance::GovernanceDenial;
 use governance::intent::Intent;
 use governance::node_key::NodeKey;
 use governance::revocation::{RevocationList, Revoked};
-use policy::claims::{IntentClaims, Question};
+use policy::claims::{Claims, IntentClaims, Question};
 use policy::ear::EndorsementUsed;
 use policy::engine::Rule;
 use policy::{Affirmed, Denial};
@@ -94,10 +94,18 @@ impl Course {
     /// in its clock (T8).
     fn held_to(self, attested: &AttestedNodeKey) -> Result<(), GovernanceDenial> {
         match (self, attested) {
-            (Self::GoesOn { node_key }, AttestedNodeKey::XWing(key)) => {
-                NodeKey::from_cose_key(key.cose_key())?.continues(node_key)
+            (Self::GoesOn { .. }, AttestedNodeKey::XWing(key)) => {
+                self.goes_on(&NodeKey::from_cose_key(key.cose_key())?)
             }
             (Self::GoesOn { .. }, AttestedNodeKey::Tpm(_)) | (Self::Begins, _) => Ok(()),
+        }
+    }
+
+    /// Whether this holder of a key is the one that the execution was authorized for.
+    pub(crate) fn goes_on(self, key: &NodeKey) -> Result<(), GovernanceDenial> {
+        match self {
+            Self::Begins => Ok(()),
+            Self::GoesOn { node_key } => key.continues(node_key),
         }
     }
 }
@@ -170,7 +178,7 @@ pub fn judge(case: &Case, trust: &policy::Trust, revocations: &RevocationList) -
     if let Asking::Execute(execution) = &case.asks {
         execution.course.held_to(&affirmed.machine().node_key)?;
         let intent = IntentClaims::of(&execution.intent);
-        for question in questions(execution, &affirmed, &intent) {
+        for question in questions(execution, affirmed.claims(), &intent) {
             rules.extend_from_slice(trust.policy().ask_at(&question, case.now)?.rules());
         }
     }
@@ -250,8 +258,9 @@ fn affirm(case: &Case, trust: &policy::Trust) -> Result<(Affirmed, Restarted), D
     }
 }
 
-fn questions<'a>(execution: &Execution, affirmed: &'a Affirmed, intent: &'a IntentClaims) -> Vec<Question<'a>> {
-    let claims = || Cow::Borrowed(affirmed.claims());
+/// What the policies are asked about an execution on the machine of these claims.
+pub(crate) fn questions<'a>(execution: &Execution, claims: &'a Claims, intent: &'a IntentClaims) -> Vec<Question<'a>> {
+    let claims = || Cow::Borrowed(claims);
     let intent = || Cow::Borrowed(intent);
     let scope = IntentClaims::scope_of(&execution.intent);
     let renewal = execution.course.is_renewal();

@@ -11,6 +11,7 @@ mod held_now;
 mod jwt;
 mod kept;
 mod known;
+mod passports;
 mod saved;
 mod verdict;
 
@@ -167,6 +168,12 @@ impl Judgements for DeskJudgements {
             "subject": record.subject,
             "parents": record.parents,
         });
+        if let (Some(decision), Some(fields)) =
+            (kept::passport_decision(&self.desk, &entry).await?, document.as_object_mut())
+        {
+            fields.extend(self.passport_explained(&decision, &record.body, replay).await?);
+            return Ok(document);
+        }
         let Some(decision) = kept::decision(&self.desk, &entry).await? else {
             if let (RecordBody::Denial { code, .. }, Some(fields)) = (&record.body, document.as_object_mut()) {
                 fields.insert("decision".to_owned(), json!("denied"));

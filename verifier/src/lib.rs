@@ -57,6 +57,7 @@ pub mod nodes;
 pub mod online_keys;
 pub mod open;
 pub mod operator;
+mod passport;
 pub mod payloads;
 pub mod pin;
 pub mod platforms;

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use audit::payload::{ArtifactFacts, DomainKeys, NodeFacts, PayloadReader, ReadmissionFacts, TimedKey};
+use audit::payload::{ArtifactFacts, DomainKeys, NodeFacts, PassportFacts, PayloadReader, ReadmissionFacts, TimedKey};
+use evidence::cose::claimed_payload;
+use evidence::digest::Sha256Digest;
 use governance::{
     artifact::Artifact,
     end::EndRecord,
     halt::HaltRecord,
     intent::Intent,
+    passport::Passport,
     statement::{Order, Statement},
     trust_bundle::{KeyRecord, TrustBundle},
 };
@@ -58,6 +61,15 @@ impl PayloadReader for GovernancePayloads {
     fn end(&self, payload: &[u8]) -> Result<NodeFacts, String> {
         let end = EndRecord::decode(payload).map_err(|denial| denial.to_string())?;
         Ok(NodeFacts { node: end.node, intent: Some(end.intent), code: None, authorizations: end.authorizations })
+    }
+
+    fn passport(&self, payload: &[u8]) -> Result<PassportFacts, String> {
+        let passport = Passport::decode(payload).map_err(|denial| denial.to_string())?;
+        // Whether the partner made it, its own log shows: the record that is named here is compared with what is said of it.
+        let artifact = claimed_payload(&passport.artifact).map_err(|denial| denial.to_string())?;
+        let (_, receipt) = Artifact::decode(&artifact).map_err(|denial| denial.to_string())?.into_parts();
+        let result = Sha256Digest::of(&passport.result);
+        Ok(PassportFacts { node: passport.node, partner: passport.partner, result, entry: receipt.entry })
     }
 
     fn readmission(&self, payload: &[u8]) -> Result<ReadmissionFacts, String> {

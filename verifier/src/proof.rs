@@ -116,10 +116,18 @@ async fn attachment(
         }
         RecordBody::Halt { halt, .. } => vec![(AttachmentKind::Halt, evidence_store::get_signed(store, halt).await?)],
         RecordBody::End { end } => vec![(AttachmentKind::End, evidence_store::get_signed(store, end).await?)],
-        RecordBody::Authorization { terms, result, .. } => vec![
-            (AttachmentKind::Artifact, evidence_store::get_artifact(store, terms).await?),
-            (AttachmentKind::Result, evidence_store::get(store, result).await?),
-        ],
+        RecordBody::Authorization { terms, result, evidence, .. } => {
+            // The result of a grant that rests on a partner's is in the partner's part of the proof.
+            let (kind, named) = if record.elsewhere.is_empty() {
+                (AttachmentKind::Result, result)
+            } else {
+                (AttachmentKind::Passport, evidence)
+            };
+            vec![
+                (AttachmentKind::Artifact, evidence_store::get_artifact(store, terms).await?),
+                (kind, evidence_store::get(store, named).await?),
+            ]
+        }
         RecordBody::Readmission { statement, .. } => {
             let signatures = signatures::over(store, statement).await?.into_iter().map(ByteBuf::from).collect();
             return Ok(vec![Attachment { domain: domain.clone(), kind: AttachmentKind::Readmission, signatures }]);

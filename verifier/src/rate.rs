@@ -64,6 +64,35 @@ impl<K: Clone + Eq + Hash> PerPeer<K> {
     }
 }
 
+/// Counts within the running minute, for each peer by itself.
+#[derive(Debug)]
+pub(crate) struct PerMinute<K>(Mutex<HashMap<K, (Instant, u32)>>);
+
+impl<K> Default for PerMinute<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash> PerMinute<K> {
+    /// Counts one more of this peer's: the how many-th in its minute it is.
+    pub(crate) fn count(&self, peer: &K) -> u32 {
+        self.at(peer, Instant::now())
+    }
+
+    fn at(&self, peer: &K, now: Instant) -> u32 {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, count) = counts.entry(peer.clone()).or_insert((now, 0));
+        if now.saturating_duration_since(*since) >= MINUTE {
+            (*since, *count) = (now, 0);
+        }
+        *count = count.saturating_add(1);
+        *count
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +108,13 @@ mod tests {
         assert!(rate.at(&one, start + Duration::from_secs(2)));
         assert!(!rate.at(&one, start + Duration::from_secs(3)));
         assert_eq!((0..9).filter(|_| rate.at(&one, start + Duration::from_secs(600))).count(), 3);
+    }
+
+    #[test]
+    fn a_count_begins_anew_after_a_minute_for_each_peer_by_itself() {
+        let (counts, start) = (PerMinute::default(), Instant::now());
+        assert_eq!([0, 1, 59].map(|s| counts.at(&"a", start + Duration::from_secs(s))), [1, 2, 3]);
+        assert_eq!(counts.at(&"b", start), 1);
+        assert_eq!(counts.at(&"a", start + MINUTE), 1);
     }
 }

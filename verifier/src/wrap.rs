@@ -1,8 +1,13 @@
 //! Wrapping execution keys to a node key that never leaves its TPM or its TEE's memory.
 
+use std::sync::Arc;
+
 use evidence::names::ItemName;
 use evidence::node_key::{AttestedNodeKey, XWingPublicKey};
+use evidence::tpm::CertifiedNodeKey;
+use governance::GovernanceDenial;
 use governance::key_share::KeyShare;
+use governance::node_key::NodeKey;
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::XWing;
@@ -24,11 +29,46 @@ pub enum Recipient<'k> {
     Tee(&'k XWingPublicKey),
 }
 
-impl<'k> From<&'k AttestedNodeKey> for Recipient<'k> {
-    fn from(key: &'k AttestedNodeKey) -> Self {
+/// A node key that is known to be out of anybody's reach but the node's: from evidence, or by the word of a partner.
+#[derive(Clone, Debug)]
+pub(crate) enum HolderKey {
+    /// We attested it.
+    Attested(AttestedNodeKey),
+    /// A partner attested a key in a TPM: its 65-byte P-256 point.
+    VouchedTpm(Vec<u8>),
+    /// A partner attested a key in a TEE's memory.
+    VouchedTee(XWingPublicKey),
+}
+
+impl HolderKey {
+    /// The key that a partner's artifact is bound to.
+    pub(crate) fn vouched(key: &NodeKey) -> Result<Self, GovernanceDenial> {
+        let unusable = || GovernanceDenial::FieldInvalid {
+            what: "artifact",
+            field: "cnf",
+            rule: "a P-256 or X-Wing key in its one form",
+        };
+        if let Ok(key) = XWingPublicKey::from_cose_key(key.cose_key()) {
+            return Ok(Self::VouchedTee(key));
+        }
+        key.p256_point().map(Self::VouchedTpm).ok_or_else(unusable)
+    }
+
+    /// The TPM's key that we verified ourselves, if it is one.
+    pub(crate) const fn certified(&self) -> Option<&Arc<CertifiedNodeKey>> {
+        match self {
+            Self::Attested(key) => key.tpm(),
+            Self::VouchedTpm(_) | Self::VouchedTee(_) => None,
+        }
+    }
+}
+
+impl<'k> From<&'k HolderKey> for Recipient<'k> {
+    fn from(key: &'k HolderKey) -> Self {
         match key {
-            AttestedNodeKey::Tpm(key) => Self::Tpm(key.point()),
-            AttestedNodeKey::XWing(key) => Self::Tee(key),
+            HolderKey::Attested(AttestedNodeKey::Tpm(key)) => Self::Tpm(key.point()),
+            HolderKey::Attested(AttestedNodeKey::XWing(key)) | HolderKey::VouchedTee(key) => Self::Tee(key),
+            HolderKey::VouchedTpm(point) => Self::Tpm(point),
         }
     }
 }

@@ -22,6 +22,8 @@ pub const NODE_RECORD_CAP_BYTES: usize = governance::halt::HALT_CAP_BYTES + COSE
 pub const RESULT_CAP_BYTES: usize = 256 * 1024;
 /// Longest Evidence: quote, certificates, event log and IMA log in one CMW collection, in bytes.
 pub const EVIDENCE_CAP_BYTES: usize = 10 << 20;
+/// Longest signed passport, in bytes.
+pub const PASSPORT_CAP_BYTES: usize = governance::passport::PASSPORT_CAP_BYTES + COSE_CAP_BYTES;
 /// Longest receipt, in bytes.
 pub const RECEIPT_CAP_BYTES: usize = audit::receipt::RECEIPT_CAP_BYTES;
 /// Longest signed checkpoint, in bytes.

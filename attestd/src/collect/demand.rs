@@ -251,6 +251,7 @@ mod tests {
 
     fn genuine() -> proto::Challenge {
         proto::Challenge {
+            vouchers: Vec::new(),
             nonce: vec![1; 32],
             expires_after_ms: 10_000,
             audience: asked().audience,

@@ -18,6 +18,7 @@ use wire::protocol::{capture_subject, renewal_subject};
 use super::Node;
 use super::domain::{Accepted, Asked, Domain, Seen};
 use super::link::{Ask, LinkStatus, Reply};
+use super::passport::Vouchers;
 use super::refused::Refused;
 use crate::clock::unix_now;
 use crate::collect::{self, Collected, Demand, HeldKey};
@@ -32,6 +33,16 @@ pub(crate) enum Parted {
     Rehello,
     /// The daemon stops.
     NodeGone,
+}
+
+/// What a challenge was answered with.
+struct Shown {
+    /// Digest of what was sent.
+    digest: Sha256Digest,
+    /// The key that execution keys come wrapped to.
+    node_key: HeldKey,
+    /// The evidence; none where another domain's word was shown.
+    collected: Option<Collected>,
 }
 
 pub(crate) struct Conversation<'a> {
@@ -179,13 +190,13 @@ impl<'a> Conversation<'a> {
                 (Message::Renew(renew), renewal_subject(&[held.digest()]))
             }
         };
-        let collected = match self.attest(request, subject, lineage_head).await? {
-            Ok(collected) => collected,
+        let shown = match self.attest(request, subject, lineage_head, Some(&ask.vouchers)).await? {
+            Ok(shown) => shown,
             Err(refused) => return Ok(Err(refused)),
         };
         match self.next_answer().await?.answer {
             Answer::Authorization(answer) => {
-                self.accept(answer, ask, &collected).await.map(|accepted| Ok((accepted, collected.node_key)))
+                self.accept(answer, ask, &shown).await.map(|accepted| Ok((accepted, shown.node_key)))
             }
             Answer::Refusal(refusal) => self.refused(refusal).map(Err),
             other @ (Answer::Welcome(_)
@@ -196,16 +207,18 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Request, challenge, evidence: what is the same for all three requests.
+    /// Request, challenge, evidence: what is the same for all three requests. A domain that takes the word of another that
+    /// granted this execution is shown that instead.
     async fn attest(
         &mut self,
         request: Message,
         subject: Sha256Digest,
         lineage_head: Sha256Digest,
-    ) -> Result<Result<Collected, Refused>, Refused> {
+        vouchers: Option<&watch::Receiver<Vouchers>>,
+    ) -> Result<Result<Shown, Refused>, Refused> {
         self.send(request).await?;
-        let challenge = match self.next_answer().await? {
-            Heard { challenge: Some(challenge), .. } => challenge,
+        let (terms, challenge) = match self.next_answer().await? {
+            Heard { answer: Answer::Challenge(terms), challenge: Some(challenge) } => (terms, challenge),
             Heard { answer: Answer::Refusal(refusal), .. } => return self.refused(refusal).map(Err),
             Heard { answer: other, .. } => return Err(unexpected_instead(&other, "challenge")),
         };
@@ -218,28 +231,40 @@ impl<'a> Conversation<'a> {
         if demand.epoch() < epoch_seen {
             return Err(Refused::denied("governance.state_rolled_back", "challenge of an older epoch"));
         }
+        let told = &self.domain.name;
+        let vouched = match vouchers {
+            Some(vouchers) => self.node.vouched(vouchers, told, &terms.vouchers).await,
+            None => None,
+        };
+        if let Some((partner, vouched)) = vouched {
+            let cose = self.node.passport(told, (partner, &vouched), &terms, self.exporter, lineage_head)?;
+            let shown = Shown { digest: Sha256Digest::of(&cose), node_key: vouched.node_key, collected: None };
+            self.send(Message::Passport(proto::Passport { cose })).await?;
+            return Ok(Ok(shown));
+        }
         match self.node.collector.collect(&demand).await {
             Ok(collected) => {
                 self.send(Message::Evidence(proto::Evidence { cmw: collected.evidence.bytes().to_vec() })).await?;
-                Ok(Ok(collected))
+                let (digest, node_key) = (collected.evidence.digest(), collected.node_key.clone());
+                Ok(Ok(Shown { digest, node_key, collected: Some(collected) }))
             }
             // The challenge stays unanswered and its verifier will say so later; a new stream is the clean way on.
             Err(fault) => Err(fault.into()),
         }
     }
 
-    async fn accept(&mut self, answer: Authorization, ask: &Ask, collected: &Collected) -> Result<Accepted, Refused> {
+    async fn accept(&mut self, answer: Authorization, ask: &Ask, shown: &Shown) -> Result<Accepted, Refused> {
         let head = answer.lineage_head;
-        let node_key = NodeKey::from_cose_key(collected.node_key.cose_key())
+        let node_key = NodeKey::from_cose_key(shown.node_key.cose_key())
             .map_err(|denial| Refused::denied(denial.code(), &denial))?;
         let asked = Asked {
             intent: &ask.intent.intent,
             intent_digest: ask.intent.digest,
             node_key: &node_key,
-            evidence: collected.evidence.digest(),
+            evidence: shown.digest,
             held: ask.held.as_ref(),
         };
-        let accepted = {
+        let mut accepted = {
             let mut seen = self.seen.lock().await;
             let accepted =
                 self.node.judged(self.domain, self.domain.accept(&answer, asked, &mut seen, unix_now())).await?;
@@ -248,7 +273,11 @@ impl<'a> Conversation<'a> {
         };
         // Durable before the artifact is used: the next request must name it.
         self.node.advance_lineage(&self.domain.name, head)?;
-        self.node.attested(collected);
+        match &shown.collected {
+            Some(collected) => self.node.attested(collected),
+            // The result that it names is another domain's, and says nothing to a third.
+            None => accepted.result = None,
+        }
         Ok(accepted)
     }
 
@@ -263,7 +292,7 @@ impl<'a> Conversation<'a> {
     async fn capture(&mut self) -> Result<(), Refused> {
         let lineage_head = self.node.state.lineage_head(&self.domain.name)?;
         let request = Message::Capture(proto::Capture { lineage_head: lineage_head.as_bytes().to_vec() });
-        let refused = match self.attest(request, capture_subject(), lineage_head).await? {
+        let refused = match self.attest(request, capture_subject(), lineage_head, None).await? {
             Err(refused) => refused,
             Ok(_) => match self.next_answer().await?.answer {
                 Answer::Recorded(recorded) => {

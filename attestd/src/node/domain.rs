@@ -60,7 +60,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) intent: &'a Intent,
     pub(crate) intent_digest: Sha256Digest,
     pub(crate) node_key: &'a NodeKey,
-    /// SHA-256 of the evidence that was sent.
+    /// SHA-256 of the evidence, or passport, that was sent.
     pub(crate) evidence: Sha256Digest,
     /// The artifact that is renewed and its lease seq; none for a first authorization.
     pub(crate) held: Option<&'a VerifiedArtifact>,
@@ -72,6 +72,8 @@ pub(crate) struct Accepted {
     pub(crate) artifact: VerifiedArtifact,
     /// As its issuer signed it.
     pub(crate) cose: Arc<[u8]>,
+    /// The domain's own Attestation Result; none where it took another's word.
+    pub(crate) result: Option<Arc<[u8]>>,
     /// The execution's identity there.
     pub(crate) svid: Svid,
     /// CA certificates of the domain, DER, one after the other: by which that is verified.
@@ -192,7 +194,8 @@ impl Domain {
         let (cose, partners) = (answer.artifact.as_slice().into(), answer.partners.as_slice().into());
         let authorities = own.bundle().ca.iter().flat_map(|der| der.iter().copied()).collect();
         let (log_index, keys) = (receipt.index(), answer.keys.clone());
-        Ok(Accepted { log_index, keys, svid, authorities, partners, cose, artifact })
+        let result = Some(answer.result.as_slice().into());
+        Ok(Accepted { log_index, keys, svid, authorities, partners, cose, result, artifact })
     }
 
     /// The decision is in the domain's log, it is this one, and enough witnesses have seen that log; the digest of the SVID

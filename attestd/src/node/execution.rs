@@ -21,7 +21,7 @@ use governance::lease::{Lease, LeaseAction, LeaseEvent, LeaseState};
 use governance::on_halt::OnHalt;
 use governance::revocation::RevocationList;
 use governance::text::Text;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::domain::Accepted;
 use super::governed::Governed;
@@ -29,6 +29,7 @@ use super::keys;
 use super::link::{Ask, Reply, ReplyTo};
 use super::narration::Narration;
 use super::parent::{self, Parent};
+use super::passport::Vouchers;
 use super::refused::Refused;
 use super::svid::SvidKey;
 use super::verdicts::Verdicts;
@@ -109,6 +110,8 @@ pub(crate) struct Execution {
     verdicts: Verdicts,
     /// Code of each domain's newest refusal since it last granted.
     told: BTreeMap<DomainName, String>,
+    /// What each domain granted, for those that take its word.
+    vouchers: watch::Sender<Vouchers>,
     narration: Narration,
     /// Why what it descends from is over, once that ended it.
     orphaned: Option<&'static str>,
@@ -157,6 +160,7 @@ impl Execution {
             replies,
             verdicts,
             told: BTreeMap::new(),
+            vouchers: watch::Sender::default(),
             narration,
             orphaned: None,
             finished: None,
@@ -305,7 +309,9 @@ impl Execution {
         let held = self.accepted.get(&domain).filter(|_| self.lease.live().contains_key(&domain));
         let held = held.map(|accepted| accepted.artifact.clone());
         let reply = ReplyTo { domain: domain.clone(), replies: self.reply_sender.clone() };
-        let ask = Ask { intent: Arc::clone(&self.intent), held, parents: self.parent.newest(), reply: reply.clone() };
+        self.vouchers.send_modify(|vouchers| vouchers.asked(&domain));
+        let (parents, vouchers) = (self.parent.newest(), self.vouchers.subscribe());
+        let ask = Ask { intent: Arc::clone(&self.intent), held, parents, vouchers, reply: reply.clone() };
         match self.node.link(&domain) {
             Some(link) if link.ask(ask) => {}
             Some(_) | None => {
@@ -328,12 +334,14 @@ impl Execution {
                 let renewal = self.accepted.contains_key(&domain);
                 self.narration.authorized(&domain, &accepted, renewal);
                 self.verdicts.permitted(&domain, accepted.artifact.terms(), boottime_ms());
+                self.vouchers.send_modify(|vouchers| vouchers.granted(&domain, &accepted, &node_key));
                 self.accepted.insert(domain.clone(), *accepted);
                 self.node_keys.insert(domain.clone(), node_key);
                 self.hear(&domain, LeaseEvent::Granted(domain.clone(), grant)).await;
                 self.proven(&domain).await;
             }
             Reply::Refused(refused) => {
+                self.vouchers.send_modify(|vouchers| vouchers.refused(&domain));
                 self.tell_refusal(&domain, &refused);
                 self.verdicts.refused(&domain, &refused);
                 let ran = self.lease.runs();

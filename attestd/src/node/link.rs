@@ -15,6 +15,7 @@ use super::Node;
 use super::conversation::{Conversation, Parted};
 use super::domain::{Accepted, Domain, Seen};
 use super::execution::SignedIntent;
+use super::passport::Vouchers;
 use super::refused::Refused;
 use crate::collect::HeldKey;
 
@@ -24,6 +25,8 @@ pub(crate) struct Ask {
     pub(crate) held: Option<VerifiedArtifact>,
     /// Newest artifacts of what it descends from.
     pub(crate) parents: Vec<Vec<u8>>,
+    /// What the other domains have granted.
+    pub(crate) vouchers: watch::Receiver<Vouchers>,
     pub(crate) reply: ReplyTo,
 }
 

@@ -309,6 +309,7 @@ async fn an_enrolled_node_collects_evidence_that_binds() {
         audience: challenge.audience.clone(),
         epoch: 1,
         subject: challenge.subject.as_bytes().to_vec(),
+        vouchers: Vec::new(),
         demand: Some(proto::challenge::Demand::Tpm(proto::TpmDemand {
             pcr_bank: "sha256".to_owned(),
             pcrs: pcrs.iter().map(|pcr| u32::from(*pcr)).collect(),

@@ -24,7 +24,7 @@ use hpke::{
 };
 use policy::{
     ear::EndorsementUsed,
-    result::{Reliance, RelyingResult},
+    result::{Answers, Reliance, RelyingResult},
 };
 use verifier::{
     config::Admission,
@@ -201,8 +201,8 @@ impl<H: Hardware> Guest<H> {
         let result = evidence_store::get(bed.store(), &artifact.policy.result).await.unwrap().unwrap();
         let keys = KeySet::new([issuer().public()]);
         let audience = domain().node_spiffe_id(&self.node.machine.node_id);
-        let (nonce, now) = (&challenge.nonce, now());
-        let reliance = Reliance { domain: &domain(), keys: &keys, audience: &audience, nonce, now };
+        let (answers, now) = (Answers::Nonce(&challenge.nonce), now());
+        let reliance = Reliance { domain: &domain(), keys: &keys, audience: &audience, answers, now };
         let result = RelyingResult::read(&result, &reliance).unwrap();
         result.ear().submods[H::KIND.name()].verifier.endorsed_by.clone()
     }

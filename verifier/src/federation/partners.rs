@@ -63,7 +63,8 @@ impl Partners {
     }
 
     /// The same with one of them as it is now.
-    pub(crate) fn with(&self, held: HeldPartner) -> Self {
+    #[must_use]
+    pub fn with(&self, held: HeldPartner) -> Self {
         let mut partners = self.0.clone();
         partners.insert(held.partner.domain().clone(), Arc::new(held));
         Self(partners)

@@ -21,6 +21,10 @@ impl Desk {
             let what = format!("entry {index} affirmed nothing: it has no Attestation Result");
             return Err(OrderRefusal::Malformed(what));
         };
+        if !verified.record().elsewhere.is_empty() {
+            let what = format!("entry {index} rests on a partner's Attestation Result: ask the partner for it as JWT");
+            return Err(OrderRefusal::Malformed(what));
+        }
         let cwt = kept::blob(self, "attestation result", result).await?;
         let keys = self.parts.issuer.known();
         let signed = verify1(Purpose::AttestationResult, self.domain(), &cwt, &keys).map_err(unreadable)?;

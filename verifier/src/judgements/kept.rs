@@ -6,12 +6,13 @@ use governance::intent::Intent;
 
 use super::unreadable;
 use crate::decision::{AskedFor, Decision};
-use crate::denials::DECISION_PREFIX;
+use crate::denials::{DECISION_PREFIX, PASSPORT_PREFIX};
 use crate::desk::Desk;
 use crate::evidence_store;
 use crate::governor::OrderRefusal;
 use crate::judge::Execution;
 use crate::log::Entry;
+use crate::passport::PassportDecision;
 
 /// Kept bytes; `what` they are, for whoever hears that they are gone.
 pub(super) async fn blob(desk: &Desk, what: &'static str, digest: &Sha256Digest) -> Result<Vec<u8>, OrderRefusal> {
@@ -36,6 +37,16 @@ pub(super) async fn decision(desk: &Desk, entry: &Entry) -> Result<Option<Decisi
     };
     let digest = name.parse().map_err(|_| OrderRefusal::Bug(format!("decision {name} has no digest")))?;
     Ok(Some(Decision::from_kept(&blob(desk, "decision", &digest).await?)?))
+}
+
+/// The decision by a passport that an entry came from; none when it came from anything else.
+pub(super) async fn passport_decision(desk: &Desk, entry: &Entry) -> Result<Option<PassportDecision>, OrderRefusal> {
+    let subjects = desk.parts.log.subjects_of(entry.index).await?;
+    let Some(name) = subjects.iter().find_map(|subject| subject.strip_prefix(PASSPORT_PREFIX)) else {
+        return Ok(None);
+    };
+    let digest = name.parse().map_err(|_| OrderRefusal::Bug(format!("decision {name} has no digest")))?;
+    Ok(Some(PassportDecision::from_kept(&blob(desk, "decision", &digest).await?)?))
 }
 
 /// What was asked, with the labels that its keys had then.

@@ -5,8 +5,8 @@ use governance::intent::DOMAINS_CAP;
 
 use super::{
     ARTIFACT_CAP_BYTES, ARTIFACTS_CAP, CHECKPOINT_CAP_BYTES, EVIDENCE_CAP_BYTES, FieldDenial, INTENT_CAP_BYTES,
-    NODE_RECORD_CAP_BYTES, OTHER_CHECKPOINTS_CAP, TEXT_CAP_BYTES, bytes, bytes_or_none, digest, list, node_id, refuse,
-    text,
+    NODE_RECORD_CAP_BYTES, OTHER_CHECKPOINTS_CAP, PASSPORT_CAP_BYTES, TEXT_CAP_BYTES, bytes, bytes_or_none, digest,
+    list, node_id, refuse, text,
 };
 use crate::proto::{self, node_message::Message};
 
@@ -44,6 +44,11 @@ pub enum NodeRequest {
     Evidence {
         /// CMW collection.
         cmw: Vec<u8>,
+    },
+    /// Answers a challenge by what a partner said.
+    Passport {
+        /// Signed passport.
+        cose: Vec<u8>,
     },
     /// Reports a halt.
     Halt {
@@ -98,6 +103,9 @@ impl TryFrom<proto::NodeMessage> for NodeRequest {
                 Ok(Self::Capture { lineage_head: digest("lineage_head", &capture.lineage_head)? })
             }
             Message::Evidence(evidence) => Ok(Self::Evidence { cmw: bytes("cmw", evidence.cmw, EVIDENCE_CAP_BYTES)? }),
+            Message::Passport(passport) => {
+                Ok(Self::Passport { cose: bytes("passport", passport.cose, PASSPORT_CAP_BYTES)? })
+            }
             Message::Halt(record) => Ok(Self::Halt { cose: bytes("halt", record.cose, NODE_RECORD_CAP_BYTES)? }),
             Message::Acknowledge(acknowledge) => {
                 Ok(Self::Acknowledge { revocation: digest("revocation", &acknowledge.revocation)? })
@@ -158,6 +166,7 @@ mod tests {
             Message::Renew(renew.clone()),
             Message::Capture(proto::Capture { lineage_head: head }),
             Message::Evidence(proto::Evidence { cmw: vec![1] }),
+            Message::Passport(proto::Passport { cose: vec![1] }),
             Message::Halt(proto::Record { cose: vec![1] }),
             Message::End(proto::Record { cose: vec![1] }),
         ] {
@@ -190,6 +199,8 @@ mod tests {
             (Message::Renew(proto::Renew { artifacts: vec![vec![1; 32], vec![1; 32]], ..renew }), "artifacts"),
             (Message::Capture(proto::Capture { lineage_head: vec![] }), "lineage_head"),
             (Message::Evidence(proto::Evidence { cmw: vec![0; EVIDENCE_CAP_BYTES + 1] }), "cmw"),
+            (Message::Passport(proto::Passport { cose: vec![] }), "passport"),
+            (Message::Passport(proto::Passport { cose: vec![0; PASSPORT_CAP_BYTES + 1] }), "passport"),
             (Message::Halt(record(0)), "halt"),
             (Message::End(record(NODE_RECORD_CAP_BYTES + 1)), "end"),
         ] {

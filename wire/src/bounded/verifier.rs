@@ -7,6 +7,7 @@ use evidence::{
 };
 use governance::{
     artifact::ArtifactId,
+    intent::DOMAINS_CAP,
     key_share::ShareHeader,
     text::Text,
     trust_bundle::{CA_CAP_BYTES, ROLE_CAP_KEYS},
@@ -87,6 +88,8 @@ pub struct ChallengeTerms {
     pub subject: Sha256Digest,
     /// What it must come with, by the kind of machine.
     pub demands: Demands,
+    /// Domains one of whose results may come in the place of evidence.
+    pub vouchers: Vec<DomainName>,
 }
 
 /// Authorizes or renews.
@@ -261,8 +264,16 @@ impl TryFrom<proto::Challenge> for ChallengeTerms {
             epoch: given.epoch,
             subject: digest("subject", &given.subject)?,
             demands: demands(given.demand)?,
+            vouchers: vouchers(given.vouchers)?,
         })
     }
+}
+
+fn vouchers(given: Vec<String>) -> Result<Vec<DomainName>, FieldDenial> {
+    if given.len() > DOMAINS_CAP {
+        return Err(refuse("vouchers", "too many"));
+    }
+    given.into_iter().map(|name| DomainName::new(name).map_err(|_| refuse("vouchers", "not a domain"))).collect()
 }
 
 impl TryFrom<proto::Authorization> for Authorization {

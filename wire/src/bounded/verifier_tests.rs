@@ -8,6 +8,7 @@ fn challenge() -> proto::Challenge {
         epoch: 3,
         subject: vec![2; 32],
         demand: Some(proto::challenge::Demand::SevSnp(proto::SevSnpDemand {})),
+        vouchers: vec![],
     }
 }
 
@@ -23,6 +24,8 @@ fn a_challenge_is_complete_and_bounded() {
         (proto::Challenge { audience: "https://a".into(), ..base() }, "audience"),
         (proto::Challenge { audience: format!("spiffe://{}", "a".repeat(256)), ..base() }, "audience"),
         (proto::Challenge { demand: None, ..base() }, "demand"),
+        (proto::Challenge { vouchers: vec!["b.example".into(); DOMAINS_CAP + 1], ..base() }, "vouchers"),
+        (proto::Challenge { vouchers: vec!["B Example".into()], ..base() }, "vouchers"),
         (proto::Challenge { subject: vec![], ..base() }, "subject"),
     ] {
         assert_eq!(ChallengeTerms::try_from(bent).unwrap_err().field, field);

@@ -50,6 +50,21 @@ impl Mesh {
     /// # Errors
     /// [`DemoFault`].
     pub async fn trust(&self, domain: &str, partner: &str, at: &str, max_staleness_s: u32) -> Made<()> {
+        self.trust_with(domain, partner, at, max_staleness_s, &[]).await
+    }
+
+    /// The same, granting more.
+    ///
+    /// # Errors
+    /// [`DemoFault`].
+    pub async fn trust_with(
+        &self,
+        domain: &str,
+        partner: &str,
+        at: &str,
+        max_staleness_s: u32,
+        more: &[&str],
+    ) -> Made<()> {
         let url = format!("https://{at}");
         let file = self.path(&format!("{partner}-for-{domain}.bundle"));
         if file.exists() {
@@ -62,6 +77,7 @@ impl Mesh {
         trust.extend(["--path-prefix", "/node/", "--lease-ms", "60000", "--rate-per-minute", "6000", "--witness"]);
         trust.extend(["--kind", "tpm", "--kind", "sev-snp", "--max-staleness-s", &max_staleness_s]);
         trust.extend(["--signer", &signer, "--reason", "a partner of the mesh"]);
+        trust.extend(more);
         self.ask(domain, &trust, 0).await.map(drop)
     }
 
