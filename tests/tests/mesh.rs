@@ -29,6 +29,8 @@ mod liar;
 mod lineage;
 #[path = "mesh/partners.rs"]
 mod partners;
+#[path = "mesh/passport.rs"]
+mod passport;
 #[path = "mesh/proxy.rs"]
 mod proxy;
 #[path = "mesh/rotation.rs"]

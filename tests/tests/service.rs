@@ -32,6 +32,8 @@ mod jwt;
 mod known;
 #[path = "service/life.rs"]
 mod life;
+#[path = "service/passport.rs"]
+mod passport;
 #[path = "service/snp.rs"]
 mod snp;
 #[path = "service/streams.rs"]

@@ -16,7 +16,7 @@ pub(crate) const B: &str = "b.example";
 pub(crate) const C: &str = "c.example";
 pub(crate) const DOMAINS: [&str; 3] = [A, B, C];
 /// What a domain says serves for so long after it was last seen: longer than any test but those about it.
-const STALENESS_S: u32 = 600;
+pub(crate) const STALENESS_S: u32 = 600;
 pub(crate) const NODE: &str = "node-1";
 const EVENTS_CAP: usize = 200;
 pub(crate) const HALTED: i32 = 5;
@@ -52,6 +52,11 @@ impl Bed {
 
     /// The same; what a domain says serves the others for so long after it was last seen.
     pub(crate) async fn federated(lease_ms: u32, max_staleness_s: u32) -> Self {
+        Self::known_to(&DOMAINS, lease_ms, max_staleness_s).await
+    }
+
+    /// The same, of a machine that these alone hold reference values for.
+    pub(crate) async fn known_to(knowing: &[&str], lease_ms: u32, max_staleness_s: u32) -> Self {
         let mut mesh = Mesh::on(programs(), &[DemoPlatform::SimulatedSnp], lease_ms, false).await.unwrap();
         let (mut proxies, mut surfaces, mut domains, mut partners) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for name in DOMAINS {
@@ -71,7 +76,7 @@ impl Bed {
         let mut bed = Self { mesh, proxies, surfaces };
         let started = bed.mesh.run(NODE).await;
         bed.explained(started);
-        let trusted = bed.mesh.trust_what_runs_now(NODE, &DOMAINS).await;
+        let trusted = bed.mesh.trust_what_runs_now(NODE, knowing).await;
         bed.explained(trusted);
         bed
     }

@@ -3,12 +3,12 @@
 use crate::bed::{A, B, Bed, C, DENIED, DOMAINS, NODE};
 
 impl Bed {
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.mesh.path(name).display().to_string()
     }
 
     /// A domain's export, and the verifier keys of those who cosigned its log.
-    async fn exported(&self, domain: &str) -> (String, Vec<String>) {
+    pub(crate) async fn exported(&self, domain: &str) -> (String, Vec<String>) {
         let out = self.text(&format!("{domain}.proof"));
         let made = self.explained(self.mesh.ask(domain, &["proof", "export", NODE, "--out", &out], 0).await);
         let witnesses = made["witnesses"].as_array().unwrap().iter();
@@ -16,7 +16,12 @@ impl Bed {
     }
 
     /// Verifies by the pins of these domains, knowing these witnesses; what was refused, by its code.
-    async fn verified(&self, file: &str, known: (&[&str], &[String]), code: Option<&str>) -> serde_json::Value {
+    pub(crate) async fn verified(
+        &self,
+        file: &str,
+        known: (&[&str], &[String]),
+        code: Option<&str>,
+    ) -> serde_json::Value {
         let (pinned, witnesses) = known;
         let pins: Vec<String> = pinned.iter().map(|domain| self.text(&format!("{domain}/pin.toml"))).collect();
         let mut verify = vec!["proof", "verify", file];

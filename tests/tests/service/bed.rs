@@ -37,6 +37,7 @@ use verifier::{
         recognise::{Pile, Recognised, Sorted},
         table::Source,
     },
+    federation::Partners,
     governance_state::{self, StateInForce},
     keys::{self, KeyEncryptionKey},
     listen::ConnectionCaps,
@@ -97,6 +98,7 @@ pub(crate) struct Bed {
     anchors: evidence::TrustAnchors,
     ca: (Vec<u8>, Vec<u8>),
     trust: Arc<Mutex<Arc<Trust>>>,
+    partners: Arc<Mutex<Arc<Partners>>>,
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<Result<(), ServeError>>>,
     opened: verifier::log::Opened,
@@ -203,6 +205,8 @@ impl Bed {
         let (state, trust) = govern(&opened.store, &anchors, &rules, state).await;
         let trust = Arc::new(Mutex::new(Arc::new(trust)));
         let source = trust.clone();
+        let partners = Arc::new(Mutex::new(Arc::<Partners>::default()));
+        let known = partners.clone();
         let endorsements = EndorsementStore::new(opened.store.clone(), &EndorsementsConfig::default(), &[]).unwrap();
         let (cosigned, newest) = tokio::sync::watch::channel(None);
         let quorum = Quorum::of(witnesses.needed, witnesses.within, newest);
@@ -224,7 +228,8 @@ impl Bed {
             ear: EarKey::from_pkcs8(&EarKey::generate().unwrap()).unwrap(),
             kek: KeyEncryptionKey::new(&[9; 32]).unwrap(),
             ca: Authorities::new(CertificateAuthority::open(domain(), &ca.0, &ca.1).unwrap()),
-            trust: TrustSource::new(move || Ok(source.lock().unwrap().clone())),
+            trust: TrustSource::new(move || Ok(source.lock().unwrap().clone()))
+                .with_partners(move || known.lock().unwrap().clone()),
             clock: Clock::starting_at(UnixSeconds(0)),
             live: Live::default(),
             lease,
@@ -271,6 +276,7 @@ impl Bed {
             anchors,
             ca,
             trust,
+            partners,
             stop,
             served,
             opened,
@@ -284,6 +290,11 @@ impl Bed {
         let (state, trust) = govern(&self.opened.store, &self.anchors, &self.rules, self.state.take()).await;
         *self.trust.lock().unwrap() = Arc::new(trust);
         self.state = Some(state);
+    }
+
+    /// From now on these are the partners.
+    pub(crate) fn partner_with(&self, partners: Arc<Partners>) {
+        *self.partners.lock().unwrap() = partners;
     }
 
     /// Puts the next epoch into the store alone, as another replica would: this one has not heard of it yet.
