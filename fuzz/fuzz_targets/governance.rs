@@ -1,9 +1,9 @@
-//! Statements, artifacts, intents, halts, ends and bundles.
+//! Statements, artifacts, intents, halts, ends, bundles and JWT-SVIDs.
 #![no_main]
 
 use governance::{
-    artifact::Artifact, end::EndRecord, halt::HaltRecord, intent::Intent, node_key::NodeKey, statement::Statement,
-    trust_bundle::TrustBundle,
+    artifact::Artifact, end::EndRecord, halt::HaltRecord, intent::Intent, jwt_svid::ClaimedJwtSvid, node_key::NodeKey,
+    statement::Statement, trust_bundle::TrustBundle,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -21,4 +21,5 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = Intent::decode(bytes);
     let _ = Statement::decode(bytes);
     let _ = TrustBundle::decode(bytes);
+    let _ = std::str::from_utf8(bytes).map(ClaimedJwtSvid::read);
 });

@@ -47,7 +47,7 @@ pub enum GovernanceDenial {
     #[error("artifact issued by {got}, expected {expected}")]
     Issuer { got: String, expected: String },
     /// Meant for somebody else.
-    #[error("artifact is for {got}, expected {expected}")]
+    #[error("meant for {got}, expected {expected}")]
     Audience { got: String, expected: String },
     /// About another node.
     #[error("{what} is for node {got}, expected {expected}")]

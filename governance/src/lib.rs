@@ -28,6 +28,8 @@ pub mod governance_state;
 pub mod halt;
 pub mod intent;
 pub mod isolation;
+pub mod jwk;
+pub mod jwt_svid;
 pub mod key_share;
 pub mod lease;
 pub mod node_key;
