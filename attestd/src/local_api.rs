@@ -34,11 +34,7 @@ pub(crate) struct LocalApi {
 impl LocalApi {
     /// Binds the socket. A socket that a killed daemon left is replaced: the state directory's lock says that it is dead.
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
-        match std::fs::remove_file(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+        removed(path)?;
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         Ok(Self { listener })
@@ -62,6 +58,19 @@ impl LocalApi {
             .serve_with_incoming(Peers::of(self.listener))
             .await
             .map_err(io::Error::other)
+    }
+}
+
+/// Gives a socket another name in its folder.
+pub(crate) fn name_also(socket: &Path, name: &Path) -> io::Result<()> {
+    removed(name)?;
+    std::os::unix::fs::symlink(socket.file_name().unwrap_or(socket.as_os_str()), name)
+}
+
+fn removed(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -149,6 +149,15 @@ impl StateDir {
         workload_socket_path(&self.path)
     }
 
+    /// The same socket, by the name that a SPIFFE client is told.
+    ///
+    /// gRPC's C core (and so Python's) sends a socket's path, percent-encoded, as `:authority`. There a percent sign may
+    /// stand in what precedes an at sign alone (RFC 3986 §3.2), and a server that reads the field closes the stream at any other.
+    #[must_use]
+    pub fn spiffe_socket_path(&self) -> PathBuf {
+        self.path.join("run").join("spiffe@workload.sock")
+    }
+
     /// Reads `name` whole, `None` if it does not exist.
     ///
     /// # Errors

@@ -46,6 +46,7 @@ impl Chain {
             | RecordKind::Intent
             | RecordKind::Authorization
             | RecordKind::Release
+            | RecordKind::JwtSvid
             | RecordKind::Renewal
             | RecordKind::Halt
             | RecordKind::End
@@ -113,7 +114,7 @@ impl Chain {
                 let execution = Execution { intent: record.subject, lease_seq: *lease_seq };
                 self.live.insert(**artifact, execution);
             }
-            RecordBody::Release { artifact, .. } => {
+            RecordBody::Release { artifact, .. } | RecordBody::JwtSvid { artifact, .. } => {
                 let live = self.live.get(&**artifact).is_some_and(|e| e.intent == record.subject);
                 if self.stopped || !live {
                     return refuse("its authorization stands before it and is in force");

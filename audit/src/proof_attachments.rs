@@ -279,6 +279,7 @@ fn needed(record: &VerifiedRecord) -> Option<AttachmentKind> {
         | RecordBody::Admission { .. }
         | RecordBody::Capture { .. }
         | RecordBody::Release { .. }
+        | RecordBody::JwtSvid { .. }
         | RecordBody::Renewal { .. }
         | RecordBody::Denial { .. }
         | RecordBody::Quarantine { .. }

@@ -3,7 +3,7 @@
 use serde_bytes::ByteArray;
 use strum::EnumIter;
 
-use super::{Deserialize, DomainName, ItemName, PublicKey, Serialize, Sha256Digest};
+use super::{Deserialize, DomainName, ItemName, PublicKey, Serialize, Sha256Digest, UnixSeconds};
 
 /// A stable code (`evidence.pcr_digest_mismatch`, `halt.pcr_changed`): `a-z 0-9 . _`, 1 to 64 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -133,6 +133,15 @@ pub enum RecordBody {
         artifact: ByteArray<16>,
         /// Their names.
         keys: Vec<ItemName>,
+    },
+    /// A JWT-SVID was signed for an execution.
+    JwtSvid {
+        /// Artifact id.
+        artifact: ByteArray<16>,
+        /// Digest of the JWT-SVID in its compact form.
+        svid: Sha256Digest,
+        /// First second in which it no longer counts.
+        expires_at: UnixSeconds,
     },
     /// An authorization was renewed on fresh evidence.
     Renewal {
@@ -270,6 +279,7 @@ pub enum RecordKind {
     Intent,
     Authorization,
     Release,
+    JwtSvid,
     Renewal,
     Denial,
     Halt,
@@ -297,6 +307,7 @@ impl RecordBody {
             Self::Intent { .. } => RecordKind::Intent,
             Self::Authorization { .. } => RecordKind::Authorization,
             Self::Release { .. } => RecordKind::Release,
+            Self::JwtSvid { .. } => RecordKind::JwtSvid,
             Self::Renewal { .. } => RecordKind::Renewal,
             Self::Denial { .. } => RecordKind::Denial,
             Self::Halt { .. } => RecordKind::Halt,
@@ -358,6 +369,7 @@ impl RecordBody {
             | Self::Capture { .. }
             | Self::Authorization { .. }
             | Self::Release { .. }
+            | Self::JwtSvid { .. }
             | Self::Renewal { .. }
             | Self::Denial { .. }
             | Self::Quarantine { .. }
@@ -397,6 +409,7 @@ impl RecordKind {
             Self::Intent => "intent",
             Self::Authorization => "authorization",
             Self::Release => "release",
+            Self::JwtSvid => "jwt_svid",
             Self::Renewal => "renewal",
             Self::Denial => "denial",
             Self::Halt => "halt",
@@ -424,6 +437,7 @@ impl RecordKind {
             | Self::Intent
             | Self::Authorization
             | Self::Release
+            | Self::JwtSvid
             | Self::Renewal
             | Self::Halt
             | Self::End

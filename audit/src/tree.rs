@@ -224,9 +224,10 @@ impl Branch {
                 self.artifacts.insert(artifact.into_array(), at);
                 of_intent(self).unwrap_or(origin)
             }
-            RecordBody::Release { .. } | RecordBody::Renewal { .. } | RecordBody::Denial { .. } => {
-                of_intent(self).unwrap_or(origin)
-            }
+            RecordBody::Release { .. }
+            | RecordBody::JwtSvid { .. }
+            | RecordBody::Renewal { .. }
+            | RecordBody::Denial { .. } => of_intent(self).unwrap_or(origin),
             RecordBody::End { .. } => {
                 self.live.remove(&record.subject);
                 of_intent(self).unwrap_or(origin)
@@ -260,6 +261,7 @@ const fn names_artifact(body: &RecordBody) -> Option<[u8; 16]> {
         RecordBody::Authorization { artifact, .. }
         | RecordBody::Renewal { artifact, .. }
         | RecordBody::Release { artifact, .. }
+        | RecordBody::JwtSvid { artifact, .. }
         | RecordBody::Alarm { artifact, .. } => Some(artifact.into_array()),
         RecordBody::Enrolment { .. }
         | RecordBody::Admission { .. }

@@ -177,6 +177,7 @@ pub(crate) fn bundle(sequence: u64) -> TrustBundle {
         log_origin: "a.example/log".into(),
         log: vec![record(3, 0, 20_000)],
         witness: vec![],
+        jwt: vec![],
         ca: vec![],
         authority: authority(),
     }

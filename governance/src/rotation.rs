@@ -29,11 +29,13 @@ pub enum OnlineRole {
     Witness,
     /// Signs the certificates by which connections are opened.
     Ca,
+    /// Signs JWT-SVIDs.
+    Jwt,
 }
 
 impl OnlineRole {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Issuer, Self::Log, Self::Witness, Self::Ca];
+    pub const ALL: [Self; 5] = [Self::Issuer, Self::Log, Self::Witness, Self::Ca, Self::Jwt];
 
     /// Its name for people and tables.
     #[must_use]
@@ -43,6 +45,7 @@ impl OnlineRole {
             Self::Log => "log",
             Self::Witness => "witness",
             Self::Ca => "ca",
+            Self::Jwt => "jwt",
         }
     }
 
@@ -53,6 +56,7 @@ impl OnlineRole {
             Self::Issuer => Some(Role::Issuer),
             Self::Log => Some(Role::Log),
             Self::Witness => Some(Role::Witness),
+            Self::Jwt => Some(Role::Jwt),
             Self::Ca => None,
         }
     }
@@ -151,26 +155,27 @@ pub fn may_sign(
     Ok(())
 }
 
-/// Refuses a bundle without a key that is needed: the one that signs, by `active`, and those whose signatures still serve,
-/// by `serves_until`.
+/// Refuses a bundle without a key that is needed: the one that signs, by `active`, where there is one, and those whose
+/// signatures still serve, by `serves_until`.
 ///
 /// # Errors
 /// [`GovernanceDenial::KeyInUse`].
 pub fn retires(
     held: &TrustBundle,
     next: &TrustBundle,
-    active: impl Fn(OnlineRole) -> String,
+    active: impl Fn(OnlineRole) -> Option<String>,
     serves_until: impl Fn(OnlineRole, &str) -> UnixSeconds,
     now: UnixSeconds,
 ) -> Result<(), GovernanceDenial> {
     for role in OnlineRole::ALL {
         let left = names(next, role);
-        let active = active(role);
-        let in_force =
-            |record: &KeyRecord| record.key.kid().to_string() == active && record.from <= now && now < record.until;
-        let signs = role.signing().is_none_or(|role| next.records(role).iter().any(in_force));
-        if !left.contains(&active) || !signs {
-            return Err(GovernanceDenial::KeyInUse { role, kid: active, until: next.expires_at, now });
+        if let Some(active) = active(role) {
+            let in_force =
+                |record: &KeyRecord| record.key.kid().to_string() == active && record.from <= now && now < record.until;
+            let signs = role.signing().is_none_or(|role| next.records(role).iter().any(in_force));
+            if !left.contains(&active) || !signs {
+                return Err(GovernanceDenial::KeyInUse { role, kid: active, until: next.expires_at, now });
+            }
         }
         for kid in names(held, role).difference(&left) {
             let until = if signed_nothing(held, role, kid, now) { UnixSeconds(0) } else { serves_until(role, kid) };

@@ -30,8 +30,8 @@ fn kid(seed: u8) -> String {
     key(seed).public().kid().to_string()
 }
 
-fn active(bundle: &TrustBundle) -> impl Fn(OnlineRole) -> String {
-    |role| names(bundle, role).into_iter().next().unwrap_or_default()
+fn active(bundle: &TrustBundle) -> impl Fn(OnlineRole) -> Option<String> {
+    |role| names(bundle, role).into_iter().next()
 }
 
 /// Whether a bundle without the first issuer, which signs until `until`, may follow at `now`.
@@ -39,7 +39,7 @@ fn without_the_first(signs: u8, until: UnixSeconds, now: UnixSeconds) -> Result<
     let held = announcing(NOW.plus(2 * LIFE_S));
     let mut next = held.clone();
     next.issuer.remove(0);
-    let active = |role| if role == OnlineRole::Issuer { kid(signs) } else { active(&held)(role) };
+    let active = |role| if role == OnlineRole::Issuer { Some(kid(signs)) } else { active(&held)(role) };
     retires(&held, &next, active, |_, _| until, now)
 }
 

@@ -3,7 +3,7 @@
 //! Bundles of different domains are never merged: every lookup names one bundle.
 
 use evidence::{
-    cose::{KeySet, PublicKey, Purpose, SigningKey},
+    cose::{Alg, KeySet, PublicKey, Purpose, SigningKey},
     digest::Sha256Digest,
     names::DomainName,
     threshold::Authority,
@@ -52,6 +52,12 @@ pub enum Role {
     Log,
     /// Cosigns partners' checkpoints.
     Witness,
+    /// Signs JWT-SVIDs.
+    Jwt,
+}
+
+impl Role {
+    const ALL: [Self; 4] = [Self::Issuer, Self::Log, Self::Witness, Self::Jwt];
 }
 
 /// The record itself.
@@ -78,6 +84,9 @@ pub struct TrustBundle {
     pub log: Vec<KeyRecord>,
     /// Witness keys (Ed25519).
     pub witness: Vec<KeyRecord>,
+    /// Keys that sign JWT-SVIDs (P-256); none in a bundle from before there were any, nor in its bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jwt: Vec<KeyRecord>,
     /// CA certificates, DER.
     pub ca: Vec<serde_bytes::ByteBuf>,
     /// Who may sign the next bundle, policy sets, reference values and statements.
@@ -146,6 +155,7 @@ impl TrustBundle {
             Role::Issuer => &self.issuer,
             Role::Log => &self.log,
             Role::Witness => &self.witness,
+            Role::Jwt => &self.jwt,
         }
     }
 
@@ -155,13 +165,14 @@ impl TrustBundle {
             Role::Issuer => &mut self.issuer,
             Role::Log => &mut self.log,
             Role::Witness => &mut self.witness,
+            Role::Jwt => &mut self.jwt,
         }
     }
 
     fn bounded(&self) -> Result<(), GovernanceDenial> {
         codec::version(KIND.name, self.version, BUNDLE_VERSION)?;
         let refuse = |field, rule| Err(GovernanceDenial::FieldInvalid { what: KIND.name, field, rule });
-        for role in [Role::Issuer, Role::Log, Role::Witness] {
+        for role in Role::ALL {
             let records = self.records(role);
             if records.len() > ROLE_CAP_KEYS || records.iter().any(|record| record.from >= record.until) {
                 return refuse("keys", "at most 8 a role, each with a window");
@@ -169,6 +180,9 @@ impl TrustBundle {
         }
         if self.issuer.is_empty() || self.log.is_empty() {
             return refuse("keys", "an issuer key and a log key");
+        }
+        if self.jwt.iter().any(|record| record.key.alg() != Alg::Es256) {
+            return refuse("jwt", "P-256 keys");
         }
         if self.ca.len() > ROLE_CAP_KEYS || self.ca.iter().any(|der| der.len() > CA_CAP_BYTES) {
             return refuse("ca", "at most 8 certificates of at most 4096 bytes");

@@ -162,6 +162,12 @@ impl Conversation {
                 self.desk.live().acknowledged(&self.node, revocation);
                 return Ok(());
             }
+            NodeRequest::AskJwtSvid { artifact, audiences, lineage_head } => {
+                return match self.desk.jwt_svid(&self.node, artifact, &audiences, lineage_head).await {
+                    Ok(answer) => self.send(answer).await,
+                    Err(refused) => self.refuse(refused).await,
+                };
+            }
             NodeRequest::Capture { lineage_head } => self.desk.begin_capture(&self.node, lineage_head).await,
             NodeRequest::Evidence { cmw } => return self.conclude(Shown::Evidence(cmw)).await,
             NodeRequest::Passport { cose } => return self.conclude(Shown::Passport(cose)).await,

@@ -35,7 +35,7 @@ use crate::live::{Live, Push};
 use crate::log::{Log, Seen};
 use crate::metrics::Metrics;
 use crate::nodes::{self, Node, NodeIdentity, NodeStatus};
-use crate::online_keys::{Authorities, Issuer};
+use crate::online_keys::{Authorities, Issuer, JwtKey};
 use crate::platforms::Platforms;
 use crate::random;
 use crate::rate::{PerMinute, PerNode};
@@ -73,6 +73,8 @@ pub struct DeskParts {
     pub issuer: Issuer,
     /// Signs results once more, as JWT.
     pub ear: EarKey,
+    /// Signs JWT-SVIDs.
+    pub jwt: JwtKey,
     /// Opens execution keys.
     pub kek: KeyEncryptionKey,
     /// Makes certificates.
@@ -108,6 +110,7 @@ pub struct Desk {
     pub(crate) denials_per_node: PerNode,
     /// Passports that count, by the partner that vouches.
     pub(crate) vouched: PerMinute<DomainName>,
+    pub(crate) jwt_svids_per_node: PerNode,
     /// Digests of anchors and vendors' documents that the evidence store holds already.
     pub(crate) kept: Mutex<HashSet<Sha256Digest>>,
     /// Set once somebody shows that our log went back or was replaced; nothing is judged any more.
@@ -145,6 +148,7 @@ impl Desk {
             appraisals: Semaphore::new(appraisals),
             denials_per_node: PerNode::new(DENIALS_BURST, DENIALS_REFILL),
             vouched: PerMinute::default(),
+            jwt_svids_per_node: PerNode::new(JWT_SVIDS_BURST, JWT_SVIDS_REFILL),
             kept: Mutex::default(),
             contradicted: OnceLock::new(),
         }
@@ -369,3 +373,6 @@ impl Desk {
 /// Denials of one node that are recorded: a burst, then a rate. Beyond it the node is told that it asks too much.
 const DENIALS_BURST: u32 = 32;
 const DENIALS_REFILL: Duration = Duration::from_secs(2);
+/// JWT-SVIDs of one node: each is a record. A node gives one that it has as long as it lasts.
+const JWT_SVIDS_BURST: u32 = 128;
+const JWT_SVIDS_REFILL: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::ca::CaError;
 use crate::clock::ClockWentBack;
 use crate::keys::KeyFault;
+use crate::leases::LeaseRefusal;
 use crate::nodes::NodeRefusal;
 use crate::random::NoRandomness;
 use crate::store::{StoreError, WorkError};
@@ -66,6 +67,9 @@ pub enum Fault {
         /// How many must.
         needed: usize,
     },
+    /// The domain has no key for JWT-SVIDs yet: its state folder was made before there was one.
+    #[error("no key signs JWT-SVIDs here: make one (verifier keys rotate --role jwt --prepare, then --activate)")]
+    JwtKeyAbsent,
     /// A challenge was not answered in time; it is gone.
     #[error("the challenge was not answered in time")]
     ChallengeUnanswered,
@@ -109,6 +113,7 @@ impl Fault {
             Self::EpochMoved { .. } => "fault.epoch_moved",
             Self::Moved { .. } => "fault.state_moved",
             Self::WitnessQuorum { .. } => "fault.witness_quorum",
+            Self::JwtKeyAbsent => "fault.jwt_key_absent",
             Self::ChallengeUnanswered => "fault.challenge_unanswered",
             Self::Overloaded { .. } => "fault.overloaded",
             Self::ShuttingDown => "fault.shutting_down",
@@ -133,6 +138,18 @@ impl From<NodeRefusal> for Fault {
             | NodeRefusal::EkInUse(_)
             | NodeRefusal::AdmittedForAnother(_)
             | NodeRefusal::LineageDiscontinuous(_) => Self::Moved { what: refusal.to_string() },
+        }
+    }
+}
+
+impl From<LeaseRefusal> for Fault {
+    fn from(refusal: LeaseRefusal) -> Self {
+        match refusal {
+            LeaseRefusal::EpochMoved { current, judged } => Self::EpochMoved { current, judged },
+            LeaseRefusal::Store(error) => error.into(),
+            LeaseRefusal::Unknown(_) | LeaseRefusal::Over(..) | LeaseRefusal::OtherNode(_) => {
+                Self::Moved { what: refusal.to_string() }
+            }
         }
     }
 }

@@ -55,7 +55,7 @@ use crate::federation::{HeldPartner, Partners};
 use crate::governance_state::{self, StateInForce};
 use crate::live::{Live, Push};
 use crate::log::Log;
-use crate::online_keys::{ActiveKey, Authorities, Issuer, OnlineKeys};
+use crate::online_keys::{ActiveKey, Authorities, Issuer, JwtKey, OnlineKeys};
 use crate::state::StateFolder;
 use crate::store::{Committed, NewEntry, Store, Transaction};
 use effects::Effect;
@@ -98,6 +98,8 @@ pub struct GovernorParts {
     pub witness: ActiveKey,
     /// Makes certificates.
     pub ca: Authorities,
+    /// Signs JWT-SVIDs.
+    pub jwt: JwtKey,
     /// Where successors of these keys are made and put in their place.
     pub files: StateFolder,
     /// Length of a lease, in seconds: what a replaced key signed serves for so long.
@@ -140,6 +142,7 @@ impl Governor {
             issuer: parts.issuer.clone(),
             witness: parts.witness.clone(),
             ca: parts.ca.clone(),
+            jwt: parts.jwt.clone(),
             log: log.signer().clone(),
         };
         keys.learn(bundles.iter().map(|bundle| bundle.verified.bundle()));

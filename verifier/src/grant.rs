@@ -85,13 +85,7 @@ impl From<NodeRefusal> for NotGranted {
 
 impl From<LeaseRefusal> for NotGranted {
     fn from(refusal: LeaseRefusal) -> Self {
-        Self::Fault(match refusal {
-            LeaseRefusal::EpochMoved { current, judged } => Fault::EpochMoved { current, judged },
-            LeaseRefusal::Store(error) => error.into(),
-            LeaseRefusal::Unknown(_) | LeaseRefusal::Over(..) | LeaseRefusal::OtherNode(_) => {
-                Fault::Moved { what: refusal.to_string() }
-            }
-        })
+        Self::Fault(refusal.into())
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use evidence::cbor;
-use evidence::cose::SigningKey;
+use evidence::cose::{PublicKey, SigningKey};
 use evidence::names::DomainName;
 use evidence::threshold::{Authority, AuthorityError};
 use evidence::time::UnixSeconds;
@@ -131,6 +131,7 @@ pub async fn init(options: InitOptions, now: UnixSeconds) -> Result<Initialised,
     state.write_key(KeyFile::Log, &log_key)?;
     state.write_key(KeyFile::Witness, &witness)?;
     state.make_ear_key()?;
+    let jwt = state.make_jwt_key()?;
     let (ca, ca_key) = CertificateAuthority::create(&options.domain, now)?;
     write_new(&state.join("keys/ca.key"), &ca_key, 0o600)?;
     write_new(&state.join("ca.der"), &ca, 0o644)?;
@@ -144,8 +145,14 @@ pub async fn init(options: InitOptions, now: UnixSeconds) -> Result<Initialised,
     write_new(&state.config_path(), format!("{CONFIG_HEAD}{text}").as_bytes(), 0o600)?;
     let pin = toml::to_string(&PinFile::of(&options.domain, &authority.authority))?;
     write_new(&state.join("pin.toml"), pin.as_bytes(), 0o644)?;
-    let bundle =
-        bundle(&options.domain, &authority.authority, [&issuer, &log_key, &witness], ca, &config.log.origin, now);
+    let bundle = bundle(
+        &options.domain,
+        &authority.authority,
+        [issuer.public(), log_key.public(), witness.public(), jwt.public()],
+        ca,
+        &config.log.origin,
+        now,
+    );
     let signatures = authority.keys.iter().map(|key| bundle.sign(key)).collect::<Result<Vec<_>, _>>()?;
     create(&Database::at(&config.store)?, options.domain.as_str(), &instance).await?;
     found::finish(&state, &config, signatures, &authority.keys, now).await?;
@@ -242,13 +249,13 @@ fn config(options: &InitOptions, state: &StateFolder, authority: &AuthorityKeys)
 fn bundle(
     domain: &DomainName,
     authority: &Authority,
-    [issuer, log, witness]: [&SigningKey; 3],
+    [issuer, log, witness, jwt]: [&PublicKey; 4],
     ca: Vec<u8>,
     log_origin: &str,
     now: UnixSeconds,
 ) -> TrustBundle {
     let until = now.plus(BUNDLE_LIFETIME_S);
-    let record = |key: &SigningKey| vec![KeyRecord { key: key.public().clone(), from: now, until }];
+    let record = |key: &PublicKey| vec![KeyRecord { key: key.clone(), from: now, until }];
     TrustBundle {
         version: BUNDLE_VERSION,
         domain: domain.clone(),
@@ -260,6 +267,7 @@ fn bundle(
         log_origin: log_origin.to_owned(),
         log: record(log),
         witness: record(witness),
+        jwt: record(jwt),
         ca: vec![ByteBuf::from(ca)],
         authority: authority.clone(),
     }

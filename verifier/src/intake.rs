@@ -7,7 +7,7 @@ use evidence::digest::Sha256Digest;
 use evidence::names::NodeId;
 use evidence::time::UnixSeconds;
 use governance::GovernanceDenial;
-use governance::artifact::{Artifact, ArtifactTerms};
+use governance::artifact::{Artifact, ArtifactId, ArtifactTerms};
 use governance::intent::Intent;
 use governance::revocation::Revoked;
 use wire::protocol::{capture_subject, renewal_subject};
@@ -66,6 +66,18 @@ pub struct Renewing {
     pub artifact: Sha256Digest,
     /// What it authorizes.
     pub intent: Asked,
+}
+
+/// A node that asks who an execution is, taken in.
+pub(crate) struct Identifying {
+    /// The node as stored when it asked.
+    pub(crate) node: Node,
+    /// The epoch that it is judged under.
+    pub(crate) epoch: u64,
+    /// The lease that is in force.
+    pub(crate) held: Renewing,
+    /// The node's newest record.
+    pub(crate) head: Sha256Digest,
 }
 
 impl Request {
@@ -152,6 +164,40 @@ impl Desk {
         }
     }
 
+    /// Takes in a wish for a JWT-SVID: of an execution that this node holds and whose lease is in force.
+    pub(crate) async fn begin_jwt_svid(
+        self: &Arc<Self>,
+        id: &NodeId,
+        artifact: ArtifactId,
+        head: Sha256Digest,
+    ) -> Result<Identifying, Refused> {
+        let (node, trust) = (self.node(id).await?, self.trust()?);
+        if let Err(denial) = self.admissible(&node, &trust, head) {
+            return Err(self.deny_early(&node, &trust, head, denial).await);
+        }
+        // An answer was lost: a renewal settles first what the node holds. Were its history to grow here, it would look as
+        // if that answer had arrived.
+        if !matches!(continues(&node, head), Ok(Continuity::Current)) {
+            return Err(Fault::Moved { what: "the node has yet to hear of its newest record".to_owned() }.into());
+        }
+        let lease = leases::find(&self.parts.store, &artifact).await.map_err(Fault::from)?;
+        let held = match lease {
+            Some(lease) => self.held(&node, &trust, lease.artifact, head).await?,
+            None => Err(not_in_force(artifact)),
+        };
+        let stands = match held {
+            Ok(held) => match self.relies_on(&held.intent.intent)? {
+                Ok(()) => Ok(held),
+                Err(NotBehind::Revoked(denial) | NotBehind::Absent(denial)) => Err(denial),
+            },
+            Err(denial) => Err(denial),
+        };
+        match stands {
+            Ok(held) => Ok(Identifying { node, epoch: trust.epoch(), held, head }),
+            Err(denial) => Err(self.deny_early(&node, &trust, head, denial).await),
+        }
+    }
+
     /// What several domains authorize together begins and goes on only while enough of them stand with us.
     fn relies_on(&self, intent: &Intent) -> Result<Result<(), NotBehind>, Fault> {
         Ok(self.parts.trust.partners().stand_behind(&self.parts.domain, intent, self.now()?))
@@ -199,10 +245,7 @@ impl Desk {
         artifact: Sha256Digest,
         head: Sha256Digest,
     ) -> Result<Result<Renewing, GovernanceDenial>, Fault> {
-        let unknown = || GovernanceDenial::ArtifactId {
-            got: artifact.to_string(),
-            expected: "an artifact in force here".to_owned(),
-        };
+        let unknown = || not_in_force(artifact);
         let Some(terms) = self.artifact_terms(artifact).await? else { return Ok(Err(unknown())) };
         let Some(lease) = leases::find(&self.parts.store, &terms.id).await? else { return Ok(Err(unknown())) };
         let (id, now) = (&node.identity.id, self.now()?);
@@ -247,6 +290,10 @@ impl Desk {
         let cose = evidence_store::get_signed(&self.parts.store, &digest).await?.ok_or_else(lost)?;
         Ok(self.read_intent(node, cose))
     }
+}
+
+fn not_in_force(artifact: impl std::fmt::Display) -> GovernanceDenial {
+    GovernanceDenial::ArtifactId { got: artifact.to_string(), expected: "an artifact in force here".to_owned() }
 }
 
 fn continues(node: &Node, head: Sha256Digest) -> Result<Continuity, GovernanceDenial> {

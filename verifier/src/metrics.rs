@@ -27,6 +27,8 @@ pub struct Metrics {
     pub authorizations: Counter,
     /// Leases renewed.
     pub renewals: Counter,
+    /// JWT-SVIDs signed.
+    pub jwt_svids: Counter,
     /// Nodes enrolled, or enrolled again.
     pub enrolments: Counter,
     /// Refusals that were judgements, by code.
@@ -62,6 +64,7 @@ impl Metrics {
             challenges: Counter::default(),
             authorizations: Counter::default(),
             renewals: Counter::default(),
+            jwt_svids: Counter::default(),
             enrolments: Counter::default(),
             denials: Family::default(),
             faults: Family::default(),
@@ -84,6 +87,7 @@ impl Metrics {
         registry.register("challenges", "Challenges sent", self.challenges.clone());
         registry.register("authorizations", "Executions authorized", self.authorizations.clone());
         registry.register("renewals", "Leases renewed", self.renewals.clone());
+        registry.register("jwt_svids", "JWT-SVIDs signed", self.jwt_svids.clone());
         registry.register("enrolments", "Nodes enrolled", self.enrolments.clone());
         registry.register("denials", "Judged and refused, by code", self.denials.clone());
         registry.register("faults", "Could not judge, by code", self.faults.clone());

@@ -10,6 +10,7 @@ use serde_bytes::ByteBuf;
 use tokio::sync::watch;
 
 use crate::ca::CertificateAuthority;
+use crate::es256::Es256Key;
 use crate::log::CheckpointSigner;
 
 /// A key that signs until another takes its place. Clones share it.
@@ -125,6 +126,29 @@ impl Authorities {
     }
 }
 
+/// The key that signs JWT-SVIDs; none in a domain from before there were any, until one is activated. Clones share it.
+#[derive(Clone, Default)]
+pub struct JwtKey(Arc<RwLock<Option<Arc<Es256Key>>>>);
+
+impl JwtKey {
+    /// Signs with `key` from now on.
+    #[must_use]
+    pub fn new(key: Option<Es256Key>) -> Self {
+        Self(Arc::new(RwLock::new(key.map(Arc::new))))
+    }
+
+    /// The key that signs now.
+    #[must_use]
+    pub fn signing(&self) -> Option<Arc<Es256Key>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Signs with another key from now on.
+    pub fn activate(&self, key: Es256Key) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
+    }
+}
+
 /// All of them. Clones share them.
 #[derive(Clone)]
 pub struct OnlineKeys {
@@ -136,17 +160,20 @@ pub struct OnlineKeys {
     pub ca: Authorities,
     /// Signs our log's checkpoints.
     pub log: CheckpointSigner,
+    /// Signs JWT-SVIDs.
+    pub jwt: JwtKey,
 }
 
 impl OnlineKeys {
-    /// What the active key of a role is called in bundles.
+    /// What the active key of a role is called in bundles; none where no key was ever active.
     #[must_use]
-    pub fn active(&self, role: OnlineRole) -> String {
+    pub fn active(&self, role: OnlineRole) -> Option<String> {
         match role {
-            OnlineRole::Issuer => self.issuer.active.kid(),
-            OnlineRole::Log => self.log.signing().public().kid().to_string(),
-            OnlineRole::Witness => self.witness.kid(),
-            OnlineRole::Ca => authority_name(self.ca.active().certificate()),
+            OnlineRole::Issuer => Some(self.issuer.active.kid()),
+            OnlineRole::Log => Some(self.log.signing().public().kid().to_string()),
+            OnlineRole::Witness => Some(self.witness.kid()),
+            OnlineRole::Ca => Some(authority_name(self.ca.active().certificate())),
+            OnlineRole::Jwt => self.jwt.signing().map(|key| key.public().kid().to_string()),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::endorsements::EndorsementStore;
 use crate::governor::GovernorParts;
 use crate::live::Live;
 use crate::log::{CheckpointSigner, OpenOptions, Opened, open};
-use crate::online_keys::{ActiveKey, Authorities, Issuer};
+use crate::online_keys::{ActiveKey, Authorities, Issuer, JwtKey};
 use crate::state::{KeyFile, StateError, StateFolder, fresh_secret, read_secret};
 use crate::store::{Database, StateLock, Store, StoreError};
 
@@ -118,6 +118,7 @@ pub fn parts(state: &StateFolder, config: &Config, live: Live) -> Result<Governo
         issuer: Issuer::new(state.key(KeyFile::Issuer)?),
         witness: ActiveKey::new(state.key(KeyFile::Witness)?),
         ca: Authorities::new(CertificateAuthority::open(config.domain.clone(), &certificate, &key)?),
+        jwt: JwtKey::new(state.jwt_key()?),
         files: state.clone(),
         lease_s: config.lease.length_ms.div_ceil(1000),
         anchors: ConfiguredAnchors::read(config)?,

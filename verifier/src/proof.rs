@@ -137,6 +137,7 @@ async fn attachment(
         | RecordBody::Admission { .. }
         | RecordBody::Capture { .. }
         | RecordBody::Release { .. }
+        | RecordBody::JwtSvid { .. }
         | RecordBody::Denial { .. }
         | RecordBody::Quarantine { .. }
         | RecordBody::Restart { .. }

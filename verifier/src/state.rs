@@ -16,8 +16,11 @@ use evidence::cose::SigningKey;
 use zeroize::Zeroizing;
 
 use crate::ear_key::EarKey;
+use crate::es256::Es256Key;
 use crate::keys::KeyEncryptionKey;
 
+/// Signs JWT-SVIDs.
+const JWT_KEY: &str = "jwt.key";
 /// Largest file read from the state folder at once.
 const FILE_CAP_BYTES: u64 = 1 << 20;
 
@@ -189,12 +192,22 @@ impl StateFolder {
     /// Makes the key of EARs as JWT; one that is there is never replaced. Returns its file.
     pub fn make_ear_key(&self) -> Result<PathBuf, StateError> {
         let path = self.ear_key_path();
-        write_new(&path, &EarKey::generate().map_err(|_| StateError::Randomness)?, 0o600)?;
+        write_new(&path, &Es256Key::generate().map_err(|_| StateError::Randomness)?, 0o600)?;
         Ok(path)
     }
 
     fn ear_key_path(&self) -> PathBuf {
         self.join("keys").join("ear.key")
+    }
+
+    /// The key of JWT-SVIDs; none in a folder from before there was one, until one is activated.
+    pub fn jwt_key(&self) -> Result<Option<Es256Key>, StateError> {
+        read_es256(&self.join("keys").join(JWT_KEY))
+    }
+
+    /// Makes the key of JWT-SVIDs that a domain is founded with.
+    pub(crate) fn make_jwt_key(&self) -> Result<Es256Key, StateError> {
+        make_es256(&self.join("keys").join(JWT_KEY))
     }
 
     /// The key-encryption key.
@@ -223,6 +236,22 @@ impl StateFolder {
         DirBuilder::new().mode(0o700).create(&path).map_err(io("making", &path))?;
         Ok(path)
     }
+}
+
+/// An ES256 key in a private file, if that is there.
+fn read_es256(path: &Path) -> Result<Option<Es256Key>, StateError> {
+    let document = match read_secret(path) {
+        Err(StateError::Missing { .. }) => return Ok(None),
+        read => read?,
+    };
+    Es256Key::from_pkcs8(&document).map(Some).map_err(|error| malformed(path, error.to_string()))
+}
+
+/// A fresh ES256 key, in a new private file.
+fn make_es256(path: &Path) -> Result<Es256Key, StateError> {
+    let document = Es256Key::generate().map_err(|_| StateError::Randomness)?;
+    write_new(path, &document, 0o600)?;
+    Es256Key::from_pkcs8(&document).map_err(|error| malformed(path, error.to_string()))
 }
 
 /// A fresh Ed25519 key from the system's randomness.

@@ -4,6 +4,7 @@
 
 use evidence::time::UnixSeconds;
 use governance::artifact::ArtifactTerms;
+use governance::trust_bundle::KeyRecord;
 use wire::proto;
 
 use crate::desk::Desk;
@@ -34,7 +35,12 @@ impl Desk {
         let keys = fresh.map(|partner| proto::DomainKeys {
             domain: partner.domain().to_string(),
             x509: partner.bundle().bundle().ca.iter().map(|der| der.to_vec()).collect(),
+            jwt: partner.bundle().bundle().jwt.iter().map(key_window).collect(),
         });
         keys.collect()
     }
+}
+
+fn key_window(KeyRecord { key, from, until }: &KeyRecord) -> proto::KeyWindow {
+    proto::KeyWindow { key: key.cose_key().to_vec(), from: from.0, until: until.0 }
 }

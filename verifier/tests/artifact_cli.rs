@@ -112,6 +112,7 @@ impl Party {
             log_origin: "a.example/log".into(),
             log: vec![lasting(3)],
             witness: vec![],
+            jwt: vec![],
             ca: vec![],
             authority: authority.clone(),
         };

@@ -3,17 +3,24 @@
 //! Identities come from the domains that authorize the execution, each with its lease: a renewal pushes the next one, and
 //! when the execution is over the stream ends with `PermissionDenied`, at which a client is to forget what it had.
 
-use std::collections::{BTreeMap, HashMap};
+mod claims;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use evidence::names::DomainName;
+use governance::GovernanceDenial;
+use governance::jwk::JwtSvidJwk;
+use governance::jwt_svid::admit_audiences;
+use governance::trust_bundle::KeyRecord;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use wire::spiffe::{self, spiffe_workload_api_server};
 
 use super::Caller;
-use crate::node::{Governed, Node, Standing};
+use crate::clock::unix_now;
+use crate::node::{GivenJwt, Governed, NoJwt, Node, Standing};
 
 pub(super) type Service = spiffe_workload_api_server::SpiffeWorkloadApiServer<WorkloadApi>;
 
@@ -63,24 +70,41 @@ impl spiffe_workload_api_server::SpiffeWorkloadApi for WorkloadApi {
         &self,
         request: Request<spiffe::JwtsvidRequest>,
     ) -> Result<Response<spiffe::JwtsvidResponse>, Status> {
-        self.governed(&request).await?;
-        Err(Status::unimplemented(NO_JWT))
+        let governed = self.governed(&request).await?;
+        let spiffe::JwtsvidRequest { audience, spiffe_id } = request.into_inner();
+        admit_audiences(&audience).map_err(misused)?;
+        let given = self.node.jwt_svids(&governed, &audience, &spiffe_id).await.map_err(no_jwt)?;
+        let svid = |given: Arc<GivenJwt>| spiffe::Jwtsvid {
+            spiffe_id: given.spiffe_id.clone(),
+            svid: given.token.clone(),
+            hint: String::new(),
+        };
+        Ok(Response::new(spiffe::JwtsvidResponse { svids: given.into_iter().map(svid).collect() }))
     }
 
     async fn fetch_jwt_bundles(
         &self,
         request: Request<spiffe::JwtBundlesRequest>,
     ) -> Streamed<spiffe::JwtBundlesResponse> {
-        self.governed(&request).await?;
-        Err(Status::unimplemented(NO_JWT))
+        let governed = self.governed(&request).await?;
+        let none = Some(spiffe::JwtBundlesResponse::default());
+        Ok(told(governed.standing(), move |standing| jwt_bundles(&governed, standing), none))
     }
 
     async fn validate_jwtsvid(
         &self,
         request: Request<spiffe::ValidateJwtsvidRequest>,
     ) -> Result<Response<spiffe::ValidateJwtsvidResponse>, Status> {
-        self.governed(&request).await?;
-        Err(Status::unimplemented(NO_JWT))
+        let governed = self.governed(&request).await?;
+        let spiffe::ValidateJwtsvidRequest { audience, svid } = request.into_inner();
+        admit_audiences(std::slice::from_ref(&audience)).map_err(misused)?;
+        let standing = governed.standing().borrow().clone();
+        if let Some(code) = standing.over {
+            return Err(no_jwt(NoJwt::Over(code)));
+        }
+        let judged = governed.judge_jwt(&standing, &svid, &audience, unix_now()).map_err(misused)?;
+        let (spiffe_id, claims) = (judged.spiffe_id().to_owned(), claims::message(judged.into_claims()));
+        Ok(Response::new(spiffe::ValidateJwtsvidResponse { spiffe_id, claims: Some(claims) }))
     }
 }
 
@@ -142,16 +166,33 @@ fn bundles(governed: &Governed, standing: &Standing) -> Option<spiffe::X509Bundl
     (!standing.in_force.is_empty()).then_some(spiffe::X509BundlesResponse { bundles, crl: Vec::new() })
 }
 
-/// Those of partners. Who is a partner of several domains is known as the first of them knows it, and who authorizes the
-/// execution himself by his own bundle.
+/// Those of partners.
 fn federated(governed: &Governed, standing: &Standing) -> HashMap<String, Vec<u8>> {
-    let mut known = BTreeMap::new();
-    for partner in governed.ordered(standing).flat_map(|(_, given)| given.partners.iter()) {
-        if !standing.in_force.contains_key(&partner.domain) {
-            known.entry(&partner.domain).or_insert(&partner.x509);
-        }
+    let partners = governed.partners(standing).into_iter();
+    partners.map(|(domain, partner)| (trust_domain(domain), partner.x509.concat())).collect()
+}
+
+/// Keys by which JWT-SVIDs are judged, by trust domain, as JWK Sets.
+fn jwt_bundles(governed: &Governed, standing: &Standing) -> Option<spiffe::JwtBundlesResponse> {
+    let set = |keys: &[KeyRecord]| {
+        let keys: Vec<_> = keys.iter().filter_map(JwtSvidJwk::of).collect();
+        serde_json::json!({ "keys": keys }).to_string().into_bytes()
+    };
+    let bundles = governed.jwt_keys(standing).into_iter().map(|(domain, keys)| (trust_domain(domain), set(keys)));
+    (!standing.in_force.is_empty()).then(|| spiffe::JwtBundlesResponse { bundles: bundles.collect() })
+}
+
+/// What is asked for, or shown, cannot be or does not count (SPIFFE_Workload_API, "JWT-SVID Profile").
+fn misused(denial: GovernanceDenial) -> Status {
+    Status::invalid_argument(format!("{}: {denial}", denial.code()))
+}
+
+fn no_jwt(not: NoJwt) -> Status {
+    match &not {
+        NoJwt::Over(_) | NoJwt::NotIts => Status::permission_denied(not.to_string()),
+        NoJwt::Refused(refused) if refused.is_denial() => Status::permission_denied(not.to_string()),
+        NoJwt::Refused(_) => Status::unavailable(not.to_string()),
     }
-    known.into_iter().map(|(domain, x509)| (trust_domain(domain), x509.concat())).collect()
 }
 
 /// SPIFFE-ID §2.1: the id of a trust domain has no path.
@@ -163,7 +204,6 @@ fn trust_domain(domain: &DomainName) -> String {
 const SECURITY_HEADER: &str = "workload.spiffe.io";
 /// Audiences and a token.
 const REQUEST_CAP_BYTES: usize = 32 * 1024;
-const NO_JWT: &str = "this domain issues no JWT-SVIDs";
 
 #[cfg(test)]
 mod tests {

@@ -17,7 +17,8 @@ use wire::protocol::{capture_subject, renewal_subject};
 
 use super::Node;
 use super::domain::{Accepted, Asked, Domain, Seen};
-use super::link::{Ask, LinkStatus, Reply};
+use super::jwt_svid::{GivenJwt, JwtWanted};
+use super::link::{Ask, Asks, JwtAsk, LinkStatus, Reply};
 use super::passport::Vouchers;
 use super::refused::Refused;
 use crate::clock::unix_now;
@@ -82,6 +83,7 @@ impl<'a> Conversation<'a> {
             other @ (Answer::Challenge(_)
             | Answer::Authorization(_)
             | Answer::Recorded(_)
+            | Answer::JwtSvid(_)
             | Answer::Push(_)
             | Answer::Readmission { .. }) => return Err(unexpected_instead(&other, "welcome")),
         };
@@ -105,7 +107,7 @@ impl<'a> Conversation<'a> {
     /// Serves asks, unsent records and pushes until the stream ends.
     pub(crate) async fn serve(
         &mut self,
-        asks: &mut mpsc::Receiver<Ask>,
+        asks: &mut Asks,
         status: &watch::Sender<LinkStatus>,
     ) -> Result<Parted, Refused> {
         let node = Arc::clone(&self.node);
@@ -128,11 +130,12 @@ impl<'a> Conversation<'a> {
                     Ok(None) => return Ok(Parted::Closed),
                     received => self.unasked(heard(Ok(received))?.answer).await?,
                 },
-                ask = asks.recv() => match ask {
+                ask = asks.leases.recv() => match ask {
                     Some(ask) => self.answer(ask).await?,
                     None => return Ok(Parted::NodeGone),
                 },
                 () = added => {}
+                Some(ask) = asks.jwt.recv() => self.identify(ask).await?,
                 () = &mut hello_again, if node.is_halted() => return Ok(Parted::Rehello),
             }
             let epoch = self.seen.lock().await.epoch;
@@ -202,6 +205,7 @@ impl<'a> Conversation<'a> {
             other @ (Answer::Welcome(_)
             | Answer::Challenge(_)
             | Answer::Recorded(_)
+            | Answer::JwtSvid(_)
             | Answer::Push(_)
             | Answer::Readmission { .. }) => Err(unexpected_instead(&other, "authorization")),
         }
@@ -281,6 +285,45 @@ impl<'a> Conversation<'a> {
         Ok(accepted)
     }
 
+    /// One JWT-SVID. An error ends the stream; whoever asked was told by then.
+    async fn identify(&mut self, ask: JwtAsk) -> Result<(), Refused> {
+        let JwtAsk { intent, artifact, audiences, reply } = ask;
+        let wanted = JwtWanted { intent: &intent, artifact, audiences: &audiences };
+        let (told, ended) = match self.jwt_svid(wanted).await {
+            Ok(told) => (told, Ok(())),
+            Err(broken) => (Err(broken.clone()), Err(broken)),
+        };
+        let _ = reply.send(told.map(Arc::new)); // whoever asked may be gone
+        ended
+    }
+
+    /// The outer error ends the stream, the inner one only this request.
+    async fn jwt_svid(&mut self, wanted: JwtWanted<'_>) -> Result<Result<GivenJwt, Refused>, Refused> {
+        let lineage_head = self.node.state.lineage_head(&self.domain.name)?.as_bytes().to_vec();
+        let (artifact, audience) = (wanted.artifact.0.to_vec(), wanted.audiences.to_vec());
+        self.send(Message::AskJwtSvid(proto::AskJwtSvid { artifact, audience, lineage_head })).await?;
+        match self.next_answer().await?.answer {
+            Answer::JwtSvid(answer) => {
+                let given = {
+                    let mut seen = self.seen.lock().await;
+                    let given = self.domain.accept_jwt(&answer, wanted, &mut seen, unix_now());
+                    let given = self.node.judged(self.domain, given).await?;
+                    self.node.remember_seen(&self.domain.name, &seen)?;
+                    given
+                };
+                self.node.advance_lineage(&self.domain.name, answer.lineage_head)?;
+                Ok(Ok(given))
+            }
+            Answer::Refusal(refusal) => self.refused(refusal).map(Err),
+            other @ (Answer::Welcome(_)
+            | Answer::Challenge(_)
+            | Answer::Authorization(_)
+            | Answer::Recorded(_)
+            | Answer::Push(_)
+            | Answer::Readmission { .. }) => Err(unexpected_instead(&other, "a JWT-SVID")),
+        }
+    }
+
     fn refused(&self, refusal: Refusal) -> Result<Refused, Refused> {
         if let Some(head) = refusal.lineage_head {
             self.node.advance_lineage(&self.domain.name, head)?;
@@ -304,6 +347,7 @@ impl<'a> Conversation<'a> {
                 other @ (Answer::Welcome(_)
                 | Answer::Challenge(_)
                 | Answer::Authorization(_)
+                | Answer::JwtSvid(_)
                 | Answer::Push(_)
                 | Answer::Readmission { .. }) => return Err(unexpected_instead(&other, "recorded")),
             },
@@ -339,6 +383,7 @@ impl<'a> Conversation<'a> {
             other @ (Answer::Welcome(_)
             | Answer::Challenge(_)
             | Answer::Authorization(_)
+            | Answer::JwtSvid(_)
             | Answer::Push(_)
             | Answer::Readmission { .. }) => Err(unexpected_instead(&other, "recorded")),
         }
@@ -356,9 +401,11 @@ impl<'a> Conversation<'a> {
             match &heard.answer {
                 Answer::Push(_) | Answer::Readmission { .. } => self.unasked(heard.answer).await?,
                 Answer::Welcome(_) => return Err(unexpected_instead(&heard.answer, "an answer")),
-                Answer::Challenge(_) | Answer::Authorization(_) | Answer::Refusal(_) | Answer::Recorded(_) => {
-                    return Ok(heard);
-                }
+                Answer::Challenge(_)
+                | Answer::Authorization(_)
+                | Answer::Refusal(_)
+                | Answer::Recorded(_)
+                | Answer::JwtSvid(_) => return Ok(heard),
             }
         }
     }
@@ -391,9 +438,11 @@ impl<'a> Conversation<'a> {
                 tracing::warn!(domain = %self.domain.name, %refused, "unasked refusal");
                 Ok(())
             }
-            Answer::Welcome(_) | Answer::Challenge(_) | Answer::Authorization(_) | Answer::Recorded(_) => {
-                Err(unexpected_instead(&answer, "a push"))
-            }
+            Answer::Welcome(_)
+            | Answer::Challenge(_)
+            | Answer::Authorization(_)
+            | Answer::Recorded(_)
+            | Answer::JwtSvid(_) => Err(unexpected_instead(&answer, "a push")),
         }
     }
 
@@ -426,6 +475,7 @@ fn unexpected_instead(got: &Answer, wanted: &str) -> Refused {
         Answer::Authorization(_) => "authorization",
         Answer::Refusal(_) => "refusal",
         Answer::Recorded(_) => "recorded",
+        Answer::JwtSvid(_) => "a JWT-SVID",
         Answer::Push(_) => "push",
         Answer::Readmission { .. } => "readmission",
     };

@@ -11,7 +11,7 @@ use audit::checkpoint::{Checkpoint, LogIdentity, VerifiedCheckpoint};
 use audit::note::{NoteKey, NoteKeyKind};
 use audit::proof::witness_name;
 use audit::receipt::{Receipt, VerifiedReceipt};
-use audit::record::RecordBody;
+use audit::record::{RecordBody, VerifiedRecord};
 use evidence::digest::Sha256Digest;
 use evidence::names::{DomainName, NodeId};
 use evidence::threshold::Authority;
@@ -21,7 +21,7 @@ use governance::artifact::{Artifact, Continues, Expectation, VerifiedArtifact};
 use governance::governance_state::{GovernanceState, VerifiedState};
 use governance::intent::Intent;
 use governance::node_key::NodeKey;
-use governance::trust_bundle::{OWN_LIFETIME_CAP_S, Role, TrustBundle, VerifiedBundle};
+use governance::trust_bundle::{KeyRecord, OWN_LIFETIME_CAP_S, Role, TrustBundle, VerifiedBundle};
 use governance::witness_policy::HeldWitnessPolicy;
 use serde::{Deserialize, Serialize};
 use wire::bounded::verifier::{Authorization, DomainKeys, Welcome, WrappedKey};
@@ -78,6 +78,8 @@ pub(crate) struct Accepted {
     pub(crate) svid: Svid,
     /// CA certificates of the domain, DER, one after the other: by which that is verified.
     pub(crate) authorities: Arc<[u8]>,
+    /// Keys of the domain's JWT-SVIDs.
+    pub(crate) jwt: Arc<[KeyRecord]>,
     /// By which keys its workload may verify that of others.
     pub(crate) partners: Arc<[DomainKeys]>,
     pub(crate) log_index: u64,
@@ -184,18 +186,15 @@ impl Domain {
         let (spiffe_id, authorities) = (asked.intent.spiffe_id(&self.name)?, &own.bundle().ca);
         let svid = Wanted { recorded, spiffe_id: &spiffe_id, key, until, authorities };
         let svid = Svid::accept(&answer.svid, svid, now)?;
-        let checkpoint = Self::advance(receipt.checkpoint(), seen.checkpoint.as_deref())?;
+        Self::follow_log(&receipt, &answer.receipt, seen)?;
         if terms.governance.epoch > seen.epoch {
             (seen.epoch, seen.state) = (terms.governance.epoch, Some(terms.governance.state));
         }
-        if checkpoint {
-            seen.checkpoint = Some(Receipt::decode(&answer.receipt)?.checkpoint);
-        }
         let (cose, partners) = (answer.artifact.as_slice().into(), answer.partners.as_slice().into());
         let authorities = own.bundle().ca.iter().flat_map(|der| der.iter().copied()).collect();
-        let (log_index, keys) = (receipt.index(), answer.keys.clone());
+        let (log_index, keys, jwt) = (receipt.index(), answer.keys.clone(), own.bundle().jwt.as_slice().into());
         let result = Some(answer.result.as_slice().into());
-        Ok(Accepted { log_index, keys, svid, authorities, partners, cose, result, artifact })
+        Ok(Accepted { log_index, keys, svid, authorities, jwt, partners, cose, result, artifact })
     }
 
     /// The decision is in the domain's log, it is this one, and enough witnesses have seen that log; the digest of the SVID
@@ -207,13 +206,11 @@ impl Domain {
         witnesses: Option<&HeldWitnessPolicy>,
         now: UnixSeconds,
     ) -> Result<(VerifiedReceipt, Sha256Digest), AcceptDenial> {
-        let (witnesses, quorum) = self.witnesses(witnesses)?;
-        let receipt = Receipt::verify(bytes, &self.log(now)?, &witnesses, quorum, now)?;
+        let (receipt, record) = self.logged(bytes, witnesses, now)?;
         let named = artifact.receipt();
         if receipt.index() != named.index || receipt.entry_digest() != named.entry {
             return Err(mismatch("receipt", "entry"));
         }
-        let record = receipt.record(&self.name, &self.keys(now)?.keys(Role::Issuer, now))?;
         let (record, wanted) = (record.record(), artifact.terms());
         if record.node.as_ref() != Some(&self.node) || record.subject != wanted.intent {
             return Err(mismatch("authorization record", "subject"));
@@ -228,6 +225,7 @@ impl Domain {
             | RecordBody::Capture { .. }
             | RecordBody::Intent { .. }
             | RecordBody::Release { .. }
+            | RecordBody::JwtSvid { .. }
             | RecordBody::Denial { .. }
             | RecordBody::Halt { .. }
             | RecordBody::End { .. }
@@ -249,6 +247,27 @@ impl Domain {
             return Err(mismatch("authorization record", "terms"));
         }
         Ok((receipt, svid))
+    }
+
+    /// A record of the domain's, in its log, which enough witnesses have seen.
+    pub(super) fn logged(
+        &self,
+        receipt: &[u8],
+        witnesses: Option<&HeldWitnessPolicy>,
+        now: UnixSeconds,
+    ) -> Result<(VerifiedReceipt, VerifiedRecord), AcceptDenial> {
+        let (witnesses, quorum) = self.witnesses(witnesses)?;
+        let receipt = Receipt::verify(receipt, &self.log(now)?, &witnesses, quorum, now)?;
+        let record = receipt.record(&self.name, &self.keys(now)?.keys(Role::Issuer, now))?;
+        Ok((receipt, record))
+    }
+
+    /// Moves on to the checkpoint of a receipt, if that is newer.
+    pub(super) fn follow_log(receipt: &VerifiedReceipt, bytes: &[u8], seen: &mut Seen) -> Result<(), AcceptDenial> {
+        if Self::advance(receipt.checkpoint(), seen.checkpoint.as_deref())? {
+            seen.checkpoint = Some(Receipt::decode(bytes)?.checkpoint);
+        }
+        Ok(())
     }
 
     /// Judges what a verifier says of its governance and log when a stream opens.
@@ -363,7 +382,7 @@ impl Domain {
     }
 }
 
-const fn mismatch(what: &'static str, field: &'static str) -> AcceptDenial {
+pub(super) const fn mismatch(what: &'static str, field: &'static str) -> AcceptDenial {
     AcceptDenial::Audit(AuditDenial::AttachmentMismatch { what, field })
 }
 

@@ -21,6 +21,8 @@ use wire::bounded::verifier::HpkeSuite;
 
 use super::*;
 
+#[path = "jwt_svid_tests.rs"]
+mod jwt_svid;
 #[path = "domain_witness_tests.rs"]
 mod witnesses;
 
@@ -70,6 +72,7 @@ impl Bench {
             log_origin: "a.example/log".to_owned(),
             log: vec![record(&log_key)],
             witness: vec![record(&SigningKey::from_seed(&[40; 32]).unwrap())],
+            jwt: vec![],
             ca: vec![authority_of_svids.certificate.clone()],
             authority: pinned.clone(),
         };

@@ -6,11 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use evidence::names::DomainName;
+use evidence::time::UnixSeconds;
+use governance::artifact::ArtifactId;
+use governance::trust_bundle::KeyRecord;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use wire::bounded::verifier::DomainKeys;
 
 use super::execution::SignedIntent;
+use super::jwt_svid::KeptJwts;
 use super::svid::{Svid, SvidKey};
 use super::{Node, lock};
 use crate::gateway::Running;
@@ -24,6 +28,7 @@ pub(crate) struct Governed {
     pub(crate) intent: Arc<SignedIntent>,
     /// Wiped when it is over.
     svid_key: Mutex<Option<SvidKey>>,
+    pub(super) jwt_svids: KeptJwts,
     /// The node's home domain: what it gives comes first.
     pub(crate) home: DomainName,
     standing: watch::Sender<Standing>,
@@ -45,16 +50,21 @@ pub(crate) struct Standing {
 pub(crate) struct InForce {
     /// The artifact as signed.
     pub(crate) artifact: Arc<[u8]>,
+    pub(crate) artifact_id: ArtifactId,
+    /// When the artifact ends, by the domain's clock.
+    pub(crate) expires_at: UnixSeconds,
     pub(crate) svid: Svid,
     /// CA certificates of the domain, DER, one after the other.
     pub(crate) authorities: Arc<[u8]>,
+    /// The domain's keys of JWT-SVIDs.
+    pub(crate) jwt: Arc<[KeyRecord]>,
     pub(crate) partners: Arc<[DomainKeys]>,
 }
 
 impl Governed {
     pub(super) fn new(number: u64, intent: &Arc<SignedIntent>, svid_key: SvidKey, home: DomainName) -> Self {
         let (svid_key, standing) = (Mutex::new(Some(svid_key)), watch::Sender::default());
-        Self { number, intent: Arc::clone(intent), svid_key, home, standing }
+        Self { number, intent: Arc::clone(intent), svid_key, jwt_svids: KeptJwts::default(), home, standing }
     }
 
     /// Lends the private key of its SVIDs; none once it is over.
@@ -67,6 +77,26 @@ impl Governed {
         let home = standing.in_force.get_key_value(&self.home);
         let others = standing.in_force.iter().filter(move |(domain, _)| home.is_none_or(|(home, _)| home != *domain));
         home.into_iter().chain(others)
+    }
+
+    /// Those whom its domains trust. Who is a partner of several domains is known as the first of them knows it, and who
+    /// authorizes the execution himself by his own bundle.
+    pub(crate) fn partners<'a>(&self, standing: &'a Standing) -> BTreeMap<&'a DomainName, &'a DomainKeys> {
+        let mut known = BTreeMap::new();
+        for partner in self.ordered(standing).flat_map(|(_, given)| given.partners.iter()) {
+            if !standing.in_force.contains_key(&partner.domain) {
+                known.entry(&partner.domain).or_insert(partner);
+            }
+        }
+        known
+    }
+
+    /// How it stands once that holds, or once it is over; nothing if neither comes soon.
+    pub(super) async fn stands_with(&self, holds: impl Fn(&Standing) -> bool) -> Option<Standing> {
+        let mut standing = self.standing();
+        let held = standing.wait_for(|standing| standing.over.is_some() || holds(standing));
+        let held = timeout(KNOWN_WITHIN, held).await.ok()?.ok()?;
+        Some(held.clone())
     }
 
     /// How it stands, now and whenever that changes; the last change says that it is over.

@@ -130,7 +130,7 @@ impl Node {
     /// Where workloads reach this daemon, as a URI.
     fn workload_endpoint(&self) -> Result<String, Refused> {
         let unnamed = || Refused::fault("fault.state_unavailable", "the state directory's path cannot be told");
-        let path = std::path::absolute(self.state.workload_socket_path()).map_err(|_| unnamed())?;
+        let path = std::path::absolute(self.state.spiffe_socket_path()).map_err(|_| unnamed())?;
         path.to_str().map(|path| format!("unix://{path}")).ok_or_else(unnamed)
     }
 

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evidence::names::DomainName;
-use governance::artifact::VerifiedArtifact;
+use governance::artifact::{ArtifactId, VerifiedArtifact};
 use governance::governance_state::VerifiedState;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 
 use super::Node;
 use super::conversation::{Conversation, Parted};
 use super::domain::{Accepted, Domain, Seen};
 use super::execution::SignedIntent;
+use super::jwt_svid::GivenJwt;
 use super::passport::Vouchers;
 use super::refused::Refused;
 use crate::collect::HeldKey;
@@ -28,6 +29,15 @@ pub(crate) struct Ask {
     /// What the other domains have granted.
     pub(crate) vouchers: watch::Receiver<Vouchers>,
     pub(crate) reply: ReplyTo,
+}
+
+/// An execution wants a JWT-SVID of a domain that authorizes it.
+pub(crate) struct JwtAsk {
+    pub(crate) intent: Arc<SignedIntent>,
+    /// Id of the domain's artifact.
+    pub(crate) artifact: ArtifactId,
+    pub(crate) audiences: Vec<String>,
+    pub(crate) reply: oneshot::Sender<Result<Arc<GivenJwt>, Refused>>,
 }
 
 /// Where the answers go, with the domain's name.
@@ -65,6 +75,7 @@ pub(crate) struct LinkStatus {
 /// Handle on a link's task.
 pub(crate) struct Link {
     asks: mpsc::Sender<Ask>,
+    jwt_asks: mpsc::Sender<JwtAsk>,
     pub(crate) status: watch::Receiver<LinkStatus>,
 }
 
@@ -73,22 +84,34 @@ impl Link {
     pub(crate) fn ask(&self, ask: Ask) -> bool {
         self.status.borrow().connected && self.asks.try_send(ask).is_ok()
     }
+
+    /// The same for a JWT-SVID; they wait apart, so that they never keep a lease from its renewal.
+    pub(crate) fn ask_jwt(&self, ask: JwtAsk) -> bool {
+        self.status.borrow().connected && self.jwt_asks.try_send(ask).is_ok()
+    }
 }
 
 /// The task's end of a link.
 pub(crate) struct LinkTask {
     pub(crate) domain: Domain,
-    pub(crate) asks: mpsc::Receiver<Ask>,
+    pub(crate) asks: Asks,
     pub(crate) status: watch::Sender<LinkStatus>,
     pub(crate) seen: Arc<Mutex<Seen>>,
 }
 
+/// What waits for an answer. Leases come first.
+pub(crate) struct Asks {
+    pub(crate) leases: mpsc::Receiver<Ask>,
+    pub(crate) jwt: mpsc::Receiver<JwtAsk>,
+}
+
 /// Makes both ends.
 pub(crate) fn link(domain: Domain, seen: Seen) -> (Link, LinkTask) {
-    let (asks_sender, asks) = mpsc::channel(ASKS_CAP);
+    let (asks_sender, leases) = mpsc::channel(ASKS_CAP);
+    let (jwt_sender, jwt) = mpsc::channel(JWT_ASKS_CAP);
     let (status_sender, status) = watch::channel(LinkStatus::default());
-    let handle = Link { asks: asks_sender, status };
-    (handle, LinkTask { domain, asks, status: status_sender, seen: Arc::new(Mutex::new(seen)) })
+    let handle = Link { asks: asks_sender, jwt_asks: jwt_sender, status };
+    (handle, LinkTask { domain, asks: Asks { leases, jwt }, status: status_sender, seen: Arc::new(Mutex::new(seen)) })
 }
 
 impl LinkTask {
@@ -141,10 +164,12 @@ impl LinkTask {
         loop {
             tokio::select! {
                 () = &mut until => return true,
-                ask = self.asks.recv() => match ask {
+                ask = self.asks.leases.recv() => match ask {
                     Some(ask) => ask.reply.send(Reply::Refused(Refused::fault("fault.verifier_unreachable", "no stream"))),
                     None => return false,
                 },
+                // Whoever waits for it hears that nobody will answer.
+                Some(ask) = self.asks.jwt.recv() => drop(ask),
             }
         }
     }
@@ -152,6 +177,8 @@ impl LinkTask {
 
 /// Asks that may wait behind the one in flight.
 const ASKS_CAP: usize = 64;
+/// The same for JWT-SVIDs.
+const JWT_ASKS_CAP: usize = 16;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A halted node asks again for its readmission.

@@ -16,7 +16,7 @@ use super::refused::Refused;
 use super::{Node, Parts, lock};
 use crate::collect::{Inspected, InspectionFault};
 use crate::gateway::{GatewayError, facilities};
-use crate::local_api::LocalApi;
+use crate::local_api::{self, LocalApi};
 use crate::state::StateError;
 use crate::systemd;
 use crate::tee::detect::{self, Finding};
@@ -31,6 +31,8 @@ impl Node {
         node.resume().await;
         let local_api = LocalApi::bind(&node.state.socket_path()).map_err(ServeFault::LocalApi)?;
         let workload_api = LocalApi::bind(&node.state.workload_socket_path()).map_err(ServeFault::LocalApi)?;
+        local_api::name_also(&node.state.workload_socket_path(), &node.state.spiffe_socket_path())
+            .map_err(ServeFault::LocalApi)?;
         let mut links = JoinSet::new();
         for task in link_tasks {
             links.spawn(task.run(Arc::clone(&node)));

@@ -137,6 +137,7 @@ fn bundle_of(domain: &DomainName, served: Served) -> TrustBundle {
         log_origin: "p.example/log".into(),
         log: vec![record(30, 0, 100)],
         witness: vec![],
+        jwt: vec![],
         ca: vec![],
         authority: authority(),
     }

@@ -90,6 +90,7 @@ fn signed_bundle(policy: &SigningKey, defect: Defect) -> Vec<u8> {
         log_origin: "a.example/log".to_owned(),
         log: vec![record(3)],
         witness: vec![],
+        jwt: vec![],
         ca: vec![],
         authority: PolicyAuthority::new(vec![policy.public().clone()], 1).unwrap(),
     };

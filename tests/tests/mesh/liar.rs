@@ -106,6 +106,7 @@ impl Liar {
             log,
             issuer: Issuer::new(signs),
             ear: state.ear_key().unwrap(),
+            jwt: governor.keys().jwt.clone(),
             kek: state.key_encryption_key().unwrap(),
             ca: Authorities::new(CertificateAuthority::open(config.domain.clone(), &certificate, &key).unwrap()),
             trust: trust(&governor, shown).with_partners(move || partners.partners()),

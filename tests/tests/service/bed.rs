@@ -25,7 +25,7 @@ use policy::set::{PolicyDocument, PolicySet};
 use rustls::pki_types::CertificateDer;
 use tests::genuine::Machine;
 use tokio::{sync::oneshot, task::JoinHandle};
-use verifier::online_keys::{Authorities, Issuer};
+use verifier::online_keys::{Authorities, Issuer, JwtKey};
 use verifier::{
     ca::CertificateAuthority,
     clock::Clock,
@@ -37,6 +37,7 @@ use verifier::{
         recognise::{Pile, Recognised, Sorted},
         table::Source,
     },
+    es256::Es256Key,
     federation::Partners,
     governance_state::{self, StateInForce},
     keys::{self, KeyEncryptionKey},
@@ -93,6 +94,8 @@ pub(crate) struct Bed {
     pub(crate) addresses: Addresses,
     pub(crate) rules: Rules,
     pub(crate) lease: LeaseLengths,
+    /// Signs JWT-SVIDs; nothing until a key is activated.
+    pub(crate) jwt: JwtKey,
     pub(crate) endorsements: EndorsementStore,
     admission: Admission,
     anchors: evidence::TrustAnchors,
@@ -220,12 +223,14 @@ impl Bed {
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let gathering = tokio::spawn(gather(gathering, cosigned, async move { drop(stopped.await) }));
+        let jwt = JwtKey::default();
         let desk = Arc::new(Desk::new(DeskParts {
             domain: domain(),
             store: opened.store.clone(),
             log: opened.log.clone(),
             issuer: Issuer::new(issuer()),
-            ear: EarKey::from_pkcs8(&EarKey::generate().unwrap()).unwrap(),
+            ear: EarKey::from_pkcs8(&Es256Key::generate().unwrap()).unwrap(),
+            jwt: jwt.clone(),
             kek: KeyEncryptionKey::new(&[9; 32]).unwrap(),
             ca: Authorities::new(CertificateAuthority::open(domain(), &ca.0, &ca.1).unwrap()),
             trust: TrustSource::new(move || Ok(source.lock().unwrap().clone()))
@@ -271,6 +276,7 @@ impl Bed {
             addresses,
             rules,
             lease,
+            jwt,
             endorsements,
             admission,
             anchors,

@@ -65,6 +65,8 @@ enum RoleArg {
     Witness,
     /// Signs the certificates of this service and of its nodes.
     Ca,
+    /// Signs JWT-SVIDs; a domain from before there were any makes its first key so.
+    Jwt,
 }
 
 impl RotateArgs {
@@ -169,6 +171,7 @@ impl RoleArg {
             Self::Log => OnlineRole::Log,
             Self::Witness => OnlineRole::Witness,
             Self::Ca => OnlineRole::Ca,
+            Self::Jwt => OnlineRole::Jwt,
         }
     }
 
@@ -178,6 +181,7 @@ impl RoleArg {
             Self::Log => KeyRole::Log,
             Self::Witness => KeyRole::Witness,
             Self::Ca => KeyRole::Ca,
+            Self::Jwt => KeyRole::Jwt,
         }
     }
 }

@@ -255,6 +255,7 @@ async fn desk(
         log: opened.log.clone(),
         issuer: governor.keys().issuer.clone(),
         ear: state.ear_key().map_err(|error| refused(&error))?,
+        jwt: governor.keys().jwt.clone(),
         kek: state.key_encryption_key().map_err(|error| refused(&error))?,
         ca: governor.keys().ca.clone(),
         trust: trust_source(governor.clone(), config.lab).with_partners({

@@ -1,8 +1,11 @@
-//! A domain's trust bundle as SPIFFE sees it: a JWK Set of its CA certificates (SPIFFE Trust Domain and Bundle §4).
+//! A domain's trust bundle as SPIFFE sees it: a JWK Set of its CA certificates and of the keys of its JWT-SVIDs (SPIFFE
+//! Trust Domain and Bundle §4).
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
+use governance::jwk::{JwtSvidJwk, P256Jwk};
 use governance::trust_bundle::TrustBundle;
+use serde::Serialize;
 use serde_json::{Value, json};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
@@ -10,14 +13,20 @@ use x509_cert::der::Decode as _;
 /// Media type of the document.
 pub const BUNDLE_TYPE: &str = "application/json";
 
-/// A CA certificate that has no place in a bundle.
+/// A key that has no place in a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a CA certificate of the bundle is not one of a P-256 key")]
+#[error("a CA certificate, or a key of JWT-SVIDs, in the bundle is not one of a P-256 key")]
 pub struct NoSuchKey;
 
-/// The document. There are no JWT-SVID keys: this domain issues none.
+/// The document.
 pub fn bundle(bundle: &TrustBundle) -> Result<Value, NoSuchKey> {
-    let keys = bundle.ca.iter().map(|der| x509_svid_key(der)).collect::<Result<Vec<_>, _>>()?;
+    let mut keys = Vec::new();
+    for der in &bundle.ca {
+        keys.push(value(&X509SvidJwk::of(der)?)?);
+    }
+    for record in &bundle.jwt {
+        keys.push(value(&JwtSvidJwk::of(record).ok_or(NoSuchKey)?)?);
+    }
     Ok(json!({
         "keys": keys,
         "spiffe_sequence": bundle.sequence,
@@ -25,23 +34,24 @@ pub fn bundle(bundle: &TrustBundle) -> Result<Value, NoSuchKey> {
     }))
 }
 
-fn x509_svid_key(der: &[u8]) -> Result<Value, NoSuchKey> {
-    let certificate = Certificate::from_der(der).map_err(|_| NoSuchKey)?;
-    let key = certificate.tbs_certificate().subject_public_key_info().subject_public_key.raw_bytes();
-    // SEC 1 §2.3.3: an uncompressed point is 04, x, y.
-    let Some((4, point)) = key.split_first() else { return Err(NoSuchKey) };
-    let Some((x, y)) = point.split_at_checked(COORDINATE_BYTES).filter(|(_, y)| y.len() == COORDINATE_BYTES) else {
-        return Err(NoSuchKey);
-    };
-    Ok(json!({
-        "use": "x509-svid",
-        "kty": "EC",
-        "crv": "P-256",
-        "x": URL_SAFE_NO_PAD.encode(x),
-        "y": URL_SAFE_NO_PAD.encode(y),
-        "x5c": [STANDARD.encode(der)],
-    }))
+fn value(key: &impl Serialize) -> Result<Value, NoSuchKey> {
+    serde_json::to_value(key).map_err(|_| NoSuchKey)
 }
 
-/// Bytes of one coordinate on P-256.
-const COORDINATE_BYTES: usize = 32;
+/// A CA by its certificate.
+#[derive(Serialize)]
+struct X509SvidJwk {
+    r#use: &'static str,
+    #[serde(flatten)]
+    key: P256Jwk,
+    x5c: [String; 1],
+}
+
+impl X509SvidJwk {
+    fn of(der: &[u8]) -> Result<Self, NoSuchKey> {
+        let certificate = Certificate::from_der(der).map_err(|_| NoSuchKey)?;
+        let key = certificate.tbs_certificate().subject_public_key_info().subject_public_key.raw_bytes();
+        let key = P256Jwk::of(key).ok_or(NoSuchKey)?;
+        Ok(Self { r#use: "x509-svid", key, x5c: [STANDARD.encode(der)] })
+    }
+}

@@ -73,7 +73,7 @@ impl Serving {
         let since = self.since.get(&role).copied().unwrap_or(UnixSeconds(u64::MAX));
         let leases_end = since.plus(self.lease_s).plus(CLOCK_LAG_S);
         match role {
-            OnlineRole::Issuer | OnlineRole::Log | OnlineRole::Witness => leases_end,
+            OnlineRole::Issuer | OnlineRole::Log | OnlineRole::Witness | OnlineRole::Jwt => leases_end,
             OnlineRole::Ca => leases_end.max(self.certified.get(kid).copied().unwrap_or(UnixSeconds(0))),
         }
     }
@@ -90,6 +90,7 @@ impl Governor {
             OnlineRole::Log => signing(KeyFile::Log)?,
             OnlineRole::Witness => signing(KeyFile::Witness)?,
             OnlineRole::Ca => files.prepare_authority(domain, now)?,
+            OnlineRole::Jwt => files.prepare_jwt_key()?.public().cose_key().to_vec(),
         };
         let kid = self.prepared(role)?.ok_or_else(|| OrderRefusal::Bug("a successor was made and lost".to_owned()))?;
         Ok(PreparedKey { role, kid, public })
@@ -116,6 +117,7 @@ impl Governor {
             OnlineRole::Log => "log key activated",
             OnlineRole::Witness => "witness key activated",
             OnlineRole::Ca => "ca key activated",
+            OnlineRole::Jwt => "jwt key activated",
         };
         let proposal = Proposal::of(rules.clone(), kind);
         let epoch = self.enact(&mut rules, proposal, now).await?.value.epoch;
@@ -134,7 +136,7 @@ impl Governor {
             for kid in names.iter().cloned().chain(prepared.filter(|kid| !names.contains(kid))) {
                 let announced = rotation::announced(&history, role, &kid).ok();
                 let (state, since, next_step_at) = match announced {
-                    _ if kid == active => ("active", serving.since.get(&role).copied(), None),
+                    _ if active.as_ref() == Some(&kid) => ("active", serving.since.get(&role).copied(), None),
                     None => ("prepared", None, None),
                     Some((at, due)) if !serving.signed.contains(&kid) => {
                         ("announced", Some(at), Some(due.plus(CLOCK_LAG_S)))
@@ -157,8 +159,9 @@ impl Governor {
         for role in OnlineRole::ALL {
             let founded = founding.map(|bundle| rotation::names(bundle, role)).unwrap_or_default();
             let active = self.keys().active(role);
-            let founded_at = founding.filter(|_| founded.contains(&active)).map(|bundle| bundle.issued_at);
-            if let Some(at) = activated.get(&active).copied().or(founded_at) {
+            let of_founding = active.as_ref().is_some_and(|active| founded.contains(active));
+            let founded_at = founding.filter(|_| of_founding).map(|bundle| bundle.issued_at);
+            if let Some(at) = active.and_then(|active| activated.get(&active).copied()).or(founded_at) {
                 since.insert(role, at);
             }
             signed.extend(founded);
@@ -175,6 +178,7 @@ impl Governor {
             OnlineRole::Log => signing(KeyFile::Log)?,
             OnlineRole::Witness => signing(KeyFile::Witness)?,
             OnlineRole::Ca => files.next_authority()?.map(|der| authority_name(&der)),
+            OnlineRole::Jwt => files.next_jwt_key()?.map(|key| key.public().kid().to_string()),
         })
     }
 
@@ -186,6 +190,7 @@ impl Governor {
             OnlineRole::Log => keys.log.activate(files.activate_key(KeyFile::Log)?),
             OnlineRole::Witness => keys.witness.activate(files.activate_key(KeyFile::Witness)?),
             OnlineRole::Ca => keys.ca.activate(files.activate_authority(&self.0.parts.domain)?),
+            OnlineRole::Jwt => keys.jwt.activate(files.activate_jwt_key()?),
         }
         Ok(())
     }

@@ -251,6 +251,7 @@ fn role(of: KeyRole) -> Result<OnlineRole, OrderRefusal> {
         KeyRole::Log => Ok(OnlineRole::Log),
         KeyRole::Witness => Ok(OnlineRole::Witness),
         KeyRole::Ca => Ok(OnlineRole::Ca),
+        KeyRole::Jwt => Ok(OnlineRole::Jwt),
         KeyRole::Unspecified => Err(malformed("no role of a key")),
     }
 }

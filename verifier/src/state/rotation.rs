@@ -12,10 +12,11 @@ use evidence::time::UnixSeconds;
 use zeroize::Zeroizing;
 
 use super::{
-    KeyFile, StateError, StateFolder, fresh_signing_key, io, malformed, read_capped, read_secret, read_signing_key,
-    write_new, write_signing_key,
+    JWT_KEY, KeyFile, StateError, StateFolder, fresh_signing_key, io, make_es256, malformed, read_capped, read_es256,
+    read_secret, read_signing_key, write_new, write_signing_key,
 };
 use crate::ca::CertificateAuthority;
+use crate::es256::Es256Key;
 
 impl StateFolder {
     /// The successor of a key, once it was prepared.
@@ -94,6 +95,24 @@ impl StateFolder {
         rename(&path, &self.join("ca.der"))?;
         self.show_authority()?;
         Ok(opened)
+    }
+
+    /// The successor of the key of JWT-SVIDs, once it was prepared.
+    pub fn next_jwt_key(&self) -> Result<Option<Es256Key>, StateError> {
+        read_es256(&self.next_path(JWT_KEY))
+    }
+
+    /// The successor of the key of JWT-SVIDs, made now unless it was before.
+    pub(crate) fn prepare_jwt_key(&self) -> Result<Es256Key, StateError> {
+        self.next_jwt_key()?.map_or_else(|| make_es256(&self.next_path(JWT_KEY)), Ok)
+    }
+
+    /// Puts the successor in the place of its predecessor, where there is one, durably.
+    pub(crate) fn activate_jwt_key(&self) -> Result<Es256Key, StateError> {
+        let path = self.next_path(JWT_KEY);
+        let next = self.next_jwt_key()?.ok_or_else(|| StateError::Missing { path: path.clone() })?;
+        rename(&path, &self.join("keys").join(JWT_KEY))?;
+        Ok(next)
     }
 
     /// Writes `ca.pem`, which operators hand to new nodes.
@@ -175,6 +194,21 @@ mod tests {
         assert_eq!(state.key(KeyFile::Log).unwrap().public(), made.public());
         assert_eq!(state.previous_key(KeyFile::Log).unwrap().as_ref(), Some(first.public()));
         assert!(state.next_key(KeyFile::Log).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_folder_from_before_there_were_jwt_keys_gets_its_first_by_a_rotation() {
+        let (_folder, state, _) = folder();
+        assert!(state.jwt_key().unwrap().is_none() && state.next_jwt_key().unwrap().is_none());
+        assert!(matches!(state.activate_jwt_key(), Err(StateError::Missing { .. })));
+        for _ in 0..2 {
+            let made = state.prepare_jwt_key().unwrap();
+            assert_eq!(state.prepare_jwt_key().unwrap().public(), made.public());
+            assert_eq!(fs::metadata(state.join("keys/jwt.next.key")).unwrap().mode() & 0o777, 0o600);
+            assert_eq!(state.activate_jwt_key().unwrap().public(), made.public());
+            assert_eq!(state.jwt_key().unwrap().unwrap().public(), made.public());
+            assert!(state.next_jwt_key().unwrap().is_none());
+        }
     }
 
     #[test]

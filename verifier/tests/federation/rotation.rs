@@ -85,7 +85,7 @@ async fn a_partner_relies_on_a_domain_through_the_rotation_of_all_its_keys() {
     followed(&a, &b).await;
     let old_issuer = b.state().key(verifier::state::KeyFile::Issuer).unwrap();
     let old = listed(&b, "active").await;
-    assert_eq!(old.len(), 4);
+    assert_eq!(old.len(), 5);
     let code =
         |refused: Result<_, OrderRefusal>| refused.map(|_: verifier::governor::Activated| ()).unwrap_err().code();
     assert_eq!(code(b.governor.activate_key(OnlineRole::Log, b.now()).await), "order.unknown");

@@ -45,6 +45,8 @@ async fn another_implementation_reads_the_authorities_sequence_and_hint() {
     }
 
     let tokens = of_use(&document, "jwt-svid");
+    assert_eq!(tokens.len(), held.jwt.len());
+    assert_eq!(tokens.len(), 1, "the key that the domain was founded with");
     let set = serde_json::json!({ "keys": tokens });
     let read = JwtBundle::from_jwt_authorities(domain, set.to_string().as_bytes()).unwrap();
     let named = |key: &&&Value| read.find_jwt_authority(key["kid"].as_str().unwrap()).is_some();

@@ -1,7 +1,7 @@
 //! What a node says on its stream.
 
 use evidence::{digest::Sha256Digest, names::NodeId};
-use governance::intent::DOMAINS_CAP;
+use governance::{artifact::ArtifactId, intent::DOMAINS_CAP, jwt_svid::admit_audiences};
 
 use super::{
     ARTIFACT_CAP_BYTES, ARTIFACTS_CAP, CHECKPOINT_CAP_BYTES, EVIDENCE_CAP_BYTES, FieldDenial, INTENT_CAP_BYTES,
@@ -37,6 +37,15 @@ pub enum NodeRequest {
     },
     /// Offers evidence as a source of reference values.
     Capture {
+        /// Newest record of its lineage that the node knows.
+        lineage_head: Sha256Digest,
+    },
+    /// Asks for a JWT-SVID of an execution.
+    AskJwtSvid {
+        /// Id of its artifact.
+        artifact: ArtifactId,
+        /// For whom.
+        audiences: Vec<String>,
         /// Newest record of its lineage that the node knows.
         lineage_head: Sha256Digest,
     },
@@ -102,6 +111,12 @@ impl TryFrom<proto::NodeMessage> for NodeRequest {
             Message::Capture(capture) => {
                 Ok(Self::Capture { lineage_head: digest("lineage_head", &capture.lineage_head)? })
             }
+            Message::AskJwtSvid(ask) => {
+                admit_audiences(&ask.audience).map_err(|_| refuse("audience", "not 1 to 8 short printable texts"))?;
+                let artifact = ask.artifact.try_into().map_err(|_| refuse("artifact", "not 16 bytes"))?;
+                let (audiences, lineage_head) = (ask.audience, digest("lineage_head", &ask.lineage_head)?);
+                Ok(Self::AskJwtSvid { artifact: ArtifactId(artifact), audiences, lineage_head })
+            }
             Message::Evidence(evidence) => Ok(Self::Evidence { cmw: bytes("cmw", evidence.cmw, EVIDENCE_CAP_BYTES)? }),
             Message::Passport(passport) => {
                 Ok(Self::Passport { cose: bytes("passport", passport.cose, PASSPORT_CAP_BYTES)? })
@@ -160,11 +175,13 @@ mod tests {
             parents: vec![vec![1]],
             other_checkpoints: vec![vec![1]; OTHER_CHECKPOINTS_CAP],
         };
+        let jwt = proto::AskJwtSvid { artifact: vec![1; 16], audience: vec!["a".into()], lineage_head: head.clone() };
         for accepted in [
             Message::Hello(hello.clone()),
             Message::Authorize(authorize.clone()),
             Message::Renew(renew.clone()),
             Message::Capture(proto::Capture { lineage_head: head }),
+            Message::AskJwtSvid(jwt.clone()),
             Message::Evidence(proto::Evidence { cmw: vec![1] }),
             Message::Passport(proto::Passport { cose: vec![1] }),
             Message::Halt(proto::Record { cose: vec![1] }),
@@ -198,6 +215,11 @@ mod tests {
             (Message::Renew(proto::Renew { artifacts: vec![vec![2; 32], vec![1; 32]], ..renew.clone() }), "artifacts"),
             (Message::Renew(proto::Renew { artifacts: vec![vec![1; 32], vec![1; 32]], ..renew }), "artifacts"),
             (Message::Capture(proto::Capture { lineage_head: vec![] }), "lineage_head"),
+            (Message::AskJwtSvid(proto::AskJwtSvid { artifact: vec![1; 15], ..jwt.clone() }), "artifact"),
+            (Message::AskJwtSvid(proto::AskJwtSvid { audience: vec![], ..jwt.clone() }), "audience"),
+            (Message::AskJwtSvid(proto::AskJwtSvid { audience: vec!["a".into(); 9], ..jwt.clone() }), "audience"),
+            (Message::AskJwtSvid(proto::AskJwtSvid { audience: vec!["a".repeat(257)], ..jwt.clone() }), "audience"),
+            (Message::AskJwtSvid(proto::AskJwtSvid { lineage_head: vec![], ..jwt }), "lineage_head"),
             (Message::Evidence(proto::Evidence { cmw: vec![0; EVIDENCE_CAP_BYTES + 1] }), "cmw"),
             (Message::Passport(proto::Passport { cose: vec![] }), "passport"),
             (Message::Passport(proto::Passport { cose: vec![0; PASSPORT_CAP_BYTES + 1] }), "passport"),

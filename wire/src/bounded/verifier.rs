@@ -2,15 +2,18 @@
 
 use evidence::{
     challenge::CHALLENGE_TTL_S,
+    cose::PublicKey,
     digest::Sha256Digest,
     names::{DomainName, ItemName},
+    time::UnixSeconds,
 };
 use governance::{
     artifact::ArtifactId,
     intent::DOMAINS_CAP,
+    jwt_svid::JWT_SVID_CAP_BYTES,
     key_share::ShareHeader,
     text::Text,
-    trust_bundle::{CA_CAP_BYTES, ROLE_CAP_KEYS},
+    trust_bundle::{CA_CAP_BYTES, KeyRecord, ROLE_CAP_KEYS},
 };
 
 use super::{
@@ -45,6 +48,8 @@ pub enum VerifierAnswer {
     Refusal(Refusal),
     /// A halt, an end or captured evidence is in the log.
     Recorded(Recorded),
+    /// Says who an execution is.
+    JwtSvid(JwtSvid),
     /// Comes unasked.
     Push(Push),
     /// Takes a halted node back.
@@ -118,6 +123,19 @@ pub struct DomainKeys {
     pub domain: DomainName,
     /// CA certificates, DER.
     pub x509: Vec<Vec<u8>>,
+    /// Keys of JWT-SVIDs.
+    pub jwt: Vec<KeyRecord>,
+}
+
+/// Says who an execution is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtSvid {
+    /// JWS compact serialization.
+    pub svid: String,
+    /// Receipt of the record.
+    pub receipt: Vec<u8>,
+    /// Newest record of this node's lineage.
+    pub lineage_head: Sha256Digest,
 }
 
 /// How an execution key is wrapped: by the kind of the node key (`wire::protocol`).
@@ -242,6 +260,11 @@ impl TryFrom<proto::VerifierMessage> for VerifierAnswer {
                 receipt: bytes("receipt", recorded.receipt, RECEIPT_CAP_BYTES)?,
                 lineage_head: digest("lineage_head", &recorded.lineage_head)?,
             })),
+            Message::JwtSvid(given) => Ok(Self::JwtSvid(JwtSvid {
+                svid: text("svid", given.svid, JWT_SVID_CAP_BYTES)?,
+                receipt: bytes("receipt", given.receipt, RECEIPT_CAP_BYTES)?,
+                lineage_head: digest("lineage_head", &given.lineage_head)?,
+            })),
             Message::Push(push) => Ok(Self::Push(push.try_into()?)),
             Message::Readmission(readmission) => Ok(Self::Readmission {
                 statements: list("statements", readmission.statements, 1..=SIGNATURES_CAP, STATEMENT_CAP_BYTES)?,
@@ -305,8 +328,17 @@ impl TryFrom<proto::DomainKeys> for DomainKeys {
         Ok(Self {
             domain: DomainName::new(given.domain).map_err(|_| refuse("partners.domain", "not a domain name"))?,
             x509: list("partners.x509", given.x509, 0..=ROLE_CAP_KEYS, CA_CAP_BYTES)?,
+            jwt: match given.jwt.len() {
+                0..=ROLE_CAP_KEYS => given.jwt.into_iter().map(key_window).collect::<Result<_, _>>()?,
+                _ => return Err(refuse("partners.jwt", "too many")),
+            },
         })
     }
+}
+
+fn key_window(given: proto::KeyWindow) -> Result<KeyRecord, FieldDenial> {
+    let key = PublicKey::from_cose_key(&given.key).map_err(|_| refuse("partners.jwt.key", "not a COSE_Key"))?;
+    Ok(KeyRecord { key, from: UnixSeconds(given.from), until: UnixSeconds(given.until) })
 }
 
 impl TryFrom<proto::WrappedKey> for WrappedKey {

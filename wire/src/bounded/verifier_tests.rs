@@ -43,12 +43,12 @@ fn an_authorization_is_complete_and_bounded() {
         receipt: vec![1],
         lineage_head: vec![1; 32],
         svid: vec![1],
-        partners: vec![proto::DomainKeys { domain: "b.example".into(), x509: vec![vec![1]] }],
+        partners: vec![proto::DomainKeys { domain: "b.example".into(), x509: vec![vec![1]], jwt: vec![] }],
     };
     Authorization::try_from(base()).unwrap();
     let keyed = |key| proto::Authorization { keys: vec![key], ..base() };
     let known = |domain: &str, x509| {
-        let partners = vec![proto::DomainKeys { domain: domain.into(), x509 }];
+        let partners = vec![proto::DomainKeys { domain: domain.into(), x509, jwt: vec![] }];
         proto::Authorization { partners, ..base() }
     };
     for (bent, field) in [

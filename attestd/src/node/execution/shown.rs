@@ -22,9 +22,17 @@ impl Execution {
         let live = self.lease.live();
         let in_force = self.accepted.iter().filter(|(domain, _)| live.contains_key(*domain));
         let in_force = in_force.map(|(domain, accepted)| {
-            let (artifact, svid) = (Arc::clone(&accepted.cose), accepted.svid.clone());
-            let (authorities, partners) = (Arc::clone(&accepted.authorities), Arc::clone(&accepted.partners));
-            (domain.clone(), InForce { artifact, svid, authorities, partners })
+            let terms = accepted.artifact.terms();
+            let given = InForce {
+                artifact: Arc::clone(&accepted.cose),
+                artifact_id: terms.id,
+                expires_at: terms.expires_at,
+                svid: accepted.svid.clone(),
+                authorities: Arc::clone(&accepted.authorities),
+                jwt: Arc::clone(&accepted.jwt),
+                partners: Arc::clone(&accepted.partners),
+            };
+            (domain.clone(), given)
         });
         governed.stands(Standing { in_force: in_force.collect(), ends_at_ms: self.deadline_ms, over });
     }

@@ -90,6 +90,7 @@ impl Drawing {
             RecordBody::Release { keys, .. } => {
                 format!("keys {}", keys.iter().map(evidence::names::ItemName::as_str).collect::<Vec<_>>().join(", "))
             }
+            RecordBody::JwtSvid { expires_at, .. } => format!("until {}", time(*expires_at)),
             RecordBody::Denial { code, .. } | RecordBody::Halt { code, .. } | RecordBody::Quarantine { code } => {
                 code.to_string()
             }
