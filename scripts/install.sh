@@ -29,6 +29,7 @@ need swtpm-tools command -v swtpm_setup
 if [ "$purpose" = test ]; then
   need tpm2-tools command -v tpm2_quote
   need faketime sh -c 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
+  need python3-venv python3 -c 'import ensurepip, venv'
   need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
 fi
 if [ "$purpose" = boot ]; then

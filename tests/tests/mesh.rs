@@ -33,6 +33,8 @@ mod partners;
 mod passport;
 #[path = "mesh/proxy.rs"]
 mod proxy;
+#[path = "mesh/records.rs"]
+mod records;
 #[path = "mesh/rotation.rs"]
 mod rotation;
 #[path = "mesh/together.rs"]

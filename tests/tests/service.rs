@@ -28,6 +28,8 @@ mod enrolment;
 mod health;
 #[path = "service/jwt.rs"]
 mod jwt;
+#[path = "service/jwt_svid.rs"]
+mod jwt_svid;
 #[path = "service/known.rs"]
 mod known;
 #[path = "service/life.rs"]

@@ -8,6 +8,14 @@
     clippy::panic
 )]
 
+#[path = "spiffe/jwt.rs"]
+mod jwt;
+#[path = "spiffe/jwt_workloads.rs"]
+mod jwt_workloads;
+#[path = "spiffe/python.rs"]
+mod python;
+#[path = "mesh/records.rs"]
+mod records;
 #[path = "spiffe/tls.rs"]
 mod tls;
 #[path = "spiffe/workloads.rs"]
@@ -32,19 +40,24 @@ struct Bed {
 
 impl Bed {
     async fn founded(lease_ms: u32) -> Self {
+        Self::with(lease_ms, &[A, B]).await
+    }
+
+    /// The same, with domains that have no node.
+    async fn with(lease_ms: u32, domains: &[&'static str]) -> Self {
         let programs = ["attestd", "verifier", "tee-simulator"].map(program);
         let machines = [DemoPlatform::SimulatedSnp, DemoPlatform::SimulatedSnp];
         let mut bed = Self { mesh: Mesh::on(programs, &machines, lease_ms, false).await.unwrap() };
-        let made = bed.make().await;
+        let made = bed.make(domains).await;
         bed.explained(made);
         bed
     }
 
-    async fn make(&mut self) -> Result<(), DemoFault> {
+    async fn make(&mut self, domains: &[&'static str]) -> Result<(), DemoFault> {
         let mut partners = Vec::new();
-        for (_, domain) in NODES {
+        for domain in domains {
             self.mesh.found(domain).await?;
-            partners.push((domain, self.mesh.public(domain)?));
+            partners.push((*domain, self.mesh.public(domain)?));
         }
         self.mesh.federate(&partners, STALENESS_S).await?;
         for (machine, (node, domain)) in NODES.into_iter().enumerate() {
@@ -67,6 +80,12 @@ impl Bed {
         let mut arguments: Vec<&str> = label.iter().flat_map(|label| ["--label", label]).collect();
         arguments.extend(["--", &itself, "--ignored", "--exact", test, "--nocapture", &folder]);
         self.mesh.exec(node, &arguments).unwrap()
+    }
+
+    /// Waits until a workload has left this under a name.
+    async fn leaves(&self, folder: &Path, name: &str, wanted: &str) {
+        let look = async || Ok(std::fs::read_to_string(folder.join(name)).ok().filter(|left| left == wanted));
+        self.explained(self.mesh.until(&format!("{name} to be {wanted}"), look).await);
     }
 
     /// What a workload has left under this name.

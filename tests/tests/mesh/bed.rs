@@ -1,7 +1,6 @@
 //! Three domains and a node that is enrolled with each, reached through proxies.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use attestd::cli::DemoPlatform;
@@ -10,6 +9,7 @@ use attestd::demo::{DemoFault, Seen, Watched};
 use serde_json::Value;
 
 use crate::proxy::Proxy;
+use crate::records::records;
 
 pub(crate) const A: &str = "a.example";
 pub(crate) const B: &str = "b.example";
@@ -137,19 +137,7 @@ impl Bed {
 
     /// Kinds of the records that a domain's log has about something, oldest first.
     pub(crate) async fn records(&self, domain: &str, subject: &str) -> Vec<String> {
-        static EXPORTS: AtomicU64 = AtomicU64::new(0);
-        let number = EXPORTS.fetch_add(1, Ordering::Relaxed);
-        let out = self.mesh.path(&format!("{domain}-{number}.cbor")).display().to_string();
-        self.mesh.ask(domain, &["proof", "export", subject, "--out", &out], 0).await.unwrap();
-        let bundle = audit::bundle::ProofBundle::decode(&std::fs::read(&out).unwrap()).unwrap();
-        let entries = bundle.domains.iter().flat_map(|proof| &proof.records);
-        let kind = |logged: &audit::bundle::LoggedRecord| {
-            let payload = evidence::cose::claimed_payload(&logged.entry).unwrap();
-            let caps = evidence::cbor::Caps::bytes(payload.len());
-            let record: audit::record::LineageRecord = evidence::cbor::from_slice(&payload, caps).unwrap();
-            record.kind().name().to_owned()
-        };
-        entries.map(kind).collect()
+        records(&self.mesh, domain, subject).await
     }
 }
 

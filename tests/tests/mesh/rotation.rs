@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::bed::{A, B, Bed, C, DENIED, phases, refusals};
 use crate::proxy::Network;
 
-const ROLES: [&str; 4] = ["issuer", "log", "witness", "ca"];
+const ROLES: [&str; 5] = ["issuer", "log", "witness", "ca", "jwt"];
 /// Life of A's bundles: a successor waits for two of them.
 const LIFE_S: &str = "15";
 /// A bundle of that life is replaced this often.
@@ -161,7 +161,8 @@ async fn every_key_of_a_domain_is_replaced_under_load_without_a_denial_or_a_halt
     assert!(!counts(&old_issuer, &after) && counts(&new_issuer, &after));
     let kept: Vec<_> = rotating.keys().await.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect();
     assert!(retired.iter().all(|(_, old)| !kept.contains(old)), "{retired:?}: {kept:?}");
-    assert_eq!((kept.len(), log.len(), after.bundle().ca.len()), (4, 1, 1));
+    assert_eq!((kept.len(), log.len(), after.bundle().ca.len(), after.bundle().jwt.len()), (5, 1, 1, 1));
+    assert_ne!(before.bundle().jwt, after.bundle().jwt);
     assert_ne!(authority_name(&before.bundle().ca[0]), authority_name(&after.bundle().ca[0]));
     for domain in [B, C] {
         bed.until_stands(domain, A, "fresh").await;

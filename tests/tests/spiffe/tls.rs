@@ -3,17 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
 use spiffe::X509Svid;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use verifier::federation::SpiffeServer;
 
 pub(crate) async fn accept(
     svid: &X509Svid,
@@ -28,14 +25,17 @@ pub(crate) async fn accept(
     TlsAcceptor::from(Arc::new(config)).accept(stream).await
 }
 
+/// To the server of this SPIFFE ID.
 pub(crate) async fn connect(
+    peer: &str,
     svid: &X509Svid,
     bundle: &[Vec<u8>],
     stream: TcpStream,
 ) -> io::Result<client::TlsStream<TcpStream>> {
     let provider = Arc::new(default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
-    let verifier = Arc::new(ByBundle(roots(bundle)));
+    let config =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&rustls::version::TLS13]);
+    let verifier = SpiffeServer::new(peer.to_owned(), roots(bundle), provider);
     let config = config.unwrap().dangerous().with_custom_certificate_verifier(verifier);
     let config = config.with_client_auth_cert(chain(svid), key(svid)).unwrap();
     let anybody = ServerName::try_from("workload.invalid").unwrap();
@@ -67,47 +67,4 @@ fn roots(bundle: &[Vec<u8>]) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     bundle.iter().for_each(|der| roots.add(CertificateDer::from(der.clone())).unwrap());
     roots
-}
-
-/// Takes whoever a bundle vouches for.
-#[derive(Debug)]
-struct ByBundle(RootCertStore);
-
-impl ServerCertVerifier for ByBundle {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = default_provider().signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.0, intermediates, now, algorithms)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::InvalidCertificate(CertificateError::BadSignature)) // TLS 1.3 alone is spoken
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -7,22 +7,25 @@ use spiffe::{TrustDomain, WorkloadApiClient, X509Context};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::StreamExt as _;
+use tonic::transport::Channel;
+use wire::spiffe::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 
+use crate::jwt_workloads::LEDGER;
 use crate::tls;
 
 /// The last argument: libtest takes it for one more name of a test, and finds none.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     std::env::args().next_back().map(PathBuf::from).unwrap()
 }
 
 /// Seen whole or not at all.
-fn leave(folder: &Path, name: &str, text: &str) {
+pub(crate) fn leave(folder: &Path, name: &str, text: &str) {
     let unfinished = folder.join(format!(".{name}"));
     std::fs::write(&unfinished, text).unwrap();
     std::fs::rename(unfinished, folder.join(name)).unwrap();
 }
 
-async fn found(folder: &Path, name: &str) -> String {
+pub(crate) async fn found(folder: &Path, name: &str) -> String {
     for _ in 0..WAITS {
         if let Ok(text) = std::fs::read_to_string(folder.join(name)) {
             return text;
@@ -32,7 +35,7 @@ async fn found(folder: &Path, name: &str) -> String {
     panic!("{name} never came");
 }
 
-async fn client() -> WorkloadApiClient {
+pub(crate) async fn client() -> WorkloadApiClient {
     WorkloadApiClient::connect_env().await.unwrap()
 }
 
@@ -78,9 +81,9 @@ async fn calls() {
     let own: Vec<Vec<u8>> = own.authorities().iter().map(|authority| authority.as_bytes().to_vec()).collect();
     leave(&folder, "caller", &svid.spiffe_id().to_string());
     let address = found(&folder, "address").await;
-    let by_own = tls::connect(svid, &own, TcpStream::connect(&address).await.unwrap()).await;
+    let by_own = tls::connect(LEDGER, svid, &own, TcpStream::connect(&address).await.unwrap()).await;
     leave(&folder, "refused-by-caller", &tls::why(&by_own.unwrap_err()));
-    let mut stream = tls::connect(svid, &partners, TcpStream::connect(&address).await.unwrap()).await.unwrap();
+    let mut stream = tls::connect(LEDGER, svid, &partners, TcpStream::connect(&address).await.unwrap()).await.unwrap();
     let peer = tls::peer(stream.get_ref().1.peer_certificates());
     stream.write_all(b"who am I?").await.unwrap();
     stream.shutdown().await.unwrap();
@@ -116,6 +119,12 @@ async fn watches() {
 
 /// How a request is answered that does not say what a browser cannot be made to say.
 async fn without_header() -> String {
+    let refused = raw().await.fetch_x509svid(wire::spiffe::X509svidRequest {}).await.unwrap_err();
+    format!("{:?}", refused.code())
+}
+
+/// A client that asks for whatever it is told to ask for.
+pub(crate) async fn raw() -> SpiffeWorkloadApiClient<Channel> {
     let endpoint = std::env::var("SPIFFE_ENDPOINT_SOCKET").unwrap();
     let path = endpoint.strip_prefix("unix://").unwrap().to_owned();
     let connect = move |_: tonic::transport::Uri| {
@@ -123,10 +132,7 @@ async fn without_header() -> String {
         async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
     };
     let channel = tonic::transport::Endpoint::from_static("http://localhost");
-    let channel = channel.connect_with_connector(tower::service_fn(connect)).await.unwrap();
-    let mut client = wire::spiffe::spiffe_workload_api_client::SpiffeWorkloadApiClient::new(channel);
-    let refused = client.fetch_x509svid(wire::spiffe::X509svidRequest {}).await.unwrap_err();
-    format!("{:?}", refused.code())
+    SpiffeWorkloadApiClient::new(channel.connect_with_connector(tower::service_fn(connect)).await.unwrap())
 }
 
 const WAITS: usize = 600;

@@ -166,7 +166,7 @@ pub(crate) fn https(
     let tls = match endpoint.profile {
         EndpointProfile::HttpsSpiffe => {
             let roots = roots(bundle.ca.iter().map(|der| der.as_slice())).map_err(unusable)?;
-            let server = SpiffeServer::new(partner, roots, provider);
+            let server = SpiffeServer::new(partner.verifier_spiffe_id(), roots, provider);
             builder.dangerous().with_custom_certificate_verifier(server).with_no_client_auth()
         }
         EndpointProfile::HttpsWeb => {

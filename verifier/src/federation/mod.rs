@@ -25,5 +25,6 @@ pub(crate) use messages::{
     BUNDLE_CAP_BYTES, LoggedState, REVOCATIONS_CAP_BYTES, read as read_message, revocation_list,
 };
 pub use partners::{HeldPartner, Partners};
+pub use spiffe::SpiffeServer;
 
 pub(crate) use partners::PARTNERS_CAP;

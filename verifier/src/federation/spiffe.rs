@@ -1,9 +1,8 @@
-//! How a partner's server is known: by a certificate of the CA in its pinned bundle that carries its verifier's SPIFFE ID
-//! (profile `https_spiffe`). The host in its URL is only where to find it.
+//! How a server is known by SPIFFE alone: by a certificate of a CA in its domain's bundle that carries its SPIFFE ID. A partner's
+//! is that of its verifier (profile `https_spiffe`); the host in its URL is only where to find it.
 
 use std::sync::Arc;
 
-use evidence::names::DomainName;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -15,17 +14,19 @@ use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-/// Knows one partner's verifier.
+/// Knows one server.
 #[derive(Debug)]
-pub(super) struct SpiffeServer {
+pub struct SpiffeServer {
     roots: RootCertStore,
     spiffe_id: String,
     provider: Arc<CryptoProvider>,
 }
 
 impl SpiffeServer {
-    pub(super) fn new(partner: &DomainName, roots: RootCertStore, provider: Arc<CryptoProvider>) -> Arc<Self> {
-        Arc::new(Self { roots, spiffe_id: partner.verifier_spiffe_id(), provider })
+    /// The one of this SPIFFE ID, by the CAs of its domain's bundle.
+    #[must_use]
+    pub fn new(spiffe_id: String, roots: RootCertStore, provider: Arc<CryptoProvider>) -> Arc<Self> {
+        Arc::new(Self { roots, spiffe_id, provider })
     }
 }
 
