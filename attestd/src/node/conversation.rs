@@ -293,6 +293,11 @@ impl<'a> Conversation<'a> {
             Ok(told) => (told, Ok(())),
             Err(broken) => (Err(broken.clone()), Err(broken)),
         };
+        if let Err(refused) = &told
+            && refused.halt
+        {
+            self.node.quarantined_by(&self.domain.name, &refused.code);
+        }
         let _ = reply.send(told.map(Arc::new)); // whoever asked may be gone
         ended
     }
