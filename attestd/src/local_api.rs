@@ -1,7 +1,11 @@
 //! The daemon's local services: gRPC on Unix sockets in a directory of mode 0700, for its own user and root only. One
 //! socket is the operator's, another is for workloads, so that neither waits for the other.
 
+mod admission;
 mod caller;
+mod crowd;
+#[cfg(test)]
+pub(crate) mod dial;
 mod peers;
 mod spiffe;
 mod workload;
@@ -9,7 +13,8 @@ mod workload;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use evidence::digest::Sha256Digest;
 use governance::on_halt::OnHalt;
@@ -17,13 +22,17 @@ use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use wire::bounded::local::{EvidenceRequest, ExecRequest};
 use wire::proto::{self, exec_event::Event, local_server};
 
 use crate::collect::{Inspected, InspectionFault};
 use crate::node::{Governed, Node, Refused};
-pub(crate) use caller::{Caller, Place, Process};
+use admission::Admitting;
+pub(crate) use caller::{Caller, Place, Process, UNTOLD};
+pub(crate) use crowd::Crowd;
+use crowd::{Caps, Crowds, Patience};
 use peers::Peers;
 
 /// A bound socket.
@@ -42,22 +51,22 @@ impl LocalApi {
 
     /// Serves running executions until an error of the listener's.
     pub(crate) async fn serve_workloads(self, node: Arc<Node>) -> io::Result<()> {
-        tonic::transport::Server::builder()
-            .add_service(workload::service(Arc::clone(&node)))
-            .add_service(spiffe::service(node))
-            .serve_with_incoming(Peers::of(self.listener))
-            .await
-            .map_err(io::Error::other)
+        let routes = Routes::new(workload::service(Arc::clone(&node))).add_service(spiffe::service(Arc::clone(&node)));
+        self.serve_routes(routes, node, Caps { workloads: 256, others: 32, patience: PATIENCE }).await
     }
 
     /// Serves the operator until an error of the listener's.
     pub(crate) async fn serve(self, node: Arc<Node>) -> io::Result<()> {
-        let service = local_server::LocalServer::new(Local { node }).max_decoding_message_size(REQUEST_CAP_BYTES);
-        tonic::transport::Server::builder()
-            .add_service(service)
-            .serve_with_incoming(Peers::of(self.listener))
-            .await
-            .map_err(io::Error::other)
+        let local = Local { node: Arc::clone(&node), shown_at: Mutex::default() };
+        let service = local_server::LocalServer::new(local).max_decoding_message_size(REQUEST_CAP_BYTES);
+        // Every execution that an operator starts keeps a connection as long as it lasts.
+        self.serve_routes(Routes::new(service), node, Caps { workloads: 64, others: 256, patience: PATIENCE }).await
+    }
+
+    async fn serve_routes(self, routes: Routes, node: Arc<Node>, caps: Caps) -> io::Result<()> {
+        let peers = Peers::of(self.listener, Crowds::new(caps), move |caller: &Caller| node.crowd_of(caller));
+        let served = admission::server(caps.patience).serve_with_incoming(Admitting(routes.prepare()), peers);
+        served.await.map_err(io::Error::other)
     }
 }
 
@@ -76,6 +85,8 @@ fn removed(path: &Path) -> io::Result<()> {
 
 struct Local {
     node: Arc<Node>,
+    /// When Evidence was last collected for a workload: what collects it is what renews leases.
+    shown_at: Mutex<Option<Instant>>,
 }
 
 /// What a client of an execution hears.
@@ -112,13 +123,21 @@ async fn execute(
 }
 
 impl Local {
+    /// Whether Evidence is shown to a workload now.
+    fn shows_workloads(&self) -> bool {
+        let mut shown_at = self.shown_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let shows = shown_at.is_none_or(|shown_at| shown_at.elapsed() >= SHOWN_EVERY);
+        if shows {
+            *shown_at = Some(Instant::now());
+        }
+        shows
+    }
+
     /// Orders are the operator's. A workload runs under the same user, and neither halts the node nor starts what would
     /// have no parent.
     fn operator<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         let caller = Caller::of(request)?;
-        if self.node.is_ours(&caller) {
-            return Err(Status::permission_denied("a workload does not order this node about"));
-        }
+        self.node.operator(&caller).map_err(Status::permission_denied)?;
         Ok(caller)
     }
 }
@@ -163,6 +182,9 @@ impl local_server::Local for Local {
         &self,
         request: Request<proto::EvidenceRequest>,
     ) -> Result<Response<proto::EvidenceAnswer>, Status> {
+        if self.operator(&request).is_err() && !self.shows_workloads() {
+            return Err(Status::resource_exhausted("fault.overloaded: Evidence was collected for a workload just now"));
+        }
         let misused = |denial: &dyn std::fmt::Display| Status::invalid_argument(denial.to_string());
         let request = EvidenceRequest::try_from(request.into_inner()).map_err(|denial| misused(&denial))?;
         Ok(Response::new(match self.node.inspect(&request).await {
@@ -202,7 +224,11 @@ fn named_intent(request: &proto::PauseRequest) -> Result<Option<Sha256Digest>, S
     digest.map(|digest| Some(Sha256Digest(digest))).map_err(|_| Status::invalid_argument("intent: not 32 bytes"))
 }
 
-/// An intent file and arguments within their own caps.
-const REQUEST_CAP_BYTES: usize = 2 * 1024 * 1024;
+/// An intent file, or what a supervisor is told in one message; and parents.
+const REQUEST_CAP_BYTES: usize = 256 * 1024;
+/// A halt answers when its longest drain is over and recorded.
+const PATIENCE: Patience = Patience { first_request: Duration::from_secs(10), answer: Duration::from_secs(60) };
+/// Between Evidence that workloads ask for, all of them together.
+const SHOWN_EVERY: Duration = Duration::from_secs(2);
 /// Events that may wait for a client before its workload's output has to.
 const EVENTS_CAP: usize = 256;

@@ -139,7 +139,7 @@ pub struct Node {
 #[derive(Default)]
 struct Executions {
     orders: BTreeMap<u64, mpsc::Sender<Order>>,
-    /// Those that run, by their supervisors.
+    /// Those that run, or were left standing by a halt, by their supervisors.
     governed: BTreeMap<u64, (Process, Arc<Governed>)>,
     /// Parents on this node, by their children.
     parents: BTreeMap<u64, u64>,
@@ -449,11 +449,13 @@ impl Node {
         lock(&self.executions).shown.insert(execution, shown);
     }
 
-    /// An execution is over.
-    fn forget(&self, execution: u64) {
+    /// An execution is over; its processes may still be there.
+    fn forget(&self, execution: u64, stays: bool) {
         let mut executions = lock(&self.executions);
         executions.orders.remove(&execution);
-        executions.governed.remove(&execution);
+        if !stays {
+            executions.governed.remove(&execution);
+        }
         executions.parents.remove(&execution);
         executions.shown.remove(&execution);
         drop(executions);

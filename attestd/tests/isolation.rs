@@ -155,3 +155,20 @@ fn everything_at_once_is_inherited() {
     let script = "setsid sh -c 'grep -w Seccomp /proc/self/status; cat /etc/passwd || echo unread'";
     assert_eq!(said(script, isolation), "Seccomp:\t2\nunread\n");
 }
+
+#[test]
+fn a_process_that_left_its_parent_and_its_session_has_no_more_than_the_first() {
+    let files = Some(Files { read: system(), write: BTreeSet::new() });
+    let isolation = Isolation { seccomp: Seccomp::Default, files, confine_signals: true, ..Isolation::default() };
+    if lacks(&isolation) {
+        return;
+    }
+    let says = "grep -wE \"CapEff|NoNewPrivs|Seccomp\" /proc/self/status; cat /etc/passwd || echo unread";
+    let script =
+        format!("s=$PPID; (setsid sh -c '{says}; kill -KILL '$s' || echo refused; echo over' &); exec sleep 600");
+    let mut supervised = run(&script, isolation);
+    supervised.started();
+    let said: Vec<_> = std::iter::from_fn(|| Some(supervised.line()).filter(|line| line != "over")).collect();
+    assert_eq!(said, ["CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2", "unread", "refused"]);
+    assert!(is_alive(&supervised.child.id().to_string()));
+}

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::process::Child;
 use tokio::time::sleep;
 
-use super::machine::{Machine, NODE};
+use super::machine::{Machine, NODE, node_config};
 use super::stage::{ATTESTD_STATE, Programs, Stage};
 use super::story::{HALTED_EXIT_CODE, Story};
 use super::watched::{Seen, Watched};
@@ -42,6 +42,16 @@ pub(super) async fn running(platform: DemoPlatform, watch_interval_ms: u32) -> S
 
 /// The same, with leases of this length.
 pub(super) async fn running_with(platform: DemoPlatform, watch_interval_ms: u32, lease_ms: u32) -> Scene {
+    running_as(platform, watch_interval_ms, lease_ms, "").await
+}
+
+/// The same, with this at the end of the node's `[halt]`.
+pub(super) async fn running_as(
+    platform: DemoPlatform,
+    watch_interval_ms: u32,
+    lease_ms: u32,
+    halt_toml: &str,
+) -> Scene {
     let simulator = (platform != DemoPlatform::Tpm).then(|| program("tee-simulator"));
     let programs = Programs { attestd: program("attestd"), verifier: program("verifier"), simulator };
     let mut stage = Stage::new(programs, false).unwrap();
@@ -49,6 +59,8 @@ pub(super) async fn running_with(platform: DemoPlatform, watch_interval_ms: u32,
     let mut out = std::io::sink();
     let mut story = Story::new(&stage, &mut out);
     let (machine, verifier) = story.prepare(platform).await.map_err(|fault| fault.with_logs(&stage)).unwrap();
+    let config = std::fs::read_to_string(node_config(&stage)).unwrap();
+    std::fs::write(node_config(&stage), config + halt_toml).unwrap();
     let node = story.start_node(watch_interval_ms).await.map_err(|fault| fault.with_logs(&stage)).unwrap();
     story.trust_what_runs_now().await.map_err(|fault| fault.with_logs(&stage)).unwrap();
     let (execution, workload) = story.run_until_renewed().await.map_err(|fault| fault.with_logs(&stage)).unwrap();

@@ -6,13 +6,19 @@
 #[cfg(test)]
 mod appraised;
 #[cfg(test)]
+mod cgroups;
+#[cfg(test)]
 mod ended;
 pub mod event_log;
 mod family;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod hygiene;
+#[cfg(test)]
+mod last_words;
 mod machine;
 pub mod mesh;
 mod simulator;

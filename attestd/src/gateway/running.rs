@@ -58,6 +58,11 @@ impl Running {
         Ok((self.supervisor.pid, self.supervisor.pidfd.try_clone()?))
     }
 
+    /// The cgroup that it is, where it was not started here.
+    pub(crate) const fn attached(&self) -> Option<&Attached> {
+        self.attached.as_ref()
+    }
+
     /// Its stdout and stderr, once.
     pub const fn take_outputs(&mut self) -> Option<(pipe::Receiver, pipe::Receiver)> {
         self.outputs.take()

@@ -4,7 +4,7 @@
 //! kept when it connected (`SO_PEERPIDFD`, Linux 6.5), every ancestor by one of its own, and what `/proc` says of a process
 //! counts only if it still lives afterwards. Who was not found to descend from an execution's supervisor belongs to none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use tokio::net::UnixStream;
 use tonic::{Request, Status};
 
+use super::peers::Arrived;
 use crate::supervise::descendants::parent;
 
 /// Who connected.
@@ -35,8 +36,8 @@ pub(crate) struct Process {
 pub(crate) enum Place<T> {
     /// Below this root.
     Below(T),
-    /// Below this daemon, and below no root that it knows: what is being started, or a helper of ours.
-    Ours,
+    /// Below this daemon by this child of it, and below no root that it knows: what is being started, or a helper of ours.
+    Ours(i32),
     /// Elsewhere, or gone, or it cannot be told.
     Elsewhere,
 }
@@ -46,7 +47,7 @@ impl Caller {
     pub(super) fn at(stream: &UnixStream) -> std::io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let pid = credentials.pid().and_then(Pid::from_raw);
-        // An older kernel has no such option: then the caller belongs to no execution, whoever it is.
+        // An older kernel has no such option: then the caller belongs to no execution, and may be of any.
         let pidfd = getsockopt(stream, PeerPidfd).ok();
         let process = pid.zip(pidfd).map(Process::from);
         Ok(Self { uid: credentials.uid(), process })
@@ -57,7 +58,13 @@ impl Caller {
     /// # Errors
     /// `Unauthenticated`: over a connection that is none of ours.
     pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
-        request.extensions().get::<Self>().cloned().ok_or_else(|| Status::unauthenticated("peer credentials unknown"))
+        let arrived = request.extensions().get::<Arrived>();
+        arrived.map(|arrived| arrived.caller.clone()).ok_or_else(|| Status::unauthenticated("peer credentials unknown"))
+    }
+
+    /// Whether this kernel says safely who connects (`SO_PEERPIDFD`).
+    pub(crate) fn are_told() -> bool {
+        UnixStream::pair().is_ok_and(|(one, _other)| getsockopt(&one, PeerPidfd).is_ok())
     }
 
     /// Its user.
@@ -83,6 +90,16 @@ impl Process {
         Ok((pid, pidfd_open(pid, PidfdFlags::empty())?).into())
     }
 
+    /// Its number.
+    pub(crate) const fn pid(&self) -> i32 {
+        self.pid.as_raw_pid()
+    }
+
+    /// Whether it is one of these, and still lives: so its number was its own when they were read.
+    pub(crate) fn is_among(&self, members: &BTreeSet<i32>) -> bool {
+        members.contains(&self.pid()) && self.lives()
+    }
+
     /// As a root by which executions are told apart.
     pub(crate) fn named<T>(&self, named: T) -> (i32, (Self, T)) {
         (self.pid.as_raw_pid(), (self.clone(), named))
@@ -104,7 +121,7 @@ impl Process {
                 return if root.lives() && self.lives() { Place::Below(*named) } else { Place::Elsewhere };
             }
             if parent.pid == getpid() {
-                return Place::Ours;
+                return Place::Ours(process.pid.as_raw_pid());
             }
             process = parent;
         }
@@ -135,6 +152,18 @@ impl Process {
 const CLIMB_CAP: usize = 1024;
 /// Parents of one process that may end while they are looked at.
 const TRIES: usize = 64;
+
+/// What is missing where a kernel does not tell.
+pub(crate) const UNTOLD: &str = "this kernel does not tell safely which process connects (SO_PEERPIDFD, Linux 6.5): no workload is answered, and orders \
+     are taken only from root, and only where the daemon is another user";
+
+#[cfg(test)]
+impl Caller {
+    /// As an older kernel tells of one.
+    pub(crate) const fn untold(uid: u32) -> Self {
+        Self { uid, process: None }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -171,7 +200,8 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        assert_eq!((place, itself), (Place::Ours, Place::Ours));
+        let below_us = || Place::Ours(one.as_raw_pid());
+        assert_eq!((place, itself), (below_us(), below_us()));
     }
 
     #[test]

@@ -66,9 +66,10 @@ fn message(governed: &Governed, standing: &Standing) -> proto::Standing {
         intent: governed.intent.digest.as_bytes().to_vec(),
         artifacts: artifacts.collect(),
         ends_in_ms: match standing.over {
-            Some(_) => 0,
-            None => standing.ends_at_ms.saturating_sub(boottime_ms()),
+            Some(_) if !standing.keys_revoked => 0,
+            Some(_) | None => standing.ends_at_ms.saturating_sub(boottime_ms()),
         },
         over: standing.over.unwrap_or_default().to_owned(),
+        keys_revoked: standing.keys_revoked,
     }
 }

@@ -171,7 +171,8 @@ impl Execution {
     pub(crate) async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         self.step(LeaseEvent::Start).await;
         while self.finished.is_none() {
-            let wake_at_ms = self.lease.wake_at_ms().into_iter().chain(self.verdicts.wake_at_ms()).min();
+            let wakes = self.lease.wake_at_ms().into_iter().chain(self.last_words_at_ms());
+            let wake_at_ms = wakes.chain(self.verdicts.wake_at_ms()).min();
             let attended = !matches!(self.lease.state(), LeaseState::Halted { .. });
             tokio::select! {
                 biased;
@@ -182,7 +183,7 @@ impl Execution {
                 ended = until_ended(self.running.as_ref()) => self.workload_ended(ended).await,
                 Some((domain, reply)) = self.replies.recv() => self.replied(domain, reply).await,
                 () = self.narration.abandoned(), if attended => self.end_early().await,
-                () = until_boottime(wake_at_ms) => self.step(LeaseEvent::Tick).await,
+                () = until_boottime(wake_at_ms) => self.tick().await,
             }
             self.conclude().await;
             self.tell();
@@ -195,7 +196,9 @@ impl Execution {
             governed.is_over(shown::ENDED);
         }
         self.node.end_children(self.number);
-        self.node.forget(self.number);
+        // One that was not ended by its halt is answered what became of it.
+        let stays = self.ended.is_none() && self.halted_as.is_some();
+        self.node.forget(self.number, stays);
         if let Some(Finish { exit_code, halt_code }) = self.finished {
             self.narration.finish(exit_code, halt_code).await;
         }
@@ -208,6 +211,7 @@ impl Execution {
                 self.on_halt = instead.unwrap_or(self.on_halt);
                 self.step(LeaseEvent::Trip(reason)).await;
                 self.drained().await;
+                self.node.show(self.number, self.shown()); // whoever is told of the halt may look at once
                 let halted = self.node.halt_recorded();
                 if done.send(self.stopped()).is_ok() {
                     // What the client is told is durable by then.
@@ -248,11 +252,27 @@ impl Execution {
         }
     }
 
-    /// Gives the machine one event and does what it answers.
+    /// Time passed. A lease is given up a moment before its end, at which the supervisor kills: so it is told why.
+    async fn tick(&mut self) {
+        let now_ms = boottime_ms();
+        let ends_at_ms = self.last_words_at_ms().filter(|at_ms| *at_ms <= now_ms).and(self.lease.ends_at_ms());
+        self.step_at(LeaseEvent::Tick, ends_at_ms.unwrap_or(now_ms)).await;
+    }
+
+    /// When to tell what runs that its lease ends.
+    fn last_words_at_ms(&self) -> Option<u64> {
+        self.lease.ends_at_ms().filter(|_| self.lease.runs()).map(|ends_at_ms| ends_at_ms.saturating_sub(END_EARLY_MS))
+    }
+
     async fn step(&mut self, event: LeaseEvent) {
+        self.step_at(event, 0).await;
+    }
+
+    /// Gives the machine one event and does what it answers; it is now, or later.
+    async fn step_at(&mut self, event: LeaseEvent, at_least_ms: u64) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
-            let (lease, actions) = self.lease.clone().on(event, boottime_ms());
+            let (lease, actions) = self.lease.clone().on(event, boottime_ms().max(at_least_ms));
             self.lease = lease;
             for action in actions {
                 events.extend(self.perform(action).await);
@@ -466,6 +486,10 @@ impl Execution {
     async fn kill(&mut self) {
         self.node.end_children(self.number);
         if let Some(running) = self.running.take() {
+            self.tell();
+            if self.governed.as_ref().is_some_and(|governed| governed.is_watched()) {
+                tokio::time::sleep(LAST_WORDS).await; // never longer, whether or not anybody listens
+            }
             let ended = running.kill().await;
             tracing::info!(?ended, "the workload was ended");
             self.ended = Some(ended);
@@ -551,6 +575,10 @@ async fn until_boottime(at_ms: Option<u64>) {
 }
 
 const LOOK_AGAIN_MS: u64 = 1_000;
+/// For whoever watches its standing: from hearing that it is over to being killed.
+const LAST_WORDS: Duration = Duration::from_millis(10);
+/// From the end that a lease is given up at to the one at which its supervisor kills: enough for that, and for a late timer.
+const END_EARLY_MS: u64 = 20;
 /// As a shell reports a command that was found and could not be run.
 const NOT_STARTED_EXIT_CODE: i32 = 126;
 /// 128 + SIGTERM.

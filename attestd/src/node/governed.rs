@@ -9,6 +9,7 @@ use evidence::names::DomainName;
 use evidence::time::UnixSeconds;
 use governance::artifact::ArtifactId;
 use governance::trust_bundle::KeyRecord;
+use rustix::process::geteuid;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use wire::bounded::verifier::DomainKeys;
@@ -17,8 +18,8 @@ use super::execution::SignedIntent;
 use super::jwt_svid::KeptJwts;
 use super::svid::{Svid, SvidKey};
 use super::{Node, lock};
-use crate::gateway::Running;
-use crate::local_api::{Caller, Place, Process};
+use crate::gateway::{Attached, Running};
+use crate::local_api::{Caller, Crowd, Place, Process, UNTOLD};
 
 /// A running execution, as its own processes see it.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Governed {
     pub(super) jwt_svids: KeptJwts,
     /// The node's home domain: what it gives comes first.
     pub(crate) home: DomainName,
+    /// The cgroup of what runs already: its processes descend from whoever started it.
+    attached: Option<Attached>,
     standing: watch::Sender<Standing>,
 }
 
@@ -43,6 +46,8 @@ pub(crate) struct Standing {
     pub(crate) ends_at_ms: u64,
     /// Why it is over, as a code; none while it goes on.
     pub(crate) over: Option<&'static str>,
+    /// It is over, and runs until then all the same, without keys that it may use.
+    pub(crate) keys_revoked: bool,
 }
 
 /// What a domain gave.
@@ -64,7 +69,8 @@ pub(crate) struct InForce {
 impl Governed {
     pub(super) fn new(number: u64, intent: &Arc<SignedIntent>, svid_key: SvidKey, home: DomainName) -> Self {
         let (svid_key, standing) = (Mutex::new(Some(svid_key)), watch::Sender::default());
-        Self { number, intent: Arc::clone(intent), svid_key, jwt_svids: KeptJwts::default(), home, standing }
+        let jwt_svids = KeptJwts::default();
+        Self { number, intent: Arc::clone(intent), svid_key, jwt_svids, home, attached: None, standing }
     }
 
     /// Lends the private key of its SVIDs; none once it is over.
@@ -104,6 +110,11 @@ impl Governed {
         self.standing.subscribe()
     }
 
+    /// Whether anybody waits to hear of a change.
+    pub(super) fn is_watched(&self) -> bool {
+        self.standing.receiver_count() > 0
+    }
+
     pub(super) fn stands(&self, standing: Standing) {
         if standing.over.is_some() {
             lock(&self.svid_key).take();
@@ -124,16 +135,22 @@ impl Governed {
     }
 }
 
-/// The caller is no process of an execution that runs.
+/// Why a caller is not answered as a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("only a process of an execution that this daemon runs may ask this")]
-pub(crate) struct NotGoverned;
+pub(crate) enum NotGoverned {
+    /// It is no process of an execution that runs.
+    #[error("only a process of an execution that this daemon runs may ask this")]
+    Other,
+    /// Nobody can tell.
+    #[error("{UNTOLD}")]
+    Untold,
+}
 
 impl Node {
-    /// Makes an execution known by its supervisor, from which all its processes descend.
+    /// Makes an execution known by its supervisor, from which all its processes descend, or by its cgroup.
     pub(super) fn govern(&self, governed: Governed, running: &Running) -> io::Result<Arc<Governed>> {
         let supervisor = Process::from(running.supervisor()?);
-        let governed = Arc::new(governed);
+        let governed = Arc::new(Governed { attached: running.attached().cloned(), ..governed });
         lock(&self.executions).governed.insert(governed.number, (supervisor, Arc::clone(&governed)));
         Ok(governed)
     }
@@ -143,36 +160,84 @@ impl Node {
     /// # Errors
     /// [`NotGoverned`].
     pub(crate) async fn governed(&self, caller: &Caller) -> Result<Arc<Governed>, NotGoverned> {
-        let process = caller.process().ok_or(NotGoverned)?;
+        let process = caller.process().ok_or(NotGoverned::Untold)?;
         let until = Instant::now().checked_add(KNOWN_WITHIN);
         loop {
             match self.place(process) {
                 Place::Below(execution) => {
                     let found =
                         lock(&self.executions).governed.get(&execution).map(|(_, governed)| Arc::clone(governed));
-                    return found.ok_or(NotGoverned);
+                    return found.ok_or(NotGoverned::Other);
                 }
                 // A workload may ask before its supervisor's report of its start was read.
-                Place::Ours if until.is_some_and(|until| Instant::now() < until) => sleep(LOOK_AGAIN_AFTER).await,
-                Place::Ours | Place::Elsewhere => return Err(NotGoverned),
+                Place::Ours(_) if until.is_some_and(|until| Instant::now() < until) => sleep(LOOK_AGAIN_AFTER).await,
+                Place::Ours(_) | Place::Elsewhere => return Err(NotGoverned::Other),
             }
         }
     }
 
-    /// Whether it was this daemon that started a local client, as a workload or one of its processes.
-    pub(crate) fn is_ours(&self, caller: &Caller) -> bool {
-        caller.process().is_some_and(|process| match self.place(process) {
-            Place::Below(_) | Place::Ours => true,
-            Place::Elsewhere => false,
-        })
+    /// Refuses whoever this daemon started, as a workload or one of its processes, and whoever may be one for all that the
+    /// kernel tells.
+    ///
+    /// # Errors
+    /// Why, in words.
+    pub(crate) fn operator(&self, caller: &Caller) -> Result<(), &'static str> {
+        let Some(process) = caller.process() else { return untold_operator(caller, geteuid().as_raw()) };
+        match self.place(process) {
+            Place::Below(_) | Place::Ours(_) => Err("a workload does not order this node about"),
+            Place::Elsewhere => Ok(()),
+        }
+    }
+
+    /// With whom a local client shares what a local socket has.
+    pub(crate) fn crowd_of(&self, caller: &Caller) -> Crowd {
+        let Some(process) = caller.process() else { return Crowd::User(caller.uid()) };
+        match self.place(process) {
+            Place::Below(execution) => lock(&self.executions)
+                .governed
+                .get(&execution)
+                .map_or(Crowd::Process(process.pid()), |(supervisor, _)| Crowd::Below(supervisor.pid())),
+            Place::Ours(supervisor) => Crowd::Below(supervisor),
+            Place::Elsewhere => Crowd::Process(process.pid()),
+        }
     }
 
     fn place(&self, process: &Process) -> Place<u64> {
-        let roots = lock(&self.executions).governed.iter().map(|(number, (root, _))| root.named(*number)).collect();
-        process.place(&roots)
+        let (mut roots, mut attached) = (BTreeMap::new(), Vec::new());
+        for (number, (root, governed)) in &lock(&self.executions).governed {
+            roots.extend([root.named(*number)]);
+            attached.extend(governed.attached.clone().map(|cgroup| (*number, cgroup)));
+        }
+        match process.place(&roots) {
+            Place::Elsewhere => {
+                let holds = |cgroup: &Attached| cgroup.members().is_ok_and(|members| process.is_among(&members));
+                let found = attached.iter().find(|(_, cgroup)| holds(cgroup));
+                found.map_or(Place::Elsewhere, |(number, _)| Place::Below(*number))
+            }
+            found @ (Place::Below(_) | Place::Ours(_)) => found,
+        }
     }
+}
+
+/// Workloads are of the daemon's own user: whoever is root beside another daemon is none.
+fn untold_operator(caller: &Caller, ours: u32) -> Result<(), &'static str> {
+    if caller.uid() == 0 && ours != 0 { Ok(()) } else { Err(UNTOLD) }
 }
 
 /// A report that is on its way is read by then.
 const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_kernel_does_not_tell_processes_apart_nobody_who_may_be_a_workload_gives_orders() {
+        let orders = |uid, ours| untold_operator(&Caller::untold(uid), ours);
+        assert_eq!(orders(0, 997), Ok(()));
+        for (uid, ours) in [(997, 997), (0, 0)] {
+            assert!(orders(uid, ours).unwrap_err().contains("SO_PEERPIDFD, Linux 6.5"));
+        }
+    }
+}

@@ -20,7 +20,7 @@ use wire::bounded::verifier::Push;
 use super::domain::{Domain, Seen};
 use super::execution::{Order, Stopped};
 use super::refused::Refused;
-use super::{Authorizations, DomainName, Ending, Node, lock};
+use super::{Authorizations, DomainName, Ending, Executions, Node, lock};
 use crate::clock::unix_now;
 use crate::halt_store::StoredHalt;
 use crate::outbox::{RecordKind, Unsent};
@@ -286,6 +286,10 @@ impl Node {
                 self.halt_record.send_replace(None);
                 self.halted.send_replace(None);
                 lock(&self.halted_workloads).clear(); // dropped, so killed: nobody is to thaw what ran before
+                let mut executions = lock(&self.executions);
+                let Executions { orders, governed, .. } = &mut *executions;
+                governed.retain(|execution, _| orders.contains_key(execution));
+                drop(executions);
                 lock(&self.captured).clear(); // what the machine is now, is what the domains should know
                 tracing::warn!(epoch, "readmitted");
             }

@@ -117,6 +117,10 @@ impl Node {
             if let Parent::Here(governed) = &parent {
                 // Likewise: what ends the parent ends what it finds here.
                 governed.goes_on()?;
+                let children = executions.parents.values().filter(|parent| **parent == governed.number).count();
+                if children >= CHILDREN_CAP {
+                    return Err(Refused::fault("fault.overloaded", "too many children of one workload"));
+                }
                 executions.parents.insert(number, governed.number);
             }
             executions.orders.insert(number, orders_sender);
@@ -239,6 +243,8 @@ fn denied(denial: GovernanceDenial) -> Refused {
 const ORDERS_CAP: usize = 16;
 /// Executions at once, as many as a halt record can name.
 const EXECUTIONS_CAP: usize = governance::halt::HALT_LIST_CAP;
+/// Children of one execution at once: all of the node's places, and the queue for its TPM, are not one workload's.
+const CHILDREN_CAP: usize = 16;
 
 #[cfg(test)]
 mod tests {

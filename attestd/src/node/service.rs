@@ -16,7 +16,7 @@ use super::refused::Refused;
 use super::{Node, Parts, lock};
 use crate::collect::{Inspected, InspectionFault};
 use crate::gateway::{GatewayError, facilities};
-use crate::local_api::{self, LocalApi};
+use crate::local_api::{self, Caller, LocalApi, UNTOLD};
 use crate::state::StateError;
 use crate::systemd;
 use crate::tee::detect::{self, Finding};
@@ -27,6 +27,9 @@ impl Node {
     /// # Errors
     /// [`ServeFault`].
     pub async fn serve(parts: Parts, stop: impl Future<Output = ()>) -> Result<(), ServeFault> {
+        if !Caller::are_told() {
+            tracing::error!("{UNTOLD}");
+        }
         let (node, link_tasks) = Self::new(parts)?;
         node.resume().await;
         let local_api = LocalApi::bind(&node.state.socket_path()).map_err(ServeFault::LocalApi)?;
@@ -87,11 +90,16 @@ impl Node {
         }
         let reason = Text::new(reason).map_err(|error| Refused::denied("governance.field_invalid", error))?;
         let recorded = self.halt_recorded();
-        if !self.is_halted() {
-            self.halt_as(HaltReason::Operator { reason }, instead).await;
-            recorded.await;
+        if self.is_halted() {
+            return Ok(());
         }
-        Ok(())
+        // In a task of its own: whoever asked may be gone before it is done, and half a halt is none.
+        let node = Arc::clone(self);
+        let halting = tokio::spawn(async move {
+            node.halt_as(HaltReason::Operator { reason }, instead).await;
+            recorded.await;
+        });
+        halting.await.map_err(|error| Refused::fault("fault.bug", error))
     }
 
     /// Evidence for somebody's nonce: shown, never sent. A halted node shows its Evidence too, so that it can be seen why.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use attestd::cli::{Common, ExecArgs, Format, HaltArgs, Outcome, PauseArgs};
@@ -301,16 +302,34 @@ async fn reach(path: PathBuf) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::try_from("http://local")?;
     let connector = tower::service_fn(move |_| {
         let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        async move { opened(&path).await.map(TokioIo::new) }
     });
     let channel = endpoint.connect_with_connector(connector).await;
     channel.with_context(|| format!("no daemon answers at {shown}; is `attestd run` running?"))
+}
+
+/// A connection, also where so many clients stand in line that there is no place for one more at the moment.
+async fn opened(path: &Path) -> io::Result<UnixStream> {
+    let in_line = async {
+        loop {
+            match UnixStream::connect(path).await {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::sleep(IN_LINE_AGAIN_AFTER).await;
+                }
+                connected => return connected,
+            }
+        }
+    };
+    tokio::time::timeout(IN_LINE_WITHIN, in_line).await.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
 }
 
 fn path_text(path: PathBuf) -> anyhow::Result<String> {
     path.into_os_string().into_string().map_err(|path| anyhow::anyhow!("{} is not UTF-8", path.display()))
 }
 
+/// unix(7): a socket whose backlog is full refuses at once whoever does not block.
+const IN_LINE_WITHIN: Duration = Duration::from_secs(5);
+const IN_LINE_AGAIN_AFTER: Duration = Duration::from_millis(2);
 /// Evidence, and a document about it.
 const EVIDENCE_ANSWER_CAP_BYTES: usize = EVIDENCE_CAP_BYTES + 64 * 1024;
 /// What the daemon reports when nothing was started.

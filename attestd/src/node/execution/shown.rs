@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use governance::lease::LeaseState;
+use governance::on_halt::OnHalt;
 
 use super::Execution;
 use crate::clock::boottime_ms;
@@ -16,8 +17,10 @@ impl Execution {
         let over = match self.lease.state() {
             LeaseState::Halted { reason } => Some(reason.code()),
             LeaseState::Held | LeaseState::Renewing => self.finished.as_ref().map(|_| ENDED),
-            LeaseState::Idle | LeaseState::Attesting => Some(ENDED),
+            LeaseState::Idle | LeaseState::Attesting => Some(self.orphaned.unwrap_or(ENDED)),
         };
+        let halted = matches!(self.lease.state(), LeaseState::Halted { .. });
+        let keys_revoked = halted && self.on_halt == OnHalt::RevokeKeys;
         // Of a domain whose lease has run out nothing is in force, though the others' may suffice.
         let live = self.lease.live();
         let in_force = self.accepted.iter().filter(|(domain, _)| live.contains_key(*domain));
@@ -34,7 +37,8 @@ impl Execution {
             };
             (domain.clone(), given)
         });
-        governed.stands(Standing { in_force: in_force.collect(), ends_at_ms: self.deadline_ms, over });
+        let (in_force, ends_at_ms) = (in_force.collect(), self.deadline_ms);
+        governed.stands(Standing { in_force, ends_at_ms, over, keys_revoked });
     }
 
     /// For `status`.
