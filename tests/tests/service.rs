@@ -20,6 +20,8 @@ mod node;
 
 #[path = "service/alarms.rs"]
 mod alarms;
+#[path = "service/anew.rs"]
+mod anew;
 #[path = "service/appraise.rs"]
 mod appraise;
 #[path = "service/enrolment.rs"]

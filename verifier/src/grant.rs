@@ -187,8 +187,8 @@ impl Grant {
         match self.kind {
             Kind::First { .. } => {
                 evidence_store::put_artifact(transaction, &self.terms_digest, artifact).await?;
-                leases::open(transaction, &terms.id, &terms.bindings.node, &digest, terms.governance.epoch, ends_at)
-                    .await?;
+                let execution = (&terms.bindings.node, &terms.intent);
+                leases::open(transaction, &terms.id, execution, &digest, terms.governance.epoch, ends_at).await?;
             }
             Kind::Renewal => {
                 leases::renew(transaction, &terms.id, &digest, terms.lease.seq, terms.governance.epoch, ends_at)

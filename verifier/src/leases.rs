@@ -47,6 +47,8 @@ pub enum LeaseEnd {
     Missing,
     /// It was never answered: too few witnesses cosigned.
     Void,
+    /// Its node was authorized anew for the same execution, and has to say how that ends.
+    Followed,
 }
 
 /// Why a lease was not granted.
@@ -80,19 +82,31 @@ impl WorkError for LeaseRefusal {
     }
 }
 
-/// Grants the first lease of an authorization, sequence 1.
+/// Grants the first lease of an authorization, sequence 1. An earlier one of the same execution is over: a node asks anew
+/// once that has ended, and says in the end how the newest did.
 pub async fn open(
     transaction: &mut Transaction<'_>,
     artifact_id: &ArtifactId,
-    node: &NodeId,
+    (node, intent): (&NodeId, &Sha256Digest),
     artifact: &Sha256Digest,
     epoch: u64,
     ends_at: u64,
 ) -> Result<(), LeaseRefusal> {
     same_epoch(transaction.connection(), epoch).await?;
+    let doing = "granting a lease";
+    let followed = LeaseEnd::Followed;
+    let update =
+        format!("UPDATE leases SET state = $1 WHERE node_id = $2 AND intent = $3 AND state IN {}", followed.ends());
+    sqlx::query(sqlx::AssertSqlSafe(update))
+        .bind(name(followed))
+        .bind(node.as_str())
+        .bind(intent.as_bytes().to_vec())
+        .execute(transaction.connection())
+        .await
+        .doing(doing)?;
     sqlx::query(
-        "INSERT INTO leases (artifact_id, node_id, artifact, seq, epoch, ends_at, state) \
-         VALUES ($1, $2, $3, 1, $4, $5, $6)",
+        "INSERT INTO leases (artifact_id, node_id, artifact, seq, epoch, ends_at, state, intent) \
+         VALUES ($1, $2, $3, 1, $4, $5, $6, $7)",
     )
     .bind(artifact_id.0.to_vec())
     .bind(node.as_str())
@@ -100,9 +114,10 @@ pub async fn open(
     .bind(signed(epoch)?)
     .bind(signed(ends_at)?)
     .bind(IN_FORCE)
+    .bind(intent.as_bytes().to_vec())
     .execute(transaction.connection())
     .await
-    .doing("granting a lease")?;
+    .doing(doing)?;
     Ok(())
 }
 
@@ -160,6 +175,8 @@ impl LeaseEnd {
         match self {
             Self::Stopped | Self::Revoked | Self::Void => "('in force')",
             Self::Missing => "('in force', 'stopped', 'revoked')",
+            // What we ended, its node has yet to answer for, whatever it was granted since.
+            Self::Followed => "('in force', 'missing')",
             Self::Ended | Self::Halted => "('in force', 'stopped', 'revoked', 'missing')",
         }
     }
@@ -291,6 +308,7 @@ fn name(end: LeaseEnd) -> &'static str {
         LeaseEnd::Revoked => "revoked",
         LeaseEnd::Missing => MISSING,
         LeaseEnd::Void => "void",
+        LeaseEnd::Followed => "followed",
     }
 }
 
@@ -303,6 +321,7 @@ fn read_end(state: &str) -> Result<Option<LeaseEnd>, StoreError> {
         "revoked" => Ok(Some(LeaseEnd::Revoked)),
         MISSING => Ok(Some(LeaseEnd::Missing)),
         "void" => Ok(Some(LeaseEnd::Void)),
+        "followed" => Ok(Some(LeaseEnd::Followed)),
         _ => Err(corrupt("state")),
     }
 }

@@ -228,6 +228,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0004_partners.sql"),
     include_str!("../../migrations/0005_witness.sql"),
     include_str!("../../migrations/0006_rotation.sql"),
+    include_str!("../../migrations/0007_lease_intents.sql"),
 ];
 
 const READ_CONNECTIONS: u32 = 4;

@@ -371,9 +371,9 @@ pub(crate) async fn a_lease_needs_its_epoch_and_its_sequence(bed: &Bed) {
     assert!(advance(3).await.is_err(), "and in order");
     let open = async |epoch: u64| {
         let node = node.clone();
-        let opening = opened
-            .store
-            .write(move |tx| Box::pin(async move { leases::open(tx, &id, &node, &digest, epoch, 100).await }));
+        let opening = opened.store.write(move |tx| {
+            Box::pin(async move { leases::open(tx, &id, (&node, &digest), &digest, epoch, 100).await })
+        });
         opening.await.map(|_| ())
     };
     assert_eq!(open(2).await.unwrap_err(), LeaseRefusal::EpochMoved { current: 1, judged: 2 });
