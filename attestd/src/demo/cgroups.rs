@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -50,11 +50,13 @@ impl Drop for Cgroup {
         for below in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let _ = std::fs::remove_dir(below.path()); // of a daemon that was killed
         }
-        for _ in 0..1_000 {
-            if std::fs::remove_dir(&self.0).is_ok() || !self.0.exists() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(2)); // the kernel takes a moment to let go of the last process
+        // The kernel takes a moment to let go of the last process.
+        let until = Instant::now().checked_add(Duration::from_secs(2));
+        while std::fs::remove_dir(&self.0).is_err()
+            && self.0.exists()
+            && until.is_some_and(|until| Instant::now() < until)
+        {
+            std::thread::yield_now();
         }
     }
 }
