@@ -78,6 +78,7 @@ fn seen(grant: FederationGrant) -> Arc<Partners> {
         log_origin: "log.b.example".into(),
         log: vec![counts(32)],
         witness: vec![],
+        jwt: vec![],
         ca: vec![],
         authority: Authority::new(vec![authority.public().clone()], 1).unwrap(),
     };
