@@ -202,7 +202,7 @@ async fn a_database_that_is_full_within_a_savepoint_says_so_too() {
 /// out of room at different moments. Needs root; without it, the test above.
 #[tokio::test]
 async fn a_full_disk_acknowledges_nothing_and_says_so() {
-    for kib in [640, 700, 760, 820] {
+    for kib in [720, 780, 840, 900] {
         let Some(disk) = SmallDisk::mount(kib) else {
             eprintln!("cannot mount a small tmpfs here: only the database's own cap is tested");
             return;
