@@ -116,7 +116,11 @@ impl SoftwareTpm {
             command_deadline_ms: 5_000,
             key_deadline_ms: 30_000,
         };
-        let tpm = connected(&config).await?;
+        let unreachable = |error| DemoFault::new("reaching swtpm", error);
+        let tpm = Tpm::open(&config).map_err(unreachable)?;
+        // Connected before the clock starts; by a command that needs no handle, for the daemon's come and go meanwhile.
+        let any = PcrSelection { bank: HashAlg::Sha256, pcrs: PcrSet::EMPTY.with(0).unwrap_or(PcrSet::EMPTY) };
+        tpm.pcrs(any).await.map_err(unreachable)?;
         let told = Instant::now();
         for extension in extensions {
             let extended = tpm.extend(extension.pcr, extension.digests.clone()).await;
@@ -125,24 +129,6 @@ impl SoftwareTpm {
         Ok(told)
     }
 }
-
-/// Reaches the TPM before anything is timed. Whoever opens it looks for leftovers, and what a daemon uses meanwhile may be
-/// gone between being listed and being read: then it is opened again.
-async fn connected(config: &TpmConfig) -> Result<Tpm, DemoFault> {
-    let any = PcrSelection { bank: HashAlg::Sha256, pcrs: PcrSet::EMPTY.with(0).unwrap_or(PcrSet::EMPTY) };
-    let mut attempts: u32 = 0;
-    loop {
-        let tpm = Tpm::open(config).map_err(|error| DemoFault::new("opening swtpm", error))?;
-        match tpm.pcrs(any).await {
-            Ok(_) => return Ok(tpm),
-            Err(_) if attempts < ATTEMPTS => attempts = attempts.saturating_add(1),
-            Err(error) => return Err(DemoFault::new("reaching swtpm", error)),
-        }
-    }
-}
-
-/// Openings of a TPM that is in use.
-const ATTEMPTS: u32 = 10;
 
 /// swtpm's certificate tool; its place differs between versions.
 fn localca_tool() -> Result<PathBuf, DemoFault> {
