@@ -418,8 +418,8 @@ impl Node {
         Ok(())
     }
 
-    /// Watches this machine until the last execution has ended.
-    fn watch_while_running(self: &Arc<Self>, execution: u64, appraised: BTreeMap<u8, Digest>) {
+    /// Watches whether this machine's PCRs are these until the last execution has ended.
+    fn watch_while_running(self: &Arc<Self>, execution: u64, pcrs: BTreeMap<u8, Digest>) {
         let mut running = lock(&self.watching.running);
         running.0.insert(execution);
         if running.1.is_none() {
@@ -427,7 +427,7 @@ impl Node {
             let task = tokio::spawn(async move {
                 let judged = || *lock(&node.judged_ima_bytes);
                 let attest = |trigger| node.attest_now(trigger);
-                let reason = node.watching.watch.until_changed(appraised, judged, attest).await;
+                let reason = node.watching.watch.until_changed(pcrs, judged, attest).await;
                 tracing::warn!(code = reason.code(), "the local watch saw a change");
                 node.trip(reason);
             });

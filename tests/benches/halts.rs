@@ -80,8 +80,11 @@ async fn begun(mesh: &Mesh, node: &str) -> (Watched, Pid) {
 /// From a PCR's extension to the end of the workload, again and again; the authority takes the node back in between.
 async fn changes(mesh: &mut Mesh, samples: u32) {
     let mut took = Vec::new();
-    for _ in 0..samples {
+    for sample in 0..samples {
         let (mut execution, pid) = begun(mesh, WITH_TPM).await;
+        // At every moment between two looks alike, not as soon as the first one.
+        let part = (f64::from(sample) * GOLDEN).fract();
+        tokio::time::sleep(Duration::from_secs_f64(part * WATCH_INTERVAL_MS / 1e3)).await;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("a workload");
         let over = tokio::task::spawn_blocking(move || {
             poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).expect("a pidfd");
@@ -99,6 +102,8 @@ async fn changes(mesh: &mut Mesh, samples: u32) {
     measure::report(what, percentile_ms(&mut took, 99), " ms", WATCH_INTERVAL_MS + 50.0);
 }
 
+/// Its multiples, less their whole parts, are spread evenly however many there are.
+const GOLDEN: f64 = 0.618_033_988_75;
 /// Watched, and in no reference set: a node that was taken back attests as before.
 const UNREFERENCED_PCR: u8 = 12;
 

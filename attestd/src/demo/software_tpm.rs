@@ -12,6 +12,7 @@ use super::stage::{DemoFault, Stage};
 use super::swtpm::Swtpm;
 use crate::config::{EkKind, TpmConfig};
 use crate::tpm::Tpm;
+use crate::tpm::esys::{EsysTransport, Leftovers};
 
 /// A software TPM that booted.
 pub(super) struct SoftwareTpm {
@@ -117,8 +118,9 @@ impl SoftwareTpm {
             key_deadline_ms: 30_000,
         };
         let unreachable = |error| DemoFault::new("reaching swtpm", error);
-        let tpm = Tpm::open(&config).map_err(unreachable)?;
-        // Connected before the clock starts; by a command that needs no handle, for the daemon's come and go meanwhile.
+        let beside = EsysTransport { tcti: config.tcti.clone(), leftovers: Leftovers::Left };
+        let tpm = Tpm::start(beside, &config).map_err(unreachable)?;
+        // Connected before the clock starts.
         let any = PcrSelection { bank: HashAlg::Sha256, pcrs: PcrSet::EMPTY.with(0).unwrap_or(PcrSet::EMPTY) };
         tpm.pcrs(any).await.map_err(unreachable)?;
         let told = Instant::now();

@@ -11,7 +11,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evidence::digest::Sha256Digest;
+use evidence::digest::{Digest, Sha256Digest};
 use evidence::names::DomainName;
 use governance::GovernanceDenial;
 use governance::artifact::{ArtifactId, VerifiedArtifact};
@@ -38,6 +38,7 @@ use crate::clock::boottime_ms;
 use crate::collect::HeldKey;
 use crate::gateway::{EndCause, Ended, GatewayError, Running, Workload};
 use crate::journal::Begun;
+use crate::watch::expected;
 use interrupt::Pause;
 
 /// What the node orders one of its executions.
@@ -78,6 +79,14 @@ pub(crate) struct SignedIntent {
     pub(crate) signed: BTreeMap<DomainName, Vec<u8>>,
 }
 
+/// What an execution starts from.
+pub(crate) struct Prepared {
+    pub(crate) workload: Workload,
+    pub(crate) svid_key: SvidKey,
+    /// Watched PCRs before any domain was asked.
+    pub(crate) pcrs: BTreeMap<u8, Digest>,
+}
+
 /// One execution.
 pub(crate) struct Execution {
     node: Arc<Node>,
@@ -85,9 +94,8 @@ pub(crate) struct Execution {
     intent: Arc<SignedIntent>,
     parent: Parent,
     lease: Lease,
-    /// Taken when it starts, as the next.
-    workload: Option<Workload>,
-    svid_key: Option<SvidKey>,
+    /// Taken when it starts.
+    prepared: Option<Prepared>,
     running: Option<Running>,
     /// What its processes may ask about, from its start.
     governed: Option<Arc<Governed>>,
@@ -130,7 +138,7 @@ impl Execution {
         number: u64,
         intent: Arc<SignedIntent>,
         parent: Parent,
-        (workload, svid_key): (Workload, SvidKey),
+        prepared: Prepared,
         narration: Narration,
     ) -> Self {
         let lease = Lease::new(intent.intent.domains.clone(), governance::artifact::LEASE_CAP_MS);
@@ -143,8 +151,7 @@ impl Execution {
             intent,
             parent,
             lease,
-            workload: Some(workload),
-            svid_key: Some(svid_key),
+            prepared: Some(prepared),
             running: None,
             governed: None,
             ended: None,
@@ -447,7 +454,8 @@ impl Execution {
 
     /// Phase 5: opens the keys and hands everything to the gateway.
     async fn start(&mut self) -> Result<(), Refused> {
-        let workload = self.workload.take().ok_or_else(|| Refused::fault("fault.bug", "started twice"))?;
+        let prepared = self.prepared.take().ok_or_else(|| Refused::fault("fault.bug", "started twice"))?;
+        let Prepared { workload, svid_key, pcrs } = prepared;
         let mut artifacts: Vec<VerifiedArtifact> = Vec::new();
         let mut opened = Vec::new();
         for (domain, accepted) in &mut self.accepted {
@@ -467,7 +475,6 @@ impl Execution {
         self.node.journal.begin(self.intent.digest, begun)?;
         let mut running =
             self.node.gateway.start(&artifacts, &self.intent.intent, workload, keys, self.deadline_ms).await?;
-        let svid_key = self.svid_key.take().ok_or_else(|| Refused::fault("fault.bug", "started twice"))?;
         let governed = Governed::new(self.number, &self.intent, svid_key, self.node.home.clone());
         self.governed = Some(self.node.govern(governed, &running).map_err(GatewayError::from)?);
         self.tell();
@@ -478,8 +485,8 @@ impl Execution {
         self.running = Some(running);
         let measurements = artifacts.into_iter().flat_map(|artifact| artifact.terms().bindings.measurements.clone());
         // a TEE's report cannot be read again for less than a new one: only PCRs are watched
-        let pcrs = measurements.filter_map(|(register, value)| register.pcr().map(|pcr| (pcr, value)));
-        self.node.watch_while_running(self.number, pcrs.collect());
+        let appraised = measurements.filter_map(|(register, value)| register.pcr().map(|pcr| (pcr, value)));
+        self.node.watch_while_running(self.number, expected(pcrs, appraised));
         Ok(())
     }
 

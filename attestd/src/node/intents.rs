@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use wire::bounded::local::ExecRequest;
 use wire::proto;
 
-use super::execution::{Execution, SignedIntent};
+use super::execution::{Execution, Prepared, SignedIntent};
 use super::governed::Governed;
 use super::narration::Narration;
 use super::parent::Parent;
@@ -99,6 +99,8 @@ impl Node {
         let svid_key = SvidKey::generate()?;
         let intent = self.intent(file, (&executable, svid_key.public()), attached.as_ref(), uid, &parent)?;
         let workload = Workload { executable, environment, working_directory: directory, attached };
+        // What changes from here on is noticed, whether or not a verifier looks at it.
+        let prepared = Prepared { workload, svid_key, pcrs: self.watching.watch.pcrs().await? };
         let digest = intent.digest().map_err(denied)?;
         let sign = |domain: &DomainName| Ok((domain.clone(), intent.sign(domain, &self.record_key)?));
         let signed = intent.domains.named().iter().map(sign).collect::<Result<_, _>>().map_err(denied)?;
@@ -126,7 +128,7 @@ impl Node {
             executions.orders.insert(number, orders_sender);
         }
         let signed = Arc::new(SignedIntent { intent, digest, signed });
-        let execution = Execution::new(Arc::clone(self), number, signed, parent, (workload, svid_key), narration);
+        let execution = Execution::new(Arc::clone(self), number, signed, parent, prepared, narration);
         tokio::spawn(execution.run(orders));
         Ok(())
     }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::device::{TpmDevice, TpmTransport};
 use super::error::TpmError;
-use super::esys::EsysTransport;
+use super::esys::{EsysTransport, Leftovers};
 use crate::config::TpmConfig;
 
 /// Jobs that may wait; more make their senders wait.
@@ -39,7 +39,7 @@ impl Tpm {
     /// # Errors
     /// As [`Tpm::start`].
     pub fn open(config: &TpmConfig) -> Result<Self, TpmError> {
-        Self::start(EsysTransport { tcti: config.tcti.clone() }, config)
+        Self::start(EsysTransport { tcti: config.tcti.clone(), leftovers: Leftovers::Flushed }, config)
     }
 
     /// Starts the thread; the first job connects.

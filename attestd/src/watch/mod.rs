@@ -18,9 +18,11 @@ use tokio::time::MissedTickBehavior;
 
 pub use clocks::Clocks;
 pub use tee::TeeWatch;
+pub(crate) use tpm::expected;
 pub use tpm::{Reading, TpmWatch};
 
 use self::ima::ImaTail;
+use crate::tpm::TpmError;
 
 /// What a look found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,19 +49,27 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Resolves when the machine is no longer what `appraised` says, or no longer there; what a verifier must judge
-    /// meanwhile goes to `attest`. The first look is taken at once; PCRs that the verifier did not appraise, and the
-    /// clocks, are compared with that one. `judged_ima_bytes` is how long the IMA log was when it was last judged.
+    /// Watched PCRs as they are now; none where there is no TPM.
+    pub(crate) async fn pcrs(&self) -> Result<BTreeMap<u8, Digest>, TpmError> {
+        match &self.tpm {
+            Some(tpm) => tpm.pcrs().await,
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Resolves when the machine's PCRs are no longer these, or it is no longer there; what a verifier must judge
+    /// meanwhile goes to `attest`. The first look is taken at once; the clocks are compared with that one.
+    /// `judged_ima_bytes` is how long the IMA log was when it was last judged.
     pub(crate) async fn until_changed(
         &self,
-        appraised: BTreeMap<u8, Digest>,
+        pcrs: BTreeMap<u8, Digest>,
         judged_ima_bytes: impl Fn() -> Option<u64>,
         mut attest: impl FnMut(Trigger),
     ) -> HaltReason {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut clocks = (self.clocks)();
-        let mut tpm = self.tpm.as_ref().map(|tpm| tpm.begin(appraised));
+        let mut tpm = self.tpm.as_ref().map(|tpm| tpm.begin(pcrs));
         let mut tee = self.tee.as_ref().map(TeeWatch::begin);
         let mut ima = self.ima_log.clone().map(ImaTail::new);
         loop {

@@ -1,6 +1,7 @@
 //! The TPM: are its registers and its clock still what was appraised?
 //!
-//! What is compared with are the values that the verifier appraised, where it named them.
+//! What is compared with are the values that the verifier appraised, where it named them, and else what they were before
+//! anybody was asked to appraise them.
 
 use std::collections::BTreeMap;
 
@@ -32,8 +33,8 @@ pub struct Reading {
 /// A watch since its first look.
 pub(super) struct TpmLooks<'a> {
     watch: &'a TpmWatch,
-    appraised: BTreeMap<u8, Digest>,
-    expected: Option<Reading>,
+    pcrs: BTreeMap<u8, Digest>,
+    clock: Option<ClockInfo>,
     failures: u32,
 }
 
@@ -50,13 +51,17 @@ impl TpmWatch {
     /// [`TpmError`].
     pub async fn look(&self) -> Result<Reading, TpmError> {
         let clock = self.tpm.clock(self.ak.clone()).await?;
-        let values = self.tpm.pcrs(self.selection).await?;
-        let pcrs = values.iter().map(|(pcr, value)| (pcr, *value)).collect();
-        Ok(Reading { pcrs, clock })
+        Ok(Reading { pcrs: self.pcrs().await?, clock })
     }
 
-    pub(super) const fn begin(&self, appraised: BTreeMap<u8, Digest>) -> TpmLooks<'_> {
-        TpmLooks { watch: self, appraised, expected: None, failures: 0 }
+    /// Watched PCRs as they are now.
+    pub(super) async fn pcrs(&self) -> Result<BTreeMap<u8, Digest>, TpmError> {
+        let values = self.tpm.pcrs(self.selection).await?;
+        Ok(values.iter().map(|(pcr, value)| (pcr, *value)).collect())
+    }
+
+    pub(super) const fn begin(&self, pcrs: BTreeMap<u8, Digest>) -> TpmLooks<'_> {
+        TpmLooks { watch: self, pcrs, clock: None, failures: 0 }
     }
 }
 
@@ -65,10 +70,8 @@ impl TpmLooks<'_> {
         match self.watch.look().await {
             Ok(reading) => {
                 self.failures = 0;
-                let before = self.expected.get_or_insert_with(|| first(&reading, &self.appraised));
-                let broken = before.broken_by(&reading);
-                before.clock = reading.clock;
-                broken.map(Finding::Halt)
+                let clock = self.clock.replace(reading.clock).unwrap_or(reading.clock);
+                broken(&self.pcrs, &clock, &reading).map(Finding::Halt)
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
@@ -79,34 +82,33 @@ impl TpmLooks<'_> {
     }
 }
 
-impl Reading {
-    /// What changed for the worse between this reading and a later one.
-    #[must_use]
-    pub fn broken_by(&self, later: &Self) -> Option<HaltReason> {
-        // A reset also clears PCRs: it is named first because it is the cause.
-        match ClockBreak::between(&self.clock, &later.clock) {
-            Some(ClockBreak::Reset) => return Some(HaltReason::TpmReset),
-            Some(ClockBreak::Restarted) => return Some(HaltReason::TpmRestarted),
-            Some(ClockBreak::WentBack) => return Some(HaltReason::TpmRolledBack),
-            Some(ClockBreak::Unsafe) => return Some(HaltReason::TpmClockUnsafe),
-            None => {}
-        }
-        let differs = |(pcr, value): &(&u8, &Digest)| later.pcrs.get(pcr) != Some(value);
-        self.pcrs.iter().find(differs).map(|(pcr, _)| HaltReason::PcrChanged { pcr: *pcr })
+/// What changed for the worse between these values and a later reading.
+fn broken(pcrs: &BTreeMap<u8, Digest>, clock: &ClockInfo, later: &Reading) -> Option<HaltReason> {
+    // A reset also clears PCRs: it is named first because it is the cause.
+    match ClockBreak::between(clock, &later.clock) {
+        Some(ClockBreak::Reset) => return Some(HaltReason::TpmReset),
+        Some(ClockBreak::Restarted) => return Some(HaltReason::TpmRestarted),
+        Some(ClockBreak::WentBack) => return Some(HaltReason::TpmRolledBack),
+        Some(ClockBreak::Unsafe) => return Some(HaltReason::TpmClockUnsafe),
+        None => {}
     }
+    let differs = |(pcr, value): &(&u8, &Digest)| later.pcrs.get(pcr) != Some(value);
+    pcrs.iter().find(differs).map(|(pcr, _)| HaltReason::PcrChanged { pcr: *pcr })
 }
 
-/// What to compare with: the first reading, but with the appraised values where there are any of the same bank.
-fn first(reading: &Reading, appraised: &BTreeMap<u8, Digest>) -> Reading {
-    let mut expected = reading.clone();
-    for (pcr, value) in &mut expected.pcrs {
-        if let Some(appraised) =
-            appraised.get(pcr).filter(|appraised| appraised.as_bytes().len() == value.as_bytes().len())
+/// What watched PCRs must be: what was appraised of them, where it is of the same bank, or what they were `before`.
+pub(crate) fn expected(
+    mut before: BTreeMap<u8, Digest>,
+    appraised: impl IntoIterator<Item = (u8, Digest)>,
+) -> BTreeMap<u8, Digest> {
+    for (pcr, value) in appraised {
+        if let Some(held) = before.get_mut(&pcr)
+            && held.as_bytes().len() == value.as_bytes().len()
         {
-            *value = *appraised;
+            *held = value;
         }
     }
-    expected
+    before
 }
 
 /// Errors after which the TPM may be another one, or none.
@@ -143,11 +145,12 @@ mod tests {
     #[test]
     fn each_change_has_its_own_reason() {
         let before = reading(b"4", CLOCK);
-        assert_eq!(before.broken_by(&reading(b"4", ClockInfo { clock_ms: 2_000, ..CLOCK })), None);
-        assert_eq!(before.broken_by(&reading(b"x", CLOCK)), Some(HaltReason::PcrChanged { pcr: 4 }));
+        let broken_by = |later: &Reading| broken(&before.pcrs, &before.clock, later);
+        assert_eq!(broken_by(&reading(b"4", ClockInfo { clock_ms: 2_000, ..CLOCK })), None);
+        assert_eq!(broken_by(&reading(b"x", CLOCK)), Some(HaltReason::PcrChanged { pcr: 4 }));
         let mut missing = reading(b"4", CLOCK);
         missing.pcrs.remove(&7);
-        assert_eq!(before.broken_by(&missing), Some(HaltReason::PcrChanged { pcr: 7 }));
+        assert_eq!(broken_by(&missing), Some(HaltReason::PcrChanged { pcr: 7 }));
         for (clock, reason) in [
             (ClockInfo { reset_count: 4, restart_count: 0, ..CLOCK }, HaltReason::TpmReset),
             (ClockInfo { restart_count: 2, ..CLOCK }, HaltReason::TpmRestarted),
@@ -155,15 +158,20 @@ mod tests {
             (ClockInfo { reset_count: 2, ..CLOCK }, HaltReason::TpmRolledBack),
             (ClockInfo { safe: false, ..CLOCK }, HaltReason::TpmClockUnsafe),
         ] {
-            assert_eq!(before.broken_by(&reading(b"x", clock)), Some(reason));
+            assert_eq!(broken_by(&reading(b"x", clock)), Some(reason));
         }
     }
 
     #[test]
-    fn a_pcr_that_changed_before_the_first_look_is_noticed() {
-        let now = reading(b"changed", CLOCK);
-        let appraised = [(4, HashAlg::Sha256.hash(&[b"4"])), (9, HashAlg::Sha256.hash(&[b"9"]))].into();
-        assert_eq!(first(&now, &appraised).broken_by(&now), Some(HaltReason::PcrChanged { pcr: 4 }));
-        assert_eq!(first(&now, &BTreeMap::new()).broken_by(&now), None);
+    fn a_pcr_that_changed_before_the_first_look_is_noticed_whether_or_not_it_was_appraised() {
+        let (before, now) = (reading(b"4", CLOCK), reading(b"changed", CLOCK));
+        let changed = Some(HaltReason::PcrChanged { pcr: 4 });
+        assert_eq!(broken(&expected(before.pcrs.clone(), []), &CLOCK, &now), changed);
+        // What was appraised is what counts; of a PCR that is not watched it says nothing.
+        let appraised = [(4, HashAlg::Sha256.hash(&[b"4"])), (9, HashAlg::Sha256.hash(&[b"9"]))];
+        assert_eq!(broken(&expected(now.pcrs.clone(), appraised), &CLOCK, &now), changed);
+        // Of another bank, nothing either.
+        let other_bank = expected(before.pcrs.clone(), [(4, HashAlg::Sha384.hash(&[b"changed"]))]);
+        assert_eq!(other_bank, before.pcrs);
     }
 }

@@ -33,6 +33,18 @@ use crate::config::Tcti;
 pub struct EsysTransport {
     /// How it is reached.
     pub tcti: Tcti,
+    /// What becomes of handles that are in use.
+    pub leftovers: Leftovers,
+}
+
+/// Handles that are in use in a TPM when somebody connects to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leftovers {
+    /// A predecessor's, which did not get to flush them. Only this daemon may use the TPM without a resource manager in
+    /// between; behind one, other programs' handles are not seen.
+    Flushed,
+    /// Those of a daemon that runs: whoever connects beside it may not touch them.
+    Left,
 }
 
 impl EsysTransport {
@@ -57,7 +69,10 @@ impl TpmTransport for EsysTransport {
             Context::new(name_conf).map_err(|e| unreachable_unless_tpm(rc::sort("connect", e)))
         })?;
         let mut device = EsysDevice { context, pulse: pulse.clone(), saved: HashMap::new() };
-        device.flush_leftovers()?;
+        match self.leftovers {
+            Leftovers::Flushed => device.flush_leftovers()?,
+            Leftovers::Left => {}
+        }
         Ok(Box::new(device))
     }
 }
@@ -222,8 +237,7 @@ impl EsysDevice {
         })
     }
 
-    /// Flushes what a predecessor left that did not get to it. Only this daemon may use the TPM without a resource
-    /// manager in between; behind one, other programs' handles are not seen.
+    /// Flushes what a predecessor left that did not get to it.
     fn flush_leftovers(&mut self) -> Result<(), TpmError> {
         for first in [TRANSIENT_FIRST, LOADED_SESSION_FIRST, SAVED_SESSION_FIRST] {
             for handle in self.handles_from(first)? {
