@@ -247,8 +247,10 @@ fn a_pull_makes_it_fresh_until_it_was_not_seen_for_too_long_and_again_once_it_is
     let (partner, first) = fresh();
     let relied = partner.fresh(NOW.plus(299)).unwrap();
     assert_eq!((relied.state(), relied.domain(), relied.keys(Role::Issuer).len()), (&first, &domain(), 1));
+    assert!(!partner.is_due(NOW.plus(299)) && partner.is_due(NOW.plus(300)));
     let (partner, actions) = partner.on(PartnerEvent::Tick, NOW.plus(300));
     assert_eq!(actions, [PartnerAction::Stands { from: Standing::Fresh, to: Standing::Stale }]);
+    assert!(!partner.is_due(NOW.plus(300)), "told once");
     // A time that goes back undoes nothing.
     assert_eq!(partner.standing(NOW), Standing::Stale);
     let (partner, actions) = partner.on(sees(&first), NOW.plus(301));

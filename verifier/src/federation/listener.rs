@@ -20,8 +20,9 @@ use tower::ServiceExt as _;
 use crate::listen::{ConnectionCaps, Door, accepted};
 use crate::tls::{PeerStream, ServingCertificate, TlsError, public_config, unchanging};
 
-/// Longest wait for the head of a request.
-const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest wait for the head of a request, the next one on a connection too: a partner that looks every few seconds need
+/// not make a new connection for each look.
+const HEAD_DEADLINE: Duration = Duration::from_secs(15);
 /// Longest life of a connection: whoever wants more makes another one.
 const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 /// Longest head of a request, in bytes.

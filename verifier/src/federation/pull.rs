@@ -22,6 +22,7 @@ use super::messages::{
     BUNDLE_CAP_BYTES, BUNDLE_PATH, LoggedState, REVOCATIONS_CAP_BYTES, REVOCATIONS_PATH, STATE_CAP_BYTES, STATE_PATH,
     STATES_CAP_BYTES, STATES_PAGE, STATES_PATH, read, revocation_list,
 };
+use super::partners::HeldPartner;
 use super::table::head_of;
 use crate::governor::Seen;
 
@@ -34,11 +35,12 @@ const FITTING_AFTER: Duration = Duration::from_millis(200);
 /// others were shown) need not be asked about again, and why the newest state was not proven, if it was not.
 pub(super) async fn pull(
     client: &PartnerClient,
-    partner: &Partner,
+    held: &HeldPartner,
     rumours: &[LogHead],
     now: UnixSeconds,
 ) -> Result<(Seen, Vec<LogHead>, Option<ExchangeFailure>), ExchangeFailure> {
-    let Pair { bundle, bundle_cose, newest, answer } = pull_pair(client, partner, now).await?;
+    let partner = &held.partner;
+    let Pair { bundle, bundle_cose, newest, answer } = pull_pair(client, held, now).await?;
     let (since, base, state_cose) = (partner.head(), partner.bundle().digest(), answer.state.to_vec());
     let head = match logged(&answer, &newest, &bundle, partner, now) {
         Ok(head) => head,
@@ -76,11 +78,12 @@ struct Pair {
 
 /// Both, and if the partner changed its keys between the two answers, both again: only what does not fit however often it
 /// is asked for speaks against the partner.
-async fn pull_pair(client: &PartnerClient, partner: &Partner, now: UnixSeconds) -> Result<Pair, ExchangeFailure> {
+async fn pull_pair(client: &PartnerClient, held: &HeldPartner, now: UnixSeconds) -> Result<Pair, ExchangeFailure> {
+    let partner = &held.partner;
     let path = format!("{STATE_PATH}?since={}", partner.head().map_or(0, |head| proof_base(head.size)));
     let mut looks = FITTING_LOOKS;
     loop {
-        let (bundle, bundle_cose) = pull_bundle(client, partner, now).await?;
+        let (bundle, bundle_cose) = pull_bundle(client, held, now).await?;
         let answer = LoggedState::read(&client.get(&path, STATE_CAP_BYTES).await?).map_err(ExchangeFailure::wrong)?;
         let issuer_keys = bundle.keys(Role::Issuer, now);
         let newest = GovernanceState::verify(&answer.state, partner.domain(), &issuer_keys, now)?;
@@ -94,12 +97,18 @@ async fn pull_pair(client: &PartnerClient, partner: &Partner, now: UnixSeconds) 
 
 async fn pull_bundle(
     client: &PartnerClient,
-    partner: &Partner,
+    held: &HeldPartner,
     now: UnixSeconds,
 ) -> Result<(VerifiedBundle, Vec<Vec<u8>>), ExchangeFailure> {
     let bytes = client.get(BUNDLE_PATH, BUNDLE_CAP_BYTES).await?;
     let signatures: Vec<ByteBuf> = read(&bytes, BUNDLE_CAP_BYTES).map_err(ExchangeFailure::wrong)?;
     let signatures: Vec<_> = signatures.into_iter().map(ByteBuf::into_vec).collect();
+    let partner = &held.partner;
+    if signatures == *held.bundle {
+        // These very bytes were verified when they came; what time does to them is asked anew.
+        partner.bundle().in_force(now)?;
+        return Ok((partner.bundle().clone(), signatures));
+    }
     // Who may sign the next bundle stands in the held one, and nowhere else.
     let authority = &partner.bundle().bundle().authority;
     let bundle = TrustBundle::verify(&signatures, partner.domain(), authority, FEDERATION_LIFETIME_CAP_S, now)?;

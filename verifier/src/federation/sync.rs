@@ -255,7 +255,7 @@ impl Following {
         }
         let client = clients.of(held, &self.0.web_roots).map_err(failed)?;
         let rumours = followed.rumours().unsettled();
-        let (seen, settled, unproven) = pull(&client, &held.partner, &rumours, now).await.map_err(failed)?;
+        let (seen, settled, unproven) = pull(&client, held, &rumours, now).await.map_err(failed)?;
         followed.rumours().settle(&settled);
         let actions = self.0.governor.see(domain, seen, now).await.map_err(|refusal| refused(&refusal))?;
         let refusal = actions.iter().find_map(|action| match action {

@@ -102,11 +102,9 @@ impl Governor {
     /// Lets time pass for every partner, so that one that was not seen for too long is stale for everybody at once.
     pub(crate) async fn pass_time_for_partners(&self, now: UnixSeconds) -> Result<(), OrderRefusal> {
         let _turn = self.0.partner_turn.lock().await;
-        for held in self.partners().all() {
+        for held in self.partners().all().filter(|held| held.partner.is_due(now)) {
             let (partner, actions) = held.partner.clone().on(PartnerEvent::Tick, now);
-            if !actions.is_empty() {
-                self.conclude(HeldPartner { partner, ..HeldPartner::clone(held) }, &actions, now).await?;
-            }
+            self.conclude(HeldPartner { partner, ..HeldPartner::clone(held) }, &actions, now).await?;
         }
         Ok(())
     }
