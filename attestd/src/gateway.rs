@@ -6,21 +6,20 @@ mod executable;
 pub mod facilities;
 mod key;
 mod running;
+mod standby;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use governance::GovernanceDenial;
 use governance::artifact::VerifiedArtifact;
 use governance::intent::Intent;
 use governance::isolation::Isolation;
 use governance::on_halt::OnHalt;
-use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use rustix::process::{Pid, getpid};
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 
@@ -30,12 +29,14 @@ pub use executable::{Executable, ExecutableError};
 pub use key::{ExecutionKey, key_variable};
 pub use running::Running;
 use running::Still;
+pub use standby::Standby;
+use standby::supervisors;
 
 pub use crate::supervise::attach::{AttachError, Attached};
 pub use crate::supervise::confine::Unavailable;
 use crate::supervise::control::{self, Attach, ControlError, Order, Report, Start, StartFault};
 pub use crate::supervise::control::{EndCause, Ended, Outcome};
-use crate::supervise::{SUPERVISE, descendants};
+use crate::supervise::descendants;
 
 /// What the node's configuration says about workloads.
 #[derive(Debug, Clone)]
@@ -53,10 +54,8 @@ pub struct Gateway {
     executions: AtomicU64,
 }
 
-/// Supervisors alive. A process adopts orphans as a whole, so what is not an orphan is known as a whole.
-static SUPERVISORS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
-
-/// What the node adds to an intent: the open executable, values for the intent's environment names, a place to run.
+/// What the node adds to an intent: the open executable, values for the intent's environment names, a place to run, and who
+/// will see to its end.
 pub struct Workload {
     /// Opened and hashed before the intent was made.
     pub executable: Executable,
@@ -66,6 +65,8 @@ pub struct Workload {
     pub working_directory: PathBuf,
     /// The cgroup that holds it already; none: it is started.
     pub attached: Option<Attached>,
+    /// From [`Gateway::stand_by`].
+    pub supervisor: Standby,
 }
 
 impl Gateway {
@@ -73,6 +74,14 @@ impl Gateway {
     pub fn new(settings: GatewaySettings) -> io::Result<Self> {
         rustix::process::set_child_subreaper(Some(getpid()))?;
         Ok(Self { settings, executions: AtomicU64::new(0) })
+    }
+
+    /// A supervisor that is there by the time something is authorized.
+    ///
+    /// # Errors
+    /// [`GatewayError::System`].
+    pub fn stand_by(&self) -> Result<Standby, GatewayError> {
+        Ok(Standby::start(&self.settings.program)?)
     }
 
     /// Starts what was authorized, and only that. Comes back when the executable is running, with the lease's end already
@@ -93,21 +102,24 @@ impl Gateway {
             None => self.make_cgroup(&intent.isolation)?,
             Some(_) => None,
         };
-        let (order_end, supervisor_end) = control::pair().map_err(io::Error::from)?;
+        let Workload { executable, environment, working_directory, attached, supervisor } = workload;
+        let working_directory = working_directory.into_os_string().into_string();
+        let working_directory =
+            working_directory.map_err(|_| GatewayError::Request { what: "the working directory is not UTF-8" })?;
+        let orders = supervisor.orders.try_clone()?;
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
         let (started_sender, started) = oneshot::channel();
         let (ended_sender, ended) = watch::channel(None);
         let (still_sender, still) = watch::channel(Still::default());
-        let attached = workload.attached.clone();
         let preparation = Preparation {
-            program: self.settings.program.clone(),
-            orders: order_end.try_clone()?,
-            supervisor_end,
             outputs: [stdout_writer.into(), stderr_writer.into()],
             argv: intent.workload.argv.clone(),
             isolation: intent.isolation.clone(),
-            workload,
+            executable,
+            environment,
+            working_directory,
+            attached: attached.clone(),
             keys,
             cgroup,
             ends_at_boottime_ms,
@@ -115,11 +127,11 @@ impl Gateway {
         // One thread per execution, for as long as it lasts: the control channel is read by blocking.
         std::thread::Builder::new()
             .name("supervisor".to_owned())
-            .spawn(move || attend(preparation, started_sender, &still_sender, &ended_sender))?;
+            .spawn(move || attend(supervisor, preparation, started_sender, &still_sender, &ended_sender))?;
         let supervisor = started.await.map_err(|_| GatewayError::SupervisorLost)??;
         let stdout = pipe::Receiver::from_owned_fd(stdout.into())?;
         let stderr = pipe::Receiver::from_owned_fd(stderr.into())?;
-        Ok(Running::new(supervisor, attached, order_end, (stdout, stderr), still, ended))
+        Ok(Running::new(supervisor, attached, orders, (stdout, stderr), still, ended))
     }
 
     /// Refuses what this machine cannot give, before anybody is asked to authorize it.
@@ -197,15 +209,15 @@ fn permit(
     Ok(())
 }
 
-/// All that an execution's thread needs.
+/// What a supervisor is handed.
 struct Preparation {
-    program: PathBuf,
-    orders: OwnedFd,
-    supervisor_end: OwnedFd,
     outputs: [OwnedFd; 2],
     argv: Vec<String>,
     isolation: Isolation,
-    workload: Workload,
+    executable: Executable,
+    environment: Environment,
+    working_directory: String,
+    attached: Option<Attached>,
     keys: Vec<ExecutionKey>,
     cgroup: Option<String>,
     ends_at_boottime_ms: u64,
@@ -220,33 +232,28 @@ pub(crate) struct Supervisor {
 
 /// The life of one execution, seen from the daemon.
 fn attend(
+    supervisor: Standby,
     preparation: Preparation,
     started: oneshot::Sender<Result<Supervisor, GatewayError>>,
     still: &watch::Sender<Still>,
     ended: &watch::Sender<Option<Ended>>,
 ) {
-    let orders = match preparation.orders.try_clone() {
-        Ok(orders) => orders,
-        Err(error) => return drop(started.send(Err(error.into()))),
-    };
-    let mut child = None;
-    let attached = preparation.workload.attached.clone();
-    let result = begin(preparation, &mut child);
+    let Standby { mut process, pidfd, orders } = supervisor;
+    let pid = process.pid();
+    let attached = preparation.attached.clone();
+    let result = begin(preparation, &orders);
     let running = result.is_ok();
-    let delivered = started.send(result).is_ok();
+    let delivered = started.send(result.map(|workload_pid| Supervisor { pid, pidfd, workload_pid })).is_ok();
     if running && !delivered {
         let _ = control::send(&orders, &Order::Kill, &[]); // whoever asked for it is gone
     }
-    let Some(mut child) = child else { return };
     let reported = if running { last_report(&orders, Some(still)) } else { None };
     drop(orders);
     // The channel is closed or the last report is in: the supervisor has nothing left to do but exit.
-    if reported.is_none() && running {
-        let _ = child.kill();
+    if reported.is_some() {
+        process.wait();
     }
-    let _ = child.wait();
-    let pid = Pid::from_child(&child).as_raw_pid();
-    supervisors().remove(&pid);
+    drop(process);
     let end = reported.unwrap_or_else(|| Ended {
         outcome: Outcome::Unobserved,
         cause: EndCause::SupervisorLost,
@@ -255,61 +262,44 @@ fn attend(
     ended.send_replace(Some(end));
 }
 
-/// Starts the supervisor, hands everything over and waits until the executable runs.
-fn begin(preparation: Preparation, child: &mut Option<Child>) -> Result<Supervisor, GatewayError> {
-    let Preparation { program, orders, supervisor_end, outputs, argv, isolation, workload, keys, cgroup, .. } =
-        preparation;
-    workload.executable.verify_unchanged()?;
-    let mut command = Command::new(program);
-    command.arg(SUPERVISE).env_clear().current_dir("/");
-    command.stdin(Stdio::from(supervisor_end)).stdout(Stdio::null()).stderr(Stdio::null());
-    let pid = {
-        // Registered before anything else can take it for an orphan.
-        let mut supervisors = supervisors();
-        let pid = Pid::from_child(child.insert(command.spawn()?));
-        supervisors.insert(pid.as_raw_pid());
-        pid
-    };
-    drop(command); // and with it our copy of the supervisor's end
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
-
+/// Hands everything over and waits until the executable runs; its process is what comes back.
+fn begin(preparation: Preparation, orders: &OwnedFd) -> Result<i32, GatewayError> {
+    let Preparation { outputs, argv, isolation, executable, environment, working_directory, .. } = preparation;
+    let Preparation { attached, keys, cgroup, ends_at_boottime_ms, .. } = preparation;
+    executable.verify_unchanged()?;
     let sealed = keys.into_iter().map(ExecutionKey::seal).collect::<io::Result<Vec<_>>>()?;
-    let working_directory = workload
-        .working_directory
-        .to_str()
-        .ok_or(GatewayError::Request { what: "the working directory is not UTF-8" })?;
     let start = Start {
         argv,
-        environment: workload.environment.into_pairs(),
-        working_directory: working_directory.to_owned(),
+        environment: environment.into_pairs(),
+        working_directory,
         key_variables: sealed.iter().map(|key| key.variable.clone()).collect(),
         isolation,
         cgroup,
-        ends_at_boottime_ms: preparation.ends_at_boottime_ms,
+        ends_at_boottime_ms,
     };
-    let order = match &workload.attached {
+    let order = match &attached {
         None => Order::Start(Box::new(start)),
         Some(attached) => Order::Attach(Attach {
             cgroup: attached.path().to_string_lossy().into_owned(),
-            executable: hex::encode(workload.executable.digest()),
-            ends_at_boottime_ms: preparation.ends_at_boottime_ms,
+            executable: hex::encode(executable.digest()),
+            ends_at_boottime_ms,
         }),
     };
     let [stdout, stderr] = &outputs;
-    let mut descriptors: Vec<BorrowedFd<'_>> = vec![workload.executable.file().as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let mut descriptors: Vec<BorrowedFd<'_>> = vec![executable.file().as_fd(), stdout.as_fd(), stderr.as_fd()];
     descriptors.extend(sealed.iter().map(|key| key.descriptor.as_fd()));
-    control::send(&orders, &order, &descriptors)?;
+    control::send(orders, &order, &descriptors)?;
     drop(sealed);
     drop(outputs);
 
-    match control::receive::<Report>(&orders)? {
+    match control::receive::<Report>(orders)? {
         Some((Report::Started { pid: workload_pid }, _)) => {
-            if let Err(changed) = workload.executable.verify_unchanged() {
-                let _ = control::send(&orders, &Order::Kill, &[]);
-                let _ = last_report(&orders, None);
+            if let Err(changed) = executable.verify_unchanged() {
+                let _ = control::send(orders, &Order::Kill, &[]);
+                let _ = last_report(orders, None);
                 return Err(changed.into());
             }
-            Ok(Supervisor { pid, pidfd, workload_pid })
+            Ok(workload_pid)
         }
         Some((Report::NotStarted { fault: StartFault::Unavailable(lacks) }, _)) => Err(lacks.into()),
         Some((Report::NotStarted { fault: StartFault::Failed { what } }, _)) => Err(GatewayError::NotStarted { what }),
@@ -317,10 +307,6 @@ fn begin(preparation: Preparation, child: &mut Option<Child>) -> Result<Supervis
             Err(GatewayError::SupervisorLost)
         }
     }
-}
-
-fn supervisors() -> MutexGuard<'static, BTreeSet<i32>> {
-    SUPERVISORS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Blocks until the supervisor reports the end; none if it dies first.

@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -69,6 +69,7 @@ fn supervise(daemon: Option<Pid>) -> ExitCode {
 }
 
 fn supervise_on(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(), StartFault> {
+    close_inherited().map_err(|error| format!("close what was left open: {error}"))?;
     let daemon = daemon.ok_or("the daemon is gone")?;
     let daemon = pidfd_open(daemon, PidfdFlags::empty()).map_err(|errno| format!("watch the daemon: {errno}"))?;
     rustix::process::set_child_subreaper(Some(getpid())).map_err(|errno| format!("become subreaper: {errno}"))?;
@@ -107,6 +108,24 @@ fn supervise_on(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(), Star
     let _ = control::send(channel, &Report::Ended(ended), &[]); // nobody to tell if the daemon is gone
     Ok(())
 }
+
+/// Closes what the daemon's libraries leave open across an exec: neither this process nor the workload may hold the TPM,
+/// which libtss2 opens so.
+fn close_inherited() -> std::io::Result<()> {
+    let numbers = std::fs::read_dir("/proc/self/fd")?
+        .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok())))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    for number in numbers.into_iter().flatten().filter(|number| *number > STDERR) {
+        match nix::unistd::close(number) {
+            // The folder that was read is among them.
+            Ok(()) | Err(nix::errno::Errno::EBADF) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+const STDERR: RawFd = 2;
 
 struct Workload {
     pid: Pid,

@@ -128,9 +128,8 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let settings = GatewaySettings { program: PathBuf::from(env!("CARGO_BIN_EXE_attestd")), cgroup: None };
         let executable = Executable::open("sh", "/bin", Path::new("/")).unwrap();
-        Self { gateway: Gateway::new(settings).unwrap(), executable }
+        Self { gateway: gateway(), executable }
     }
 
     /// Runs a shell script that its own domain authorized.
@@ -146,9 +145,15 @@ impl Bench {
     }
 }
 
+fn gateway() -> Gateway {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_attestd"));
+    Gateway::new(GatewaySettings { program, cgroup: None }).unwrap()
+}
+
 fn workload(executable: Executable) -> Workload {
     let environment = Environment::new(variable("LANG"), &["LANG".to_owned()].into()).unwrap();
-    Workload { executable, environment, working_directory: PathBuf::from("/"), attached: None }
+    let (working_directory, supervisor) = (PathBuf::from("/"), gateway().stand_by().unwrap());
+    Workload { executable, environment, working_directory, attached: None, supervisor }
 }
 
 fn variable(name: &str) -> BTreeMap<String, String> {

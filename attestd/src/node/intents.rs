@@ -98,7 +98,8 @@ impl Node {
         };
         let svid_key = SvidKey::generate()?;
         let intent = self.intent(file, (&executable, svid_key.public()), attached.as_ref(), uid, &parent)?;
-        let workload = Workload { executable, environment, working_directory: directory, attached };
+        let supervisor = self.gateway.stand_by()?;
+        let workload = Workload { executable, environment, working_directory: directory, attached, supervisor };
         // What changes from here on is noticed, whether or not a verifier looks at it.
         let prepared = Prepared { workload, svid_key, pcrs: self.watching.watch.pcrs().await? };
         let digest = intent.digest().map_err(denied)?;
