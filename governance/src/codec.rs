@@ -3,7 +3,7 @@
 use evidence::{
     cbor::{self, Caps},
     cose::{self, KeySet, Purpose, Signed, SigningKey},
-    names::DomainName,
+    names::{DomainName, NodeId},
     threshold::Authority,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -75,6 +75,21 @@ pub(crate) fn verify_threshold<B: AsRef<[u8]>>(
         Ok(signed) => Ok(signed.payload().to_vec()),
         Err(cause) => Err(GovernanceDenial::ThresholdNotMet { what: kind.name, cause }),
     }
+}
+
+/// Refuses a node's record that was made for another domain than `told`, or by another node.
+pub(crate) fn addressed(
+    what: &'static str,
+    (domain, told): (&DomainName, &DomainName),
+    (got, node): (&NodeId, &NodeId),
+) -> Result<(), GovernanceDenial> {
+    if domain != told {
+        return Err(GovernanceDenial::Domain { what, got: domain.clone(), expected: told.clone() });
+    }
+    if got != node {
+        return Err(GovernanceDenial::Node { what, got: got.clone(), expected: node.clone() });
+    }
+    Ok(())
 }
 
 pub(crate) fn version(what: &'static str, got: u8, expected: u8) -> Result<(), GovernanceDenial> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     codec::{self, Kind},
     denial::GovernanceDenial,
-    halt::HALT_LIST_CAP,
+    halt::{HALT_LIST_CAP, authorizations_bounded},
 };
 
 /// Version of the record.
@@ -98,22 +98,13 @@ impl EndRecord {
     ) -> Result<Self, GovernanceDenial> {
         let signed = codec::verify(KIND, Purpose::EndRecord, told, bytes, record_keys)?;
         let record = Self::decode(signed.payload())?;
-        if record.domain != *told {
-            return Err(GovernanceDenial::Domain { what: KIND.name, got: record.domain, expected: told.clone() });
-        }
-        if record.node != *node {
-            return Err(GovernanceDenial::Node { what: KIND.name, got: record.node, expected: node.clone() });
-        }
+        codec::addressed(KIND.name, (&record.domain, told), (&record.node, node))?;
         Ok(record)
     }
 
     fn bounded(&self) -> Result<(), GovernanceDenial> {
         codec::version(KIND.name, self.version, END_VERSION)?;
-        let named: usize = self.authorizations.values().map(Vec::len).sum();
-        if named > HALT_LIST_CAP || self.authorizations.values().any(Vec::is_empty) {
-            let rule = "at most 64 records, of domains that have any";
-            return Err(GovernanceDenial::FieldInvalid { what: KIND.name, field: "authorizations", rule });
-        }
+        authorizations_bounded(KIND.name, &self.authorizations)?;
         if self.artifacts.len() > HALT_LIST_CAP {
             let rule = "at most 64";
             return Err(GovernanceDenial::FieldInvalid { what: KIND.name, field: "artifacts", rule });

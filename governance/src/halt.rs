@@ -23,6 +23,19 @@ pub const HALT_CAP_BYTES: usize = 16 * 1024;
 /// Most artifacts, and most executions, in one halt record.
 pub const HALT_LIST_CAP: usize = 64;
 
+/// Refuses a node's record that names too many lineage records, or a domain with none.
+pub(crate) fn authorizations_bounded(
+    what: &'static str,
+    authorizations: &BTreeMap<DomainName, Vec<Sha256Digest>>,
+) -> Result<(), GovernanceDenial> {
+    let named: usize = authorizations.values().map(Vec::len).sum();
+    if named > HALT_LIST_CAP || authorizations.values().any(Vec::is_empty) {
+        let rule = "at most 64 records, of domains that have any";
+        return Err(GovernanceDenial::FieldInvalid { what, field: "authorizations", rule });
+    }
+    Ok(())
+}
+
 const KIND: Kind = Kind { name: "halt record", cap_bytes: HALT_CAP_BYTES };
 
 /// What made the node stop. Each has its own stable code.
@@ -254,22 +267,13 @@ impl HaltRecord {
     ) -> Result<Self, GovernanceDenial> {
         let signed = codec::verify(KIND, Purpose::HaltRecord, told, bytes, record_keys)?;
         let record = Self::decode(signed.payload())?;
-        if record.domain != *told {
-            return Err(GovernanceDenial::Domain { what: KIND.name, got: record.domain, expected: told.clone() });
-        }
-        if record.node != *node {
-            return Err(GovernanceDenial::Node { what: KIND.name, got: record.node, expected: node.clone() });
-        }
+        codec::addressed(KIND.name, (&record.domain, told), (&record.node, node))?;
         Ok(record)
     }
 
     fn bounded(&self) -> Result<(), GovernanceDenial> {
         codec::version(KIND.name, self.version, HALT_VERSION)?;
-        let named: usize = self.authorizations.values().map(Vec::len).sum();
-        if named > HALT_LIST_CAP || self.authorizations.values().any(Vec::is_empty) {
-            let rule = "at most 64 records, of domains that have any";
-            return Err(GovernanceDenial::FieldInvalid { what: KIND.name, field: "authorizations", rule });
-        }
+        authorizations_bounded(KIND.name, &self.authorizations)?;
         if self.artifacts.len() > HALT_LIST_CAP || self.killed.len() > HALT_LIST_CAP {
             let rule = "at most 64 artifacts and executions";
             return Err(GovernanceDenial::FieldInvalid { what: KIND.name, field: "lists", rule });

@@ -99,12 +99,7 @@ impl Passport {
     ) -> Result<Self, GovernanceDenial> {
         let signed = codec::verify(KIND, Purpose::Passport, told, bytes, record_keys)?;
         let passport = Self::decode(signed.payload())?;
-        if passport.domain != *told {
-            return Err(GovernanceDenial::Domain { what: KIND.name, got: passport.domain, expected: told.clone() });
-        }
-        if passport.node != *node {
-            return Err(GovernanceDenial::Node { what: KIND.name, got: passport.node, expected: node.clone() });
-        }
+        codec::addressed(KIND.name, (&passport.domain, told), (&passport.node, node))?;
         Ok(passport)
     }
 
