@@ -241,13 +241,18 @@ fn attend(
     let Standby { mut process, pidfd, orders } = supervisor;
     let pid = process.pid();
     let attached = preparation.attached.clone();
-    let result = begin(preparation, &orders);
-    let running = result.is_ok();
-    let delivered = started.send(result.map(|workload_pid| Supervisor { pid, pidfd, workload_pid })).is_ok();
-    if running && !delivered {
+    let workload_pid = match begin(preparation, &orders) {
+        Ok(workload_pid) => workload_pid,
+        Err(error) => {
+            drop(process);
+            kill_left(attached.filter(|_| !error.left_untouched()).as_ref());
+            return drop(started.send(Err(error))); // nobody to tell if whoever asked is gone
+        }
+    };
+    if started.send(Ok(Supervisor { pid, pidfd, workload_pid })).is_err() {
         let _ = control::send(&orders, &Order::Kill, &[]); // whoever asked for it is gone
     }
-    let reported = if running { last_report(&orders, Some(still)) } else { None };
+    let reported = last_report(&orders, Some(still));
     drop(orders);
     // The channel is closed or the last report is in: the supervisor has nothing left to do but exit.
     if reported.is_some() {
@@ -257,9 +262,14 @@ fn attend(
     let end = reported.unwrap_or_else(|| Ended {
         outcome: Outcome::Unobserved,
         cause: EndCause::SupervisorLost,
-        killed: kill_orphans().saturating_add(attached.map_or(0, |attached| attached.kill())),
+        killed: kill_left(attached.as_ref()),
     });
     ended.send_replace(Some(end));
+}
+
+/// Kills what a supervisor that is gone left, and says how many processes that were.
+fn kill_left(attached: Option<&Attached>) -> u32 {
+    kill_orphans().saturating_add(attached.map_or(0, Attached::kill))
 }
 
 /// Hands everything over and waits until the executable runs; its process is what comes back.
@@ -393,6 +403,24 @@ pub enum GatewayError {
     /// A system call failed.
     #[error("start the workload: {0}")]
     System(#[from] io::Error),
+}
+
+impl GatewayError {
+    /// What ran already was not taken under a lease, and goes on as it did.
+    const fn left_untouched(&self) -> bool {
+        match self {
+            Self::Executable(_) | Self::NotStarted { .. } | Self::Unavailable(_) => true,
+            // It may stand still, or its supervisor may have begun to govern it.
+            Self::Attach(_)
+            | Self::NotAuthorized(_)
+            | Self::Environment(_)
+            | Self::Request { .. }
+            | Self::SupervisorLost
+            | Self::Control(_)
+            | Self::Cgroup { .. }
+            | Self::System(_) => false,
+        }
+    }
 }
 
 impl From<ControlError> for GatewayError {

@@ -1,14 +1,17 @@
 //! The gateway with real processes: what it refuses to start, and how it ends what it started.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
+
+mod supervised;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use attestd::clock::boottime_ms;
 use attestd::gateway::{
-    EndCause, Environment, Executable, ExecutableError, ExecutionKey, Gateway, GatewayError, GatewaySettings, Outcome,
-    Running, Workload,
+    Attached, EndCause, Environment, Executable, ExecutableError, ExecutionKey, Gateway, GatewayError, GatewaySettings,
+    Outcome, Running, Workload,
 };
 use attestd::locked::Locked;
 use evidence::cose::{KeySet, SigningKey};
@@ -347,4 +350,34 @@ async fn a_dropped_hold_ends_the_workload() {
 fn parent_of(pid: &str) -> i32 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_charge_of_is_left_as_it_was() {
+    let Some(cgroup) = supervised::writable_cgroup() else {
+        println!("no writable cgroup v2 here: not tested");
+        return;
+    };
+    // Nobody's child here: a gateway kills whatever its process adopted.
+    let script = format!("echo $$ > '{cgroup}/cgroup.procs'; sleep 600 >/dev/null 2>&1 & echo $!");
+    let shell = tokio::process::Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).output().await.unwrap();
+    let runs = String::from_utf8(shell.stdout).unwrap().trim().to_owned();
+    let Bench { gateway, executable } = Bench::new();
+    let mut attaching = intent(&executable, &["sh"], Domains::All([domain("a.example")].into()));
+    attaching.workload.environment.clear();
+    attaching.workload.attach = Some(Text::new(cgroup.clone()).unwrap());
+    let capabilities = BTreeSet::from([ItemName::new(intent::ATTACH_CAPABILITY).unwrap()]);
+    attaching.scope = Scope { capabilities, ..Scope::default() };
+    let artifact = artifact("a.example", &attaching, Sha256Digest(*executable.digest()));
+    let environment = Environment::new(BTreeMap::new(), &BTreeSet::new()).unwrap();
+    let attached = Some(Attached::open(Path::new(&cgroup)).unwrap());
+    let workload = Workload { environment, attached, ..workload(executable) };
+    // A shell was authorized, and something else runs there.
+    let refused = gateway.start(&[artifact], &attaching, workload, vec![], lease_ms(60_000)).await;
+    assert!(matches!(refused, Err(GatewayError::NotStarted { .. })), "{:?}", refused.err());
+    assert!(supervised::is_alive(&runs), "it was killed");
+    std::fs::write(Path::new(&cgroup).join("cgroup.kill"), "1").unwrap();
+    while std::fs::remove_dir(&cgroup).is_err() && Path::new(&cgroup).exists() {
+        tokio::task::yield_now().await;
+    }
 }
