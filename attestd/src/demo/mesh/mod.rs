@@ -212,11 +212,22 @@ impl Mesh {
     /// [`DemoFault`].
     pub async fn run(&mut self, node: &str) -> Made<()> {
         self.start(node)?;
+        self.welcomed(node, |_| true).await
+    }
+
+    /// Waits until each of these of a node's domains has welcomed it.
+    ///
+    /// # Errors
+    /// [`DemoFault`].
+    pub async fn welcomed(&self, node: &str, by: impl Fn(&str) -> bool) -> Made<()> {
         let connected = async || {
             let status = self.status(node).await?;
             let domains = status.pointer("/domains").and_then(Value::as_array).cloned().unwrap_or_default();
-            let all = domains.iter().all(|domain| domain.pointer("/connected") == Some(&Value::Bool(true)));
-            Ok((all && !domains.is_empty()).then_some(()))
+            let asked = |domain: &&Value| domain.pointer("/name").and_then(Value::as_str).is_some_and(&by);
+            let mut domains = domains.iter().filter(asked).peekable();
+            let any = domains.peek().is_some();
+            let all = domains.all(|domain| domain.pointer("/connected") == Some(&Value::Bool(true)));
+            Ok((any && all).then_some(()))
         };
         self.stage.until("the node's connections", connected).await
     }

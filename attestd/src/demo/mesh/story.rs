@@ -221,6 +221,8 @@ impl Story<'_> {
             Ok((status.pointer("/halt") == Some(&Value::Null)).then_some(()))
         };
         self.mesh.until("the node's readmission", free).await?;
+        // Quarantined, it was disconnected; a busy machine takes its time to connect again.
+        self.mesh.welcomed(node, |name| domains.contains(&name)).await?;
         self.tell.say(format_args!("{node} readmitted by {}, its home domain last", domains.join(", ")))
     }
 
