@@ -274,8 +274,18 @@ fn kill_left(attached: Option<&Attached>) -> u32 {
 
 /// Hands everything over and waits until the executable runs; its process is what comes back.
 fn begin(preparation: Preparation, orders: &OwnedFd) -> Result<i32, GatewayError> {
-    let Preparation { outputs, argv, isolation, executable, environment, working_directory, .. } = preparation;
-    let Preparation { attached, keys, cgroup, ends_at_boottime_ms, .. } = preparation;
+    let Preparation {
+        outputs,
+        argv,
+        isolation,
+        executable,
+        environment,
+        working_directory,
+        attached,
+        keys,
+        cgroup,
+        ends_at_boottime_ms,
+    } = preparation;
     executable.verify_unchanged()?;
     let sealed = keys.into_iter().map(ExecutionKey::seal).collect::<io::Result<Vec<_>>>()?;
     let start = Start {

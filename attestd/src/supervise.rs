@@ -112,10 +112,11 @@ fn supervise_on(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(), Star
 /// Closes what the daemon's libraries leave open across an exec: neither this process nor the workload may hold the TPM,
 /// which libtss2 opens so.
 fn close_inherited() -> std::io::Result<()> {
+    let number = |name: OsString| name.to_str().and_then(|name| name.parse::<RawFd>().ok());
     let numbers = std::fs::read_dir("/proc/self/fd")?
-        .map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok())))
+        .map(|entry| number(entry?.file_name()).ok_or_else(|| std::io::Error::other("a descriptor without a number")))
         .collect::<std::io::Result<Vec<_>>>()?;
-    for number in numbers.into_iter().flatten().filter(|number| *number > STDERR) {
+    for number in numbers.into_iter().filter(|number| *number > STDERR) {
         match nix::unistd::close(number) {
             // The folder that was read is among them.
             Ok(()) | Err(nix::errno::Errno::EBADF) => {}

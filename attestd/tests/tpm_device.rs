@@ -11,7 +11,6 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use attestd::config::{EkKind, Tcti, TpmConfig};
-use attestd::tpm::esys::{EsysTransport, Leftovers};
 use attestd::tpm::hpke::SealedMessage;
 use attestd::tpm::objects::{AttestationKey, Endorsement, NodeKey};
 use attestd::tpm::{ClockBreak, HandleCounts, Tpm, TpmError};
@@ -259,8 +258,8 @@ async fn a_tpm_that_never_answers_is_given_up_within_the_deadline() {
     };
     let (_data, _control) = (silent(data), silent(control));
     let tcti = Tcti::Swtpm { host: Ipv4Addr::LOCALHOST.into(), port };
-    let config = TpmConfig { tcti: tcti.clone(), ..common::config("swtpm:host=127.0.0.1,port=1", 300) };
-    let tpm = Tpm::start(EsysTransport { tcti, leftovers: Leftovers::Flushed }, &config).unwrap();
+    let config = TpmConfig { tcti, ..common::config("swtpm:host=127.0.0.1,port=1", 300) };
+    let tpm = Tpm::open(&config).unwrap();
     let started = Instant::now();
     let first = tpm.pcrs(boot_pcrs());
     let second = tpm.handles();

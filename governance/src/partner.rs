@@ -161,7 +161,7 @@ impl Partner {
     /// Whether time alone changed how it stands since that was last told: whether a [`PartnerEvent::Tick`] says anything.
     #[must_use]
     pub fn is_due(&self, now: UnixSeconds) -> bool {
-        self.standing(self.newest_s.max(now)) != self.told
+        self.standing(now) != self.told
     }
 
     /// What may be relied on at `now`.

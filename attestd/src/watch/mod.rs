@@ -18,8 +18,8 @@ use tokio::time::MissedTickBehavior;
 
 pub use clocks::Clocks;
 pub use tee::TeeWatch;
+pub use tpm::TpmWatch;
 pub(crate) use tpm::expected;
-pub use tpm::{Reading, TpmWatch};
 
 use self::ima::ImaTail;
 use crate::tpm::TpmError;

@@ -23,11 +23,11 @@ pub struct TpmWatch {
 
 /// One look at the TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
+struct Reading {
     /// Watched PCRs.
-    pub pcrs: BTreeMap<u8, Digest>,
+    pcrs: BTreeMap<u8, Digest>,
     /// Its clock and counters.
-    pub clock: ClockInfo,
+    clock: ClockInfo,
 }
 
 /// A watch since its first look.
@@ -46,10 +46,7 @@ impl TpmWatch {
     }
 
     /// Looks once.
-    ///
-    /// # Errors
-    /// [`TpmError`].
-    pub async fn look(&self) -> Result<Reading, TpmError> {
+    async fn look(&self) -> Result<Reading, TpmError> {
         let clock = self.tpm.clock(self.ak.clone()).await?;
         Ok(Reading { pcrs: self.pcrs().await?, clock })
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use attestd::config::{Tcti, TpmConfig};
 use attestd::demo::swtpm::Swtpm;
 use attestd::state::StateDir;
-use attestd::tpm::esys::{EsysTransport, Leftovers};
 use attestd::tpm::{HandleCounts, Tpm};
 use evidence::digest::HashAlg;
 use evidence::tpm::pcr::{PcrSelection, PcrSet};
@@ -73,7 +72,7 @@ impl Node {
 
 fn client(swtpm: &Swtpm) -> Tpm {
     let config = config(&swtpm.tcti().to_string(), 5_000);
-    Tpm::start(EsysTransport { tcti: config.tcti.clone(), leftovers: Leftovers::Flushed }, &config).unwrap()
+    Tpm::open(&config).unwrap()
 }
 
 pub(crate) fn config(tcti: &str, deadline_ms: u64) -> TpmConfig {

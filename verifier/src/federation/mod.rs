@@ -27,4 +27,4 @@ pub(crate) use messages::{
 pub use partners::{HeldPartner, Partners};
 pub use spiffe::SpiffeServer;
 
-pub(crate) use partners::PARTNERS_CAP;
+pub(crate) use partners::{PARTNERS_CAP, carries};

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use evidence::cose::claimed_payload;
+use evidence::digest::Sha256Digest;
 use evidence::names::DomainName;
 use evidence::time::UnixSeconds;
 use governance::GovernanceDenial;
@@ -30,6 +32,11 @@ impl HeldPartner {
     pub fn fresh(&self, now: UnixSeconds) -> Result<Fresh<'_>, GovernanceDenial> {
         self.partner.fresh(now)
     }
+}
+
+/// Whether a COSE_Sign1 carries what has this digest. Its signature is not looked at.
+pub(crate) fn carries(cose: &[u8], digest: Sha256Digest) -> bool {
+    claimed_payload(cose).is_ok_and(|payload| Sha256Digest::of(&payload) == digest)
 }
 
 /// Every partner, at one moment. Their bundles are never merged: each question names one.

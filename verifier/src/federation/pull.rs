@@ -105,7 +105,7 @@ async fn pull_bundle(
     let signatures: Vec<_> = signatures.into_iter().map(ByteBuf::into_vec).collect();
     let partner = &held.partner;
     if signatures == *held.bundle {
-        // These very bytes were verified when they came; what time does to them is asked anew.
+        // What is held was verified when it came; what time does to it is asked anew.
         partner.bundle().in_force(now)?;
         return Ok((partner.bundle().clone(), signatures));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use audit::record::VerifiedRecord;
 use audit::tlog::TreeHash;
 use evidence::cbor::{self, Caps};
-use evidence::cose::{KeySet, claimed_payload};
+use evidence::cose::KeySet;
 use evidence::digest::Sha256Digest;
 use evidence::names::DomainName;
 use evidence::time::UnixSeconds;
@@ -15,7 +15,7 @@ use serde_bytes::ByteBuf;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::partners::{HeldPartner, Partners};
+use super::partners::{HeldPartner, Partners, carries};
 use crate::log::Log;
 use crate::store::{Store, StoreError, Transaction, While, signed, unsigned};
 
@@ -147,10 +147,7 @@ fn read(row: &AnyRow, logged: Sha256Digest, now: UnixSeconds) -> Result<HeldPart
     let signatures: Vec<ByteBuf> = cbor::from_slice(&bundle, Caps::bytes(bundle.len()))
         .map_err(|error| Unreadable::Memory(format!("its bundle: {error}")))?;
     let bundle: Vec<_> = signatures.into_iter().map(ByteBuf::into_vec).collect();
-    let is_held = |cose: &Vec<u8>| {
-        claimed_payload(cose).is_ok_and(|payload| Sha256Digest::of(&payload) == partner.bundle().digest())
-    };
-    if !bundle.iter().all(is_held) {
+    if bundle.is_empty() || !bundle.iter().all(|cose| carries(cose, partner.bundle().digest())) {
         return Err(Unreadable::Memory("its bundle is not the one that its memory names".to_owned()));
     }
     let bundle = Arc::new(bundle);

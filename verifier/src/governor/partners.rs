@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use audit::record::{LineageRecord, RECORD_VERSION, RecordBody};
-use evidence::cose::claimed_payload;
 use evidence::digest::Sha256Digest;
 use evidence::names::DomainName;
 use evidence::time::UnixSeconds;
@@ -18,7 +17,7 @@ use super::orders::code;
 use super::refusal::OrderRefusal;
 use super::{Governor, Proposal, Rules, Said};
 use crate::federation::table::{self, PartnerRow};
-use crate::federation::{HeldPartner, Partners};
+use crate::federation::{HeldPartner, Partners, carries};
 use crate::governance_state;
 use crate::store::{NewEntry, Transaction};
 use crate::witness::Fork;
@@ -73,13 +72,12 @@ impl Governor {
             partner = after;
             actions.extend(told);
         }
-        let is = |cose: &[u8], digest| claimed_payload(cose).is_ok_and(|payload| Sha256Digest::of(&payload) == digest);
         let bundle = match seen.bundle.first() {
-            Some(cose) if is(cose, partner.bundle().digest()) => Arc::new(seen.bundle),
+            Some(cose) if carries(cose, partner.bundle().digest()) => Arc::new(seen.bundle),
             Some(_) | None => held.bundle.clone(),
         };
         let state = match partner.state() {
-            Some(state) if is(&seen.state, state.digest()) => Arc::new(seen.state),
+            Some(state) if carries(&seen.state, state.digest()) => Arc::new(seen.state),
             Some(_) | None => held.state.clone(),
         };
         self.conclude(HeldPartner { partner, bundle, state }, &actions, now).await?;
