@@ -271,6 +271,10 @@ async fn a_restart_keeps_every_high_water_mark_and_a_bent_row_starts_nothing() {
     b.serve(|routes| routes).await;
     a.until("fresh", |a| a.standing(B) == Standing::Fresh).await;
     let a = a.stopped().await;
+    // CBOR of no signature at all.
+    a.bent("UPDATE partners SET bundle = x'80'").await;
+    let refusal = a.refusal().await;
+    assert!(refusal.to_string().contains("partner b.example: its bundle"), "{refusal}");
     a.bent("UPDATE partners SET memory = substr(memory, 2)").await;
     let refusal = a.refusal().await;
     assert_eq!(refusal.class(), "fault");
