@@ -1,5 +1,7 @@
 //! One stream with a verifier, from hello to its end.
 
+mod jwt;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +19,7 @@ use wire::protocol::{capture_subject, renewal_subject};
 
 use super::Node;
 use super::domain::{Accepted, Asked, Domain, Seen};
-use super::jwt_svid::{GivenJwt, JwtWanted};
-use super::link::{Ask, Asks, JwtAsk, LinkStatus, Reply};
+use super::link::{Ask, Asks, LinkStatus, Reply};
 use super::passport::Vouchers;
 use super::refused::Refused;
 use crate::clock::unix_now;
@@ -283,50 +284,6 @@ impl<'a> Conversation<'a> {
             None => accepted.result = None,
         }
         Ok(accepted)
-    }
-
-    /// One JWT-SVID. An error ends the stream; whoever asked was told by then.
-    async fn identify(&mut self, ask: JwtAsk) -> Result<(), Refused> {
-        let JwtAsk { intent, artifact, audiences, reply } = ask;
-        let wanted = JwtWanted { intent: &intent, artifact, audiences: &audiences };
-        let (told, ended) = match self.jwt_svid(wanted).await {
-            Ok(told) => (told, Ok(())),
-            Err(broken) => (Err(broken.clone()), Err(broken)),
-        };
-        if let Err(refused) = &told
-            && refused.halt
-        {
-            self.node.quarantined_by(&self.domain.name, &refused.code);
-        }
-        let _ = reply.send(told.map(Arc::new)); // whoever asked may be gone
-        ended
-    }
-
-    /// The outer error ends the stream, the inner one only this request.
-    async fn jwt_svid(&mut self, wanted: JwtWanted<'_>) -> Result<Result<GivenJwt, Refused>, Refused> {
-        let lineage_head = self.node.state.lineage_head(&self.domain.name)?.as_bytes().to_vec();
-        let (artifact, audience) = (wanted.artifact.0.to_vec(), wanted.audiences.to_vec());
-        self.send(Message::AskJwtSvid(proto::AskJwtSvid { artifact, audience, lineage_head })).await?;
-        match self.next_answer().await?.answer {
-            Answer::JwtSvid(answer) => {
-                let given = {
-                    let mut seen = self.seen.lock().await;
-                    let given = self.domain.accept_jwt(&answer, wanted, &mut seen, unix_now());
-                    let given = self.node.judged(self.domain, given).await?;
-                    self.node.remember_seen(&self.domain.name, &seen)?;
-                    given
-                };
-                self.node.advance_lineage(&self.domain.name, answer.lineage_head)?;
-                Ok(Ok(given))
-            }
-            Answer::Refusal(refusal) => self.refused(refusal).map(Err),
-            other @ (Answer::Welcome(_)
-            | Answer::Challenge(_)
-            | Answer::Authorization(_)
-            | Answer::Recorded(_)
-            | Answer::Push(_)
-            | Answer::Readmission { .. }) => Err(unexpected_instead(&other, "a JWT-SVID")),
-        }
     }
 
     fn refused(&self, refusal: Refusal) -> Result<Refused, Refused> {

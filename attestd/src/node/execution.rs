@@ -3,6 +3,8 @@
 //! The machine decides (`governance::lease`); here is only how each of its actions is done on this node. One task per
 //! execution; it never waits for a client or a verifier while a lease runs.
 
+mod begin;
+mod heard;
 mod interrupt;
 mod shown;
 
@@ -14,7 +16,7 @@ use std::time::Duration;
 use evidence::digest::{Digest, Sha256Digest};
 use evidence::names::DomainName;
 use governance::GovernanceDenial;
-use governance::artifact::{ArtifactId, VerifiedArtifact};
+use governance::artifact::ArtifactId;
 use governance::halt::{HaltReason, Killed, KilledBy, Trigger};
 use governance::intent::Intent;
 use governance::lease::{Lease, LeaseAction, LeaseEvent, LeaseState};
@@ -25,8 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::domain::Accepted;
 use super::governed::Governed;
-use super::keys;
-use super::link::{Ask, Reply, ReplyTo};
+use super::link::Reply;
 use super::narration::Narration;
 use super::parent::{self, Parent};
 use super::passport::Vouchers;
@@ -36,9 +37,7 @@ use super::verdicts::Verdicts;
 use super::{Authorizations, Ending, Node};
 use crate::clock::boottime_ms;
 use crate::collect::HeldKey;
-use crate::gateway::{EndCause, Ended, GatewayError, Running, Workload};
-use crate::journal::Begun;
-use crate::watch::expected;
+use crate::gateway::{EndCause, Ended, Running, Workload};
 use interrupt::Pause;
 
 /// What the node orders one of its executions.
@@ -329,89 +328,6 @@ impl Execution {
         None
     }
 
-    /// Asks a domain. The lease is counted from here, before the request leaves: shorter, never longer.
-    fn ask(&mut self, domain: DomainName) -> LeaseEvent {
-        self.pause.asked(&domain);
-        // Whose lease is over is asked for a first authorization again: there is nothing to renew.
-        let held = self.accepted.get(&domain).filter(|_| self.lease.live().contains_key(&domain));
-        let held = held.map(|accepted| accepted.artifact.clone());
-        let reply = ReplyTo { domain: domain.clone(), replies: self.reply_sender.clone() };
-        self.vouchers.send_modify(|vouchers| vouchers.asked(&domain));
-        let (parents, vouchers) = (self.parent.newest(), self.vouchers.subscribe());
-        let ask = Ask { intent: Arc::clone(&self.intent), held, parents, vouchers, reply: reply.clone() };
-        match self.node.link(&domain) {
-            Some(link) if link.ask(ask) => {}
-            Some(_) | None => {
-                reply.send(Reply::Refused(Refused::fault("fault.verifier_unreachable", "no stream to the verifier")));
-            }
-        }
-        LeaseEvent::Sent(domain)
-    }
-
-    async fn replied(&mut self, domain: DomainName, reply: Reply) {
-        match reply {
-            Reply::Governance(state, log_size) => {
-                if !self.lease.runs() {
-                    self.narration.governance_synchronized(&domain, &state, log_size);
-                }
-            }
-            Reply::Accepted(accepted, node_key) => {
-                let grant = (&accepted.artifact).into();
-                self.told.remove(&domain);
-                let renewal = self.accepted.contains_key(&domain);
-                self.narration.authorized(&domain, &accepted, renewal);
-                self.verdicts.permitted(&domain, accepted.artifact.terms(), boottime_ms());
-                self.vouchers.send_modify(|vouchers| vouchers.granted(&domain, &accepted, &node_key));
-                self.accepted.insert(domain.clone(), *accepted);
-                self.node_keys.insert(domain.clone(), node_key);
-                self.hear(&domain, LeaseEvent::Granted(domain.clone(), grant)).await;
-                self.proven(&domain).await;
-            }
-            Reply::Refused(refused) => {
-                self.vouchers.send_modify(|vouchers| vouchers.refused(&domain));
-                self.tell_refusal(&domain, &refused);
-                self.verdicts.refused(&domain, &refused);
-                let ran = self.lease.runs();
-                let renewal = self.lease.live().contains_key(&domain);
-                if ran && let Some(code) = parent::over(&refused) {
-                    self.orphan(code).await;
-                    return;
-                }
-                let code = Text::new(refused.code.as_str()).ok().filter(|_| refused.is_denial());
-                let event = match code {
-                    Some(_) if renewal && refused.withdraws() => LeaseEvent::Withdrawn(domain.clone()),
-                    Some(code) => LeaseEvent::Refused(domain.clone(), code),
-                    None => LeaseEvent::Unanswered(domain.clone()),
-                };
-                self.hear(&domain, event).await;
-                if refused.halt && !ran {
-                    self.node.quarantined_by(&domain, &refused.code);
-                }
-            }
-        }
-    }
-
-    /// Tells the client, but not each time that a domain, beside those that suffice, is asked again in vain.
-    fn tell_refusal(&mut self, domain: &DomainName, refused: &Refused) {
-        let beside = self.lease.runs() && !self.lease.live().contains_key(domain);
-        let told = self.told.insert(domain.clone(), refused.code.clone());
-        if !beside || told.as_ref() != Some(&refused.code) {
-            self.narration.refused(refused);
-        }
-    }
-
-    /// Gives the machine what a domain said, unless that waits for what the others say.
-    async fn hear(&mut self, domain: &DomainName, event: LeaseEvent) {
-        let Some(event) = self.verdicts.hear(domain, event) else { return };
-        match self.verdicts.conflict().filter(|_| self.lease.runs()) {
-            None => self.step(event).await,
-            Some(conflict) => {
-                self.narration.refused(&conflict.refusal());
-                self.step(LeaseEvent::Trip(conflict.halt())).await;
-            }
-        }
-    }
-
     /// Once everybody was heard: what they said, together.
     async fn conclude(&mut self) {
         let Some(heard) = self.verdicts.conclude(boottime_ms()) else { return };
@@ -423,71 +339,6 @@ impl Execution {
         for event in heard {
             self.step(event).await;
         }
-    }
-
-    /// Too few authorized it. One domain's own word says all there is to say of a refusal; of several, how many are missing.
-    async fn give_up_unauthorized(&mut self) {
-        if !self.accepted.is_empty()
-            && let Err(denial) = self.intent.intent.domains.met_by(self.accepted.keys())
-        {
-            self.narration.refused(&denial.into());
-        }
-        self.give_up().await;
-    }
-
-    /// Nothing was started. Whoever authorized it hears that it is over, and need not wait for more.
-    async fn give_up(&mut self) {
-        self.accepted.values_mut().for_each(|accepted| accepted.keys.clear());
-        if !self.accepted.is_empty() {
-            let ending = Ending {
-                intent: self.intent.digest,
-                artifacts: self.artifacts(),
-                authorizations: self.authorizations(),
-                exit_code: NOT_STARTED_EXIT_CODE,
-                keys_wiped: 0,
-            };
-            let index = self.node.record_end(ending, &self.accepted.keys().cloned().collect()).await;
-            self.narration.proof_persisted("end", index);
-        }
-        self.finished = Some(Finish { exit_code: NOT_STARTED_EXIT_CODE, halt_code: "" });
-    }
-
-    /// Phase 5: opens the keys and hands everything to the gateway.
-    async fn start(&mut self) -> Result<(), Refused> {
-        let prepared = self.prepared.take().ok_or_else(|| Refused::fault("fault.bug", "started twice"))?;
-        let Prepared { workload, svid_key, pcrs } = prepared;
-        let mut artifacts: Vec<VerifiedArtifact> = Vec::new();
-        let mut opened = Vec::new();
-        for (domain, accepted) in &mut self.accepted {
-            let Some(node_key) = self.node_keys.get(domain) else { continue };
-            for wrapped in std::mem::take(&mut accepted.keys) {
-                opened.push(self.node.open_key(&accepted.artifact, node_key, wrapped).await?);
-            }
-            artifacts.push(accepted.artifact.clone());
-        }
-        let keys = keys::complete(&self.intent.intent.scope.keys, opened)?;
-        self.keys_held = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-        let begun = Begun {
-            artifacts: artifacts.iter().map(VerifiedArtifact::digest).collect(),
-            domains: self.intent.intent.domains.named().clone(),
-            keys_held: self.keys_held,
-        };
-        self.node.journal.begin(self.intent.digest, begun)?;
-        let mut running =
-            self.node.gateway.start(&artifacts, &self.intent.intent, workload, keys, self.deadline_ms).await?;
-        let governed = Governed::new(self.number, &self.intent, svid_key, self.node.home.clone());
-        self.governed = Some(self.node.govern(governed, &running).map_err(GatewayError::from)?);
-        self.tell();
-        self.narration.begun(running.workload_pid());
-        if let Some((stdout, stderr)) = running.take_outputs() {
-            self.narration.stream(stdout, stderr);
-        }
-        self.running = Some(running);
-        let measurements = artifacts.into_iter().flat_map(|artifact| artifact.terms().bindings.measurements.clone());
-        // a TEE's report cannot be read again for less than a new one: only PCRs are watched
-        let appraised = measurements.filter_map(|(register, value)| register.pcr().map(|pcr| (pcr, value)));
-        self.node.watch_while_running(self.number, expected(pcrs, appraised));
-        Ok(())
     }
 
     async fn kill(&mut self) {
