@@ -93,6 +93,17 @@ impl LogIdentity {
         Ok(Self { keys, origin: origin.to_owned() })
     }
 
+    /// The log of this origin that signs with a key of another name, as logs older than the rule that both are the same do.
+    ///
+    /// # Errors
+    /// [`AuditDenial::NoteKey`] for a key that no log signs with.
+    pub fn with_key(origin: &str, key: NoteKey) -> Result<Self, AuditDenial> {
+        match key.kind() {
+            NoteKeyKind::Ed25519 => Ok(Self { keys: vec![key], origin: origin.to_owned() }),
+            NoteKeyKind::Cosignature => Err(AuditDenial::NoteKey { what: "a witness's key" }),
+        }
+    }
+
     /// Its origin line.
     #[must_use]
     pub fn origin(&self) -> &str {
@@ -298,6 +309,21 @@ mod tests {
             bent[at] ^= 1;
             assert!(VerifiedCheckpoint::verify(&bent, &log(1), &[], NOW).is_err(), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_key_of_another_name_than_the_origin_signs_under_its_own() {
+        let named = NoteKey::new("keys.example", NoteKeyKind::Ed25519, key(1).public()).unwrap();
+        let log = LogIdentity::with_key("a.example/log", named.clone()).unwrap();
+        let mut note = Note::new(checkpoint().text()).unwrap();
+        note.add(&named, key(1).sign_raw(note.text().as_bytes()));
+        let verified = VerifiedCheckpoint::verify(note.to_text().as_bytes(), &log, &[], NOW).unwrap();
+        assert_eq!(verified.checkpoint(), &checkpoint());
+        let under_origin = checkpoint().sign(&key(1)).unwrap();
+        let refused = VerifiedCheckpoint::verify(under_origin.as_bytes(), &log, &[], NOW);
+        assert!(matches!(refused, Err(AuditDenial::NotSignedByLog { .. })));
+        let witness = NoteKey::new("w.example", NoteKeyKind::Cosignature, key(1).public()).unwrap();
+        assert!(matches!(LogIdentity::with_key("a.example/log", witness), Err(AuditDenial::NoteKey { .. })));
     }
 
     #[test]

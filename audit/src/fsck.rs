@@ -21,8 +21,7 @@ use crate::{
 pub struct LogAudit {
     domain: DomainName,
     issuer_keys: KeySet,
-    range: CompactRange,
-    tiles: TileNodes,
+    tree: TreeAudit,
     index_of: HashMap<Sha256Digest, u64>,
     chains: HashMap<NodeId, Chain>,
     kinds: BTreeMap<RecordKind, u64>,
@@ -86,8 +85,7 @@ impl LogAudit {
         Self {
             domain,
             issuer_keys,
-            range: CompactRange::empty(),
-            tiles: TileNodes::default(),
+            tree: TreeAudit::default(),
             index_of: HashMap::new(),
             chains: HashMap::new(),
             kinds: BTreeMap::new(),
@@ -99,7 +97,7 @@ impl LogAudit {
     /// # Errors
     /// [`EntryFailure`].
     pub fn entry(&mut self, entry: &[u8]) -> Result<(), EntryFailure> {
-        let index = self.range.size();
+        let index = self.tree.size();
         self.take(index, entry).map_err(|denial| EntryFailure { index, denial })
     }
 
@@ -115,36 +113,85 @@ impl LogAudit {
         let count = self.kinds.entry(said.kind()).or_default();
         *count = count.saturating_add(1);
         self.index_of.insert(record.digest(), index);
-        for (id, hash) in self.range.append(leaf_hash(entry))? {
-            self.tiles.keep(id, hash);
-        }
-        Ok(())
+        self.tree.leaf(leaf_hash(entry))
     }
 
     /// Entries taken so far.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.range.size()
+        self.tree.size()
     }
 
     /// Root over the entries taken so far: compare it with an older checkpoint of this size on the way.
     #[must_use]
     pub fn root(&self) -> TreeHash {
-        self.range.root()
+        self.tree.root()
     }
 
-    /// Compares with the checkpoint, and every published tile with the entries. `published` gives a tile's bytes by its
-    /// name, none when it is absent; entry bundles are compared by the leaf hashes of what they hold.
+    /// Compares with the checkpoint, and every published tile with the entries, as [`TreeAudit::finish`] does.
     ///
     /// # Errors
     /// [`AuditDenial`] for the first difference.
     pub fn finish(
         self,
         checkpoint: &VerifiedCheckpoint,
-        mut published: impl FnMut(&TileId) -> Option<Vec<u8>>,
+        published: impl FnMut(&TileId) -> Option<Vec<u8>>,
     ) -> Result<LogReport, AuditDenial> {
+        let (size, root) = (self.tree.size(), self.tree.root());
+        let tiles = self.tree.finish(checkpoint, published)?;
+        Ok(LogReport { size, root, kinds: self.kinds, nodes: self.chains.len(), tiles })
+    }
+}
+
+/// The tree alone, of whatever log: leaves are handed in by ascending index, then [`TreeAudit::finish`].
+/// Holds about 32 bytes a leaf.
+pub struct TreeAudit {
+    range: CompactRange,
+    tiles: TileNodes,
+}
+
+impl Default for TreeAudit {
+    fn default() -> Self {
+        Self { range: CompactRange::empty(), tiles: TileNodes::default() }
+    }
+}
+
+impl TreeAudit {
+    /// Takes the next leaf.
+    ///
+    /// # Errors
+    /// [`AuditDenial::TreeTooLarge`].
+    pub fn leaf(&mut self, leaf: TreeHash) -> Result<(), AuditDenial> {
+        for (id, hash) in self.range.append(leaf)? {
+            self.tiles.keep(id, hash);
+        }
+        Ok(())
+    }
+
+    /// Leaves taken so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.range.size()
+    }
+
+    /// Root over the leaves taken so far.
+    #[must_use]
+    pub fn root(&self) -> TreeHash {
+        self.range.root()
+    }
+
+    /// Compares with the checkpoint, and every published tile with the leaves; how many tiles those were. `published` gives
+    /// a tile's bytes by its name, none when it is absent; entry bundles are compared by the leaf hashes of what they hold.
+    ///
+    /// # Errors
+    /// [`AuditDenial`] for the first difference.
+    pub fn finish(
+        &self,
+        checkpoint: &VerifiedCheckpoint,
+        mut published: impl FnMut(&TileId) -> Option<Vec<u8>>,
+    ) -> Result<usize, AuditDenial> {
         let head = checkpoint.checkpoint();
-        let (size, root) = (self.range.size(), self.range.root());
+        let (size, root) = (self.size(), self.root());
         if size != head.size {
             return Err(AuditDenial::SizeMismatch { got: size, expected: head.size });
         }
@@ -158,7 +205,7 @@ impl LogAudit {
                 return Err(AuditDenial::TileMismatch { path: id.path() });
             }
         }
-        Ok(LogReport { size, root, kinds: self.kinds, nodes: self.chains.len(), tiles: ids.len() })
+        Ok(ids.len())
     }
 
     fn is_tile(&self, id: &TileId, bytes: &[u8]) -> bool {

@@ -200,6 +200,11 @@ impl ProofPlan {
         Ok(Self::of_ranges(&ranges))
     }
 
+    /// How many hashes the proof has.
+    pub fn hashes(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Every node that must be fetched to build the proof.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.parts.iter().flatten().copied()

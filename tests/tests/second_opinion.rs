@@ -22,7 +22,7 @@ use evidence::{
     event_log::{EventLog, EventType},
 };
 use tests::boot::{Boot, BootEvent, kind};
-use verifier::evidence_cli::{Case, Kind, Outcome, class};
+use verifier::evidence_cli::{Case, Kind, Outcome};
 
 /// Whether tpm2-tools are here; says so in one line if not.
 fn has(tool: &str) -> bool {
@@ -247,7 +247,7 @@ fn tpm2_checkquote_agrees_on_quotes_of_every_scheme_and_file_form() {
         // D7
         assert_eq!(quoter.tpm2_checkquote("serialized"), scheme[3] != "rsapss", "{scheme:?}");
         let wrong = quoter.judge("sig", "ak.pem", Some("serialized"), "c0ffef");
-        assert!(matches!(&wrong, Outcome::Denied(denial) if class(denial) == "nonce"), "{wrong:?}");
+        assert!(matches!(&wrong, Outcome::Denied(denial) if denial.class() == "nonce"), "{wrong:?}");
         // The raw signature beside a quote of its own.
         let files = ["-m", "quote", "-s", "raw", "-f", "plain"];
         quoter.run(&[&quote[..], &files].concat());

@@ -285,7 +285,11 @@ const fn quote_role(kind: Kind) -> &'static str {
         | Kind::TpmEkChain
         | Kind::SnpReport
         | Kind::SnpCertTable
-        | Kind::AzureVtpm => "message",
+        | Kind::AzureVtpm
+        | Kind::Checkpoint
+        | Kind::Tlog
+        | Kind::TlogProof
+        | Kind::MerkleProofs => "message",
         Kind::DcapQuote | Kind::CcelLog => "quote",
     }
 }

@@ -8,7 +8,7 @@ use super::{
     azure, ccel, dcap_quote, ek_chain, event_log, ima,
     known::Known,
     outcome::{Fault, Outcome, Refusal},
-    snp, tpm_quote,
+    snp, tlog, tpm_quote,
 };
 
 /// Kinds of case.
@@ -32,6 +32,14 @@ pub enum Kind {
     SnpCertTable,
     /// A quote of Azure's vTPM with the hardware report that its key is bound to.
     AzureVtpm,
+    /// A checkpoint of a log, signed by the key of that log.
+    Checkpoint,
+    /// A log as a folder of tiles.
+    Tlog,
+    /// A proof file of a log.
+    TlogProof,
+    /// Vectors of Merkle proofs.
+    MerkleProofs,
 }
 
 /// Role of a file in a case, whether the kind needs it, and what else it is called.
@@ -51,7 +59,7 @@ const fn optional(name: &'static str, also: &'static [&'static str]) -> Role {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::TpmQuote,
         Self::TcgEventLog,
         Self::ImaLog,
@@ -61,6 +69,10 @@ impl Kind {
         Self::SnpReport,
         Self::SnpCertTable,
         Self::AzureVtpm,
+        Self::Checkpoint,
+        Self::Tlog,
+        Self::TlogProof,
+        Self::MerkleProofs,
     ];
 
     /// Its name in batches.
@@ -76,6 +88,10 @@ impl Kind {
             Self::SnpReport => "snp-report",
             Self::SnpCertTable => "snp-cert-table",
             Self::AzureVtpm => "azure-vtpm",
+            Self::Checkpoint => "checkpoint",
+            Self::Tlog => "tlog",
+            Self::TlogProof => "tlog-proof",
+            Self::MerkleProofs => "merkle-proofs",
         }
     }
 
@@ -158,6 +174,23 @@ impl Kind {
                     optional("td_quote", &[]),
                     optional("collateral", &[]),
                 ];
+                &ROLES
+            }
+            Self::Checkpoint => {
+                const ROLES: [Role; 2] = [required("checkpoint", &[]), required("verifier_key", &[])];
+                &ROLES
+            }
+            Self::Tlog => {
+                const ROLES: [Role; 2] = [required("folder", &[]), required("verifier_key", &[])];
+                &ROLES
+            }
+            Self::TlogProof => {
+                const ROLES: [Role; 3] =
+                    [required("proof", &[]), required("verifier_key", &[]), optional("entry", &[])];
+                &ROLES
+            }
+            Self::MerkleProofs => {
+                const ROLES: [Role; 1] = [required("vectors", &[])];
                 &ROLES
             }
         }
@@ -265,6 +298,10 @@ impl Case {
             Kind::SnpReport => snp::judge(self, known),
             Kind::SnpCertTable => snp::judge_table(self, known),
             Kind::AzureVtpm => azure::judge(self, known),
+            Kind::Checkpoint => tlog::judge_checkpoint(self),
+            Kind::Tlog => tlog::judge_folder(self),
+            Kind::TlogProof => tlog::judge_proof(self),
+            Kind::MerkleProofs => tlog::judge_vectors(self),
         };
         match judged {
             Ok(report) => Outcome::Authentic(report),

@@ -1,11 +1,10 @@
 //! From what evidence was denied for to the coarse class that a corpus knows.
 
+use audit::denial::{AuditDenial, AuditDenialKind as LogKind};
 use evidence::denial::{EvidenceDenial, EvidenceDenialKind as Kind};
 
-/// The class of a denial: parse, signature, chain, collateral, tcb, validity, binding, policy, nonce, replay,
-/// event-digest or profile.
-#[must_use]
-pub fn class(denial: &EvidenceDenial) -> &'static str {
+/// The class of what a check of evidence refused.
+pub(super) fn of_evidence(denial: &EvidenceDenial) -> &'static str {
     match Kind::from(denial) {
         Kind::Malformed
         | Kind::TrailingBytes
@@ -91,5 +90,45 @@ pub fn class(denial: &EvidenceDenial) -> &'static str {
         | Kind::EkTemplate
         | Kind::AkTemplate
         | Kind::NodeKeyTemplate => "profile",
+    }
+}
+
+/// The class of what a check of a log refused.
+pub(super) fn of_log(denial: &AuditDenial) -> &'static str {
+    match LogKind::from(denial) {
+        LogKind::TreeTooLarge
+        | LogKind::SizesNotOrdered
+        | LogKind::TilePathMalformed
+        | LogKind::TileLength
+        | LogKind::BundleMalformed
+        | LogKind::EntryTooLarge
+        | LogKind::NoteKey
+        | LogKind::NoteMalformed
+        | LogKind::CheckpointMalformed
+        | LogKind::RecordMalformed
+        | LogKind::ReceiptMalformed
+        | LogKind::ProofMalformed
+        | LogKind::PayloadUnreadable => "parse",
+        LogKind::NoteSignature | LogKind::NotSignedByLog | LogKind::SignatureInvalid => "signature",
+        LogKind::FromTheFuture | LogKind::KeyOutOfTime => "validity",
+        LogKind::IndexBeyondTree
+        | LogKind::NodeMissing
+        | LogKind::InclusionProofWrong
+        | LogKind::ConsistencyProofWrong
+        | LogKind::OriginMismatch
+        | LogKind::DomainMismatch
+        | LogKind::LineageBroken
+        | LogKind::ParentMissing
+        | LogKind::AttachmentStray
+        | LogKind::AttachmentMissing
+        | LogKind::AttachmentMismatch
+        | LogKind::SizeMismatch
+        | LogKind::RootMismatch
+        | LogKind::TileMismatch => "binding",
+        LogKind::QuorumNotMet
+        | LogKind::LineageOrder
+        | LogKind::DomainNotPinned
+        | LogKind::ThresholdNotMet
+        | LogKind::UnknownSigners => "profile",
     }
 }

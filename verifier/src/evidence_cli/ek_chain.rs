@@ -144,7 +144,7 @@ fn anchors(roots: &[Vec<u8>], known: &[Vec<u8>], are_simulated: bool) -> Result<
         TrustAnchors::new(AnchorSet { tpm_roots: pins, ..set })
     };
     admitted.map_err(|error| match error {
-        AnchorError::Certificate { denial, .. } => Refusal::Denied(*denial),
+        AnchorError::Certificate { denial, .. } => (*denial).into(),
         error @ (AnchorError::Empty
         | AnchorError::Simulated { .. }
         | AnchorError::Encoding(_)

@@ -17,7 +17,6 @@ use super::{
     EXIT_DENIED, EXIT_FAULT,
     args::Format,
     case::{Case, Kind},
-    classes::class,
     dcap_quote, ek_chain,
     event_log::bank_name,
     files,
@@ -51,7 +50,7 @@ pub(super) fn run(case: &Case, format: Format) -> std::io::Result<ExitCode> {
 
 fn refused(out: &mut impl Write, refusal: &Refusal, format: Format) -> std::io::Result<ExitCode> {
     let (decision, code, text, exit) = match refusal {
-        Refusal::Denied(denial) => ("denied", denial.code(), format!("{denial} [{}]", class(denial)), EXIT_DENIED),
+        Refusal::Denied(denial) => ("denied", denial.code(), format!("{denial} [{}]", denial.class()), EXIT_DENIED),
         Refusal::Fault(fault) => ("fault", fault.code(), fault.to_string(), EXIT_FAULT),
     };
     match format {

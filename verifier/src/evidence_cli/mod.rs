@@ -2,7 +2,7 @@
 //!
 //! Genuinely signed and consistent is authentic here, whatever a policy would say of it: a SHA-1 bank or a log
 //! that breaks the boot grammar is authentic with a note, for appraisal to refuse. What is asked for and
-//! cannot be checked is a fault, never a pass.
+//! cannot be checked is a fault, never a pass. Batches may hold checkpoints, tiles and proofs of logs too.
 
 mod ak;
 mod args;
@@ -21,6 +21,7 @@ mod known;
 mod outcome;
 mod pcr_file;
 mod snp;
+mod tlog;
 mod tpm_quote;
 mod tsm;
 
@@ -30,10 +31,9 @@ pub(crate) use args::parse_time;
 pub use args::{EvidenceArgs, EvidenceCommand, Format, InspectArgs, VerifyArgs};
 pub use batch::judge_lines;
 pub use case::{Case, Kind};
-pub use classes::class;
 pub(crate) use files::pem_block;
 pub use known::Known;
-pub use outcome::{Fault, Outcome};
+pub use outcome::{Denial, Fault, Outcome};
 
 /// Exit code for command lines that cannot be meant (DESIGN: done 0, usage 2, denied 3, fault 4).
 const EXIT_USAGE: u8 = 2;

@@ -2,6 +2,7 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
+use audit::AuditDenial;
 use evidence::EvidenceDenial;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -10,7 +11,7 @@ use super::{
     EXIT_DENIED, EXIT_FAULT,
     args::Format,
     case::Case,
-    classes::class,
+    classes,
     inspect::{Table, print_value},
 };
 
@@ -74,16 +75,58 @@ impl Fault {
     }
 }
 
+/// Why a case was judged, and refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// By a check of evidence.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceDenial),
+    /// By a check of a log.
+    #[error(transparent)]
+    Log(#[from] AuditDenial),
+    /// A test vector that wants another judgement.
+    #[error("vector {name} is {}, it wants the opposite", if *.is_refused { "refused" } else { "verified" })]
+    Vector {
+        /// Which, escaped.
+        name: String,
+        /// What came of it.
+        is_refused: bool,
+    },
+}
+
+impl Denial {
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Evidence(denial) => denial.code(),
+            Self::Log(denial) => denial.code(),
+            Self::Vector { .. } => "audit.vector_disagrees",
+        }
+    }
+
+    /// The coarse class that a corpus knows: parse, signature, chain, collateral, tcb, validity, binding, policy, nonce,
+    /// replay, event-digest or profile.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Evidence(denial) => classes::of_evidence(denial),
+            Self::Log(denial) => classes::of_log(denial),
+            Self::Vector { .. } => "binding",
+        }
+    }
+}
+
 /// A denial or a fault on the way to a report.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    Denied(EvidenceDenial),
+    Denied(Denial),
     Fault(Fault),
 }
 
-impl From<EvidenceDenial> for Refusal {
-    fn from(denial: EvidenceDenial) -> Self {
-        Self::Denied(denial)
+impl<D: Into<Denial>> From<D> for Refusal {
+    fn from(denial: D) -> Self {
+        Self::Denied(denial.into())
     }
 }
 
@@ -99,7 +142,7 @@ pub enum Outcome {
     /// Genuinely signed and consistent.
     Authentic(Report),
     /// Judged, and refused.
-    Denied(EvidenceDenial),
+    Denied(Denial),
     /// Not judged.
     Fault(Fault),
 }
@@ -123,7 +166,7 @@ impl Outcome {
                 BatchAnswer { id, decision: "authentic", class, code, claims, notes: Some(notes), text }
             }
             Self::Denied(denial) => {
-                BatchAnswer { class: Some(class(denial)), ..unjudged("denied", denial.code(), denial.to_string()) }
+                BatchAnswer { class: Some(denial.class()), ..unjudged("denied", denial.code(), denial.to_string()) }
             }
             Self::Fault(fault) => unjudged("fault", fault.code(), fault.to_string()),
         })
@@ -136,7 +179,7 @@ impl Outcome {
                 json!({"decision": "authentic", "kind": kind, "claims": report.claims, "notes": report.notes})
             }
             Self::Denied(denial) => json!({"decision": "denied", "kind": kind, "failures": [{
-                "code": denial.code(), "class": class(denial), "claim": null, "got": denial.to_string(),
+                "code": denial.code(), "class": denial.class(), "claim": null, "got": denial.to_string(),
                 "accepted": [], "reference": null, "hint": null,
             }]}),
             Self::Fault(fault) => {
@@ -181,7 +224,7 @@ pub(super) fn print(outcome: &Outcome, case: &Case, format: Format) -> std::io::
             }
         }
         (Format::Text, Outcome::Denied(denial)) => {
-            writeln!(out, "denied: {} ({})\n{denial}", denial.code(), class(denial))?;
+            writeln!(out, "denied: {} ({})\n{denial}", denial.code(), denial.class())?;
         }
         (Format::Text, Outcome::Fault(fault)) => writeln!(out, "fault: {}\n{fault}", fault.code())?,
     }
