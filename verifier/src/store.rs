@@ -66,7 +66,7 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let job = job::Work::new(work, reply);
         self.jobs.send(Box::new(job)).await.map_err(|_| StoreError::Stopped)?;
-        answer.await.map_err(|_| StoreError::Stopped)?
+        Ok(answer.await.map_err(|_| StoreError::Stopped)??.proven()?)
     }
 
     /// Appends entries that change no table.
@@ -77,7 +77,7 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let job = job::Append::new(entries, reply);
         self.jobs.send(Box::new(job)).await.map_err(|_| StoreError::Stopped)?;
-        answer.await.map_err(|_| StoreError::Stopped)?
+        Ok(answer.await.map_err(|_| StoreError::Stopped)??.proven()?.logged)
     }
 
     /// Connections for reads.

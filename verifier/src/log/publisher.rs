@@ -92,7 +92,7 @@ impl Publisher {
             waiting.push(group);
         }
         let outcome = match self.sign(&mut waiting).await {
-            Ok(signed) => self.shelf.keeps_up().await.map(|()| signed),
+            Ok(signed) => self.shelf.keeps_up().await.map(|()| Arc::new(signed)),
             Err(fault) => Err(fault),
         };
         match outcome {

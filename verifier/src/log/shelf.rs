@@ -110,7 +110,12 @@ impl Shelf {
                 Err(_) => self.failed(StoreError::Stopped),
             }
         } else if self.waiting.is_some() {
-            let pace = if self.failing.is_some() { RETRY } else { pace };
+            let pace = match self.held.entries.len() {
+                _ if self.failing.is_some() => RETRY,
+                // Begun now it runs beside what is answered; at the cap all would wait for it.
+                much if much > HELD_CAP / 3 => Duration::ZERO,
+                _ => pace,
+            };
             if let Some(next) = self.begun.and_then(|begun| begun.checked_add(pace)) {
                 sleep_until(next).await;
             }
@@ -205,7 +210,7 @@ pub(crate) fn publish_files(
     folder.write_checkpoint(note)
 }
 
-/// Shortest time between the beginnings of two publications.
+/// Shortest time between the beginnings of two publications, unless a third of [`HELD_CAP`] waits.
 const PACE: Duration = Duration::from_millis(100);
 /// Time between two attempts while publications fail.
 const RETRY: Duration = Duration::from_millis(500);

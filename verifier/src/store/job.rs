@@ -1,6 +1,10 @@
 //! One unit of work for the writer: what to do inside the group's transaction,
 //! and whom to tell after the commit.
 
+use std::sync::Arc;
+
+use audit::tlog::{TreeHash, leaf_hash};
+use evidence::digest::Sha256Digest;
 use futures_util::future::BoxFuture;
 use sqlx::AnyConnection;
 use tokio::sync::oneshot;
@@ -19,10 +23,13 @@ pub struct Transaction<'g> {
     entries: Vec<NewEntry>,
 }
 
-/// An entry about to be logged, and the names under which it can be found.
+/// An entry about to be logged, and the names under which it can be found. Hashed by whoever makes it: the one writer, whom
+/// everybody waits for, need not.
 #[derive(Debug, Clone)]
 pub struct NewEntry {
     pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Sha256Digest,
+    pub(crate) leaf: TreeHash,
     pub(crate) subjects: Vec<String>,
 }
 
@@ -30,7 +37,8 @@ impl NewEntry {
     /// `bytes` become the log entry exactly as they are (a lineage record).
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, subjects: Vec::new() }
+        let (digest, leaf) = (Sha256Digest::of(&bytes), leaf_hash(&bytes));
+        Self { bytes, digest, leaf, subjects: Vec::new() }
     }
 
     /// Also lists the entry under a subject: an artifact id, a node id.
@@ -76,6 +84,24 @@ pub struct Committed<T> {
     pub logged: Vec<Logged>,
 }
 
+/// What the publisher answers with: where the entries of a piece of work stand, and the signed head over them. The caller
+/// makes its receipts of it, in its own time.
+#[derive(Debug)]
+pub(crate) struct Answered<T> {
+    value: T,
+    first: u64,
+    count: u64,
+    published: Arc<Published>,
+}
+
+impl<T> Answered<T> {
+    /// With a receipt for each entry.
+    pub(crate) fn proven(self) -> Result<Committed<T>, StoreError> {
+        let logged = self.published.receipts(self.first, self.count)?;
+        Ok(Committed { value: self.value, logged })
+    }
+}
+
 /// What work ends with when it does not succeed: a refusal of its own, or a fault of the store that it met.
 pub trait WorkError: From<StoreError> + Send + 'static {
     /// The store's fault, if it was one.
@@ -108,7 +134,7 @@ pub(crate) trait Job: Send {
     /// Learns which indices its entries got.
     fn placed(&mut self, first: u64, count: u64);
     /// Tells the caller.
-    fn finish(self: Box<Self>, outcome: Result<&Published, StoreError>);
+    fn finish(self: Box<Self>, outcome: Result<&Arc<Published>, StoreError>);
 }
 
 /// Work with its own types for answer and refusal.
@@ -117,11 +143,11 @@ pub(crate) struct Work<T, E, F> {
     outcome: Option<Result<T, E>>,
     first: u64,
     count: u64,
-    reply: oneshot::Sender<Result<Committed<T>, E>>,
+    reply: oneshot::Sender<Result<Answered<T>, E>>,
 }
 
 impl<T, E, F> Work<T, E, F> {
-    pub(crate) fn new(work: F, reply: oneshot::Sender<Result<Committed<T>, E>>) -> Self {
+    pub(crate) fn new(work: F, reply: oneshot::Sender<Result<Answered<T>, E>>) -> Self {
         Self { work: Some(work), outcome: None, first: 0, count: 0, reply }
     }
 }
@@ -157,13 +183,13 @@ where
         self.count = count;
     }
 
-    fn finish(self: Box<Self>, outcome: Result<&Published, StoreError>) {
+    fn finish(self: Box<Self>, outcome: Result<&Arc<Published>, StoreError>) {
         let answer = match (outcome, self.outcome) {
             (Err(fault), _) => Err(fault.into()),
             (Ok(_), None) => Err(StoreError::Stopped.into()),
             (Ok(_), Some(Err(refused))) => Err(refused),
             (Ok(published), Some(Ok(value))) => {
-                published.receipts(self.first, self.count).map(|logged| Committed { value, logged }).map_err(E::from)
+                Ok(Answered { value, first: self.first, count: self.count, published: published.clone() })
             }
         };
         // A caller that went away does not undo a commit.
@@ -176,11 +202,11 @@ pub(crate) struct Append {
     entries: Option<Vec<NewEntry>>,
     first: u64,
     count: u64,
-    reply: oneshot::Sender<Result<Vec<Logged>, StoreError>>,
+    reply: oneshot::Sender<Result<Answered<()>, StoreError>>,
 }
 
 impl Append {
-    pub(crate) fn new(entries: Vec<NewEntry>, reply: oneshot::Sender<Result<Vec<Logged>, StoreError>>) -> Self {
+    pub(crate) fn new(entries: Vec<NewEntry>, reply: oneshot::Sender<Result<Answered<()>, StoreError>>) -> Self {
         Self { entries: Some(entries), first: 0, count: 0, reply }
     }
 }
@@ -199,8 +225,9 @@ impl Job for Append {
         self.count = count;
     }
 
-    fn finish(self: Box<Self>, outcome: Result<&Published, StoreError>) {
-        let answer = outcome.and_then(|published| published.receipts(self.first, self.count));
+    fn finish(self: Box<Self>, outcome: Result<&Arc<Published>, StoreError>) {
+        let (first, count) = (self.first, self.count);
+        let answer = outcome.map(|published| Answered { value: (), first, count, published: published.clone() });
         drop(self.reply.send(answer));
     }
 }

@@ -10,7 +10,7 @@ use sqlx::{AnyConnection, Connection, Row};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use audit::tlog::{CompactRange, TreeHash, leaf_hash};
+use audit::tlog::{CompactRange, TreeHash};
 
 use super::database::Database;
 use super::error::{StoreError, While};
@@ -124,7 +124,7 @@ impl Writer {
         }
         let mut tree = self.tree.clone();
         for entry in &entries {
-            tree.append(leaf_hash(&entry.bytes)).map_err(|denial| StoreError::Corrupt { what: denial.to_string() })?;
+            tree.append(entry.leaf).map_err(|denial| StoreError::Corrupt { what: denial.to_string() })?;
         }
         if !entries.is_empty() {
             insert_entries(&mut transaction, self.tree.size(), &entries).await?;
@@ -236,8 +236,7 @@ async fn insert_entries(connection: &mut AnyConnection, first: u64, entries: &[N
         let Some((batch, after)) = rest.split_at_checked(*rows) else { break };
         let mut query = sqlx::query(statement.as_str());
         for entry in batch {
-            let digest = evidence::digest::Sha256Digest::of(&entry.bytes);
-            query = query.bind(signed(index)?).bind(digest.as_bytes().to_vec()).bind(entry.bytes.as_slice());
+            query = query.bind(signed(index)?).bind(&entry.digest.as_bytes()[..]).bind(entry.bytes.as_slice());
             index = index.saturating_add(1);
         }
         query.execute(&mut *connection).await.doing(doing)?;
