@@ -135,7 +135,8 @@ impl JudgedGrant {
         }
         all.push(self.stored);
         all.sort_by(|a, b| a.domain.cmp(&b.domain));
-        state.set_lineage_head(&self.grant.domain, self.lineage_head)?;
+        state.hear_lineage_head(&self.grant.domain, self.lineage_head)?;
+        state.keep_lineage_heads()?;
         state.write_cbor(FILE, &all)?;
         Ok(self.grant)
     }

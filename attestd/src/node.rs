@@ -116,7 +116,7 @@ pub struct Node {
     /// The same as judges of what is said in their names; links share their bundles.
     known: BTreeMap<DomainName, Domain>,
     links: BTreeMap<DomainName, Link>,
-    seen: Mutex<BTreeMap<DomainName, Seen>>,
+    seen: Mutex<SeenMarks>,
     /// Newest head of each domain's log that another domain was shown: its size and note.
     elsewhere: Mutex<BTreeMap<DomainName, (u64, Vec<u8>)>>,
     halts: tokio::sync::Mutex<HaltStore>,
@@ -133,6 +133,12 @@ pub struct Node {
     /// How long the IMA log was when evidence with it was last accepted, in bytes.
     judged_ima_bytes: Mutex<Option<u64>>,
     captured: Mutex<BTreeSet<DomainName>>,
+}
+
+/// What was seen of each domain's governance, and whether the file holds it.
+struct SeenMarks {
+    newest: BTreeMap<DomainName, Seen>,
+    is_kept: bool,
 }
 
 /// Executions alive.
@@ -212,7 +218,7 @@ impl Node {
             certificates,
             known,
             links,
-            seen: Mutex::new(seen),
+            seen: Mutex::new(SeenMarks { newest: seen, is_kept: true }),
             elsewhere: Mutex::default(),
             halts: tokio::sync::Mutex::new(halts),
             halted,
@@ -261,22 +267,41 @@ impl Node {
         }
     }
 
+    /// What was seen of a domain's governance, durable when this returns.
     fn remember_seen(&self, domain: &DomainName, newest: &Seen) -> Result<(), StateError> {
+        self.note_seen(domain, newest);
+        self.keep_seen()
+    }
+
+    /// The same, durable once [`Node::keep_heard`] returned.
+    fn note_seen(&self, domain: &DomainName, newest: &Seen) {
         let mut seen = lock(&self.seen);
-        if seen.get(domain) == Some(newest) {
-            return Ok(());
+        if seen.newest.get(domain) != Some(newest) {
+            seen.newest.insert(domain.clone(), newest.clone());
+            seen.is_kept = false;
         }
-        let mut next = seen.clone();
-        next.insert(domain.clone(), newest.clone());
-        self.state.write_cbor(SEEN, &next)?;
-        *seen = next;
+    }
+
+    fn keep_seen(&self) -> Result<(), StateError> {
+        let mut seen = lock(&self.seen);
+        if !seen.is_kept {
+            self.state.write_cbor(SEEN, &seen.newest)?;
+            seen.is_kept = true;
+        }
         Ok(())
+    }
+
+    /// Makes durable what domains said with their authorizations, one write for all of them, before anything is started on the
+    /// strength of it.
+    fn keep_heard(&self) -> Result<(), StateError> {
+        self.keep_seen()?;
+        self.state.keep_lineage_heads()
     }
 
     /// Newest checkpoint of each other domain's log: what that domain shows here and what it shows to this one must be one log.
     fn checkpoints_beside(&self, domain: &DomainName) -> Vec<Vec<u8>> {
         let seen = lock(&self.seen);
-        let others = seen.iter().filter(|(of, _)| *of != domain);
+        let others = seen.newest.iter().filter(|(of, _)| *of != domain);
         let notes = others.filter_map(|(_, seen)| seen.checkpoint.as_ref().map(|note| note.clone().into_bytes()));
         let elsewhere = lock(&self.elsewhere).get(domain).map(|(_, note)| note.clone());
         elsewhere.into_iter().chain(notes).take(OTHER_CHECKPOINTS_CAP).collect()
@@ -287,7 +312,7 @@ impl Node {
     fn compare_elsewhere(self: &Arc<Self>, by: &DomainName, notes: &[Vec<u8>]) {
         for note in notes {
             for (name, known) in self.known.iter().filter(|(name, _)| *name != by) {
-                let newest = lock(&self.seen).get(name).and_then(|seen| seen.checkpoint.clone());
+                let newest = lock(&self.seen).newest.get(name).and_then(|seen| seen.checkpoint.clone());
                 let shown = known.shown_elsewhere(note, newest.as_deref(), unix_now());
                 match shown {
                     Ok(None) => {}
@@ -317,7 +342,8 @@ impl Node {
     }
 
     fn advance_lineage(&self, domain: &DomainName, head: Sha256Digest) -> Result<(), StateError> {
-        self.state.set_lineage_head(domain, head)
+        self.state.hear_lineage_head(domain, head)?;
+        self.state.keep_lineage_heads()
     }
 
     fn attested(&self, collected: &Collected) {

@@ -81,8 +81,9 @@ pub enum StateError {
 pub struct StateDir {
     path: PathBuf,
     _lock: File,
-    /// Held from reading to writing the lineage heads: the links of several domains move theirs on at once.
-    lineage: Mutex<()>,
+    /// Lineage heads that were heard and are not in their file yet. Held while the file is read or written: the links of
+    /// several domains move theirs on at once.
+    heard: Mutex<Option<BTreeMap<String, Sha256Digest>>>,
 }
 
 impl StateDir {
@@ -122,7 +123,7 @@ impl StateDir {
                 Err(source) => return Err(io_error("making", &sub)(source)),
             }
         }
-        Ok(Self { path, _lock: lock, lineage: Mutex::new(()) })
+        Ok(Self { path, _lock: lock, heard: Mutex::default() })
     }
 
     /// The directory, absolute.
@@ -248,25 +249,42 @@ impl StateDir {
         self.write(name, &cbor::to_vec(value).map_err(malformed)?)
     }
 
-    /// The newest lineage record of this node that `domain` told us of; zero before enrolment.
+    /// The newest lineage record of this node that `domain` told us of; zero before enrolment. What is answered is durable.
     ///
     /// # Errors
-    /// As [`StateDir::read_cbor`].
+    /// As [`StateDir::read_cbor`] and [`StateDir::write_cbor`].
     pub fn lineage_head(&self, domain: &DomainName) -> Result<Sha256Digest, StateError> {
+        self.keep_lineage_heads()?;
         Ok(self.lineage_heads()?.remove(domain.as_str()).unwrap_or(Sha256Digest::ZERO))
     }
 
-    /// Remembers the newest lineage record before anything that depends on it is sent.
+    /// Remembers the newest lineage record; it is durable once [`StateDir::keep_lineage_heads`] or
+    /// [`StateDir::lineage_head`] returned, one write for all domains that were heard in the meantime.
     ///
     /// # Errors
-    /// As [`StateDir::write_cbor`].
-    pub fn set_lineage_head(&self, domain: &DomainName, head: Sha256Digest) -> Result<(), StateError> {
-        let _turn = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut heads = self.lineage_heads()?;
-        if heads.insert(domain.as_str().to_owned(), head) == Some(head) {
-            return Ok(());
+    /// As [`StateDir::read_cbor`].
+    pub fn hear_lineage_head(&self, domain: &DomainName, head: Sha256Digest) -> Result<(), StateError> {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heads = match heard.take() {
+            Some(heads) => heads,
+            None => self.lineage_heads()?,
+        };
+        heads.insert(domain.as_str().to_owned(), head);
+        *heard = Some(heads);
+        Ok(())
+    }
+
+    /// Makes every lineage head durable that was heard, before anything that depends on one is sent or started.
+    ///
+    /// # Errors
+    /// As [`StateDir::write_cbor`]; what was heard is tried again the next time.
+    pub fn keep_lineage_heads(&self) -> Result<(), StateError> {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(heads) = &*heard {
+            self.write_cbor(LINEAGE_HEAD, heads)?;
+            *heard = None;
         }
-        self.write_cbor(LINEAGE_HEAD, &heads)
+        Ok(())
     }
 
     fn lineage_heads(&self) -> Result<BTreeMap<String, Sha256Digest>, StateError> {
@@ -354,9 +372,17 @@ mod tests {
         let state = StateDir::open(dir.path()).unwrap();
         let (a, b) = (DomainName::new("a.example").unwrap(), DomainName::new("b.example").unwrap());
         assert_eq!(state.lineage_head(&a).unwrap(), Sha256Digest::ZERO);
-        state.set_lineage_head(&a, Sha256Digest::of(b"1")).unwrap();
-        state.set_lineage_head(&b, Sha256Digest::of(b"2")).unwrap();
+        state.hear_lineage_head(&a, Sha256Digest::of(b"1")).unwrap();
+        state.hear_lineage_head(&b, Sha256Digest::of(b"2")).unwrap();
+        assert!(!state.join(LINEAGE_HEAD).exists(), "both go into one write");
         assert_eq!(state.lineage_head(&a).unwrap(), Sha256Digest::of(b"1"));
+        drop(state);
+        let state = StateDir::open(dir.path()).unwrap();
+        assert_eq!(
+            state.lineage_head(&b).unwrap(),
+            Sha256Digest::of(b"2"),
+            "who was answered about one has both on disk"
+        );
         std::fs::write(state.join(LINEAGE_HEAD), b"\xff").unwrap();
         assert!(matches!(state.lineage_head(&a), Err(StateError::Malformed { .. })));
     }
@@ -372,7 +398,7 @@ mod tests {
                 scope.spawn(move || {
                     for step in 0_u8..50 {
                         let head = Sha256Digest::of(&[step]);
-                        state.set_lineage_head(domain, head).unwrap();
+                        state.hear_lineage_head(domain, head).unwrap();
                         assert_eq!(state.lineage_head(domain).unwrap(), head);
                     }
                 });

@@ -273,11 +273,15 @@ impl<'a> Conversation<'a> {
             let mut seen = self.seen.lock().await;
             let accepted =
                 self.node.judged(self.domain, self.domain.accept(&answer, asked, &mut seen, unix_now())).await?;
-            self.node.remember_seen(&self.domain.name, &seen)?;
+            self.node.note_seen(&self.domain.name, &seen);
             accepted
         };
-        // Durable before the artifact is used: the next request must name it.
-        self.node.advance_lineage(&self.domain.name, head)?;
+        // Durable before the artifact is used: what runs goes on by it; what does not run yet keeps what all domains said before
+        // it starts. The next request names this head, and is durable first.
+        self.node.state.hear_lineage_head(&self.domain.name, head)?;
+        if ask.held.is_some() {
+            self.node.keep_heard()?;
+        }
         match &shown.collected {
             Some(collected) => self.node.attested(collected),
             // The result that it names is another domain's, and says nothing to a third.

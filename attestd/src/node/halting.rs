@@ -100,7 +100,8 @@ impl Node {
     }
 
     async fn make_halt_durable(&self, reason: &HaltReason, halted_at: UnixSeconds) {
-        let epochs = lock(&self.seen).iter().map(|(domain, seen)| (domain.clone(), seen.epoch)).collect::<Vec<_>>();
+        let epochs =
+            lock(&self.seen).newest.iter().map(|(domain, seen)| (domain.clone(), seen.epoch)).collect::<Vec<_>>();
         loop {
             let begun = self.halts.lock().await.begin(reason.clone(), halted_at, epochs.iter().cloned().collect());
             match begun {

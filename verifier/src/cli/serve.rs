@@ -48,7 +48,7 @@ pub struct ServeArgs {
     #[arg(long, env = "VERIFIER_STATE", value_name = "DIR", default_value = "/var/lib/verifier")]
     state: PathBuf,
     /// What to write to stderr: error, warn, info, debug, or a tracing filter.
-    #[arg(long, env = "VERIFIER_LOG_FILTER", value_name = "FILTER", default_value = "info")]
+    #[arg(long, env = "VERIFIER_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
     /// How to print the line that says where it listens.
     #[arg(long, value_enum, default_value_t)]

@@ -51,3 +51,23 @@ pub(super) fn apply(table: &mut toml::Table, name: &str, text: &str) -> Result<(
     target.insert((*key).to_owned(), value);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Args as _;
+
+    use super::*;
+    use crate::cli::ServeArgs;
+
+    #[test]
+    fn no_variable_of_an_option_is_mistaken_for_a_key() {
+        let serve = ServeArgs::augment_args(clap::Command::new("serve"));
+        let variables: Vec<_> = serve.get_arguments().filter_map(|argument| argument.get_env()).collect();
+        assert!(!variables.is_empty());
+        for variable in variables {
+            let (mut table, name) = (toml::Table::new(), variable.to_str().unwrap());
+            apply(&mut table, name, "info").unwrap();
+            assert!(table.is_empty(), "{name}");
+        }
+    }
+}

@@ -226,51 +226,59 @@ async fn run_in_savepoint(
     undone.map(|()| Vec::new())
 }
 
-/// Rows go in batches of fixed sizes, so that few statements are prepared.
 async fn insert_entries(connection: &mut AnyConnection, first: u64, entries: &[NewEntry]) -> Result<(), StoreError> {
     let doing = "inserting log entries";
-    let mut index = first;
-    let mut rest = entries;
-    while !rest.is_empty() {
-        let Some((rows, statement)) = INSERTS.iter().find(|(rows, _)| *rows <= rest.len()) else { break };
-        let Some((batch, after)) = rest.split_at_checked(*rows) else { break };
-        let mut query = sqlx::query(statement.as_str());
-        for entry in batch {
-            query = query.bind(signed(index)?).bind(&entry.digest.as_bytes()[..]).bind(entry.bytes.as_slice());
-            index = index.saturating_add(1);
+    let numbered: Vec<(i64, &NewEntry)> =
+        (first..).zip(entries).map(|(index, entry)| Ok((signed(index)?, entry))).collect::<Result<_, StoreError>>()?;
+    for (statement, batch) in batches(&INSERT_ENTRIES, &numbered) {
+        let mut query = sqlx::query(statement);
+        for (index, entry) in batch {
+            query = query.bind(index).bind(&entry.digest.as_bytes()[..]).bind(entry.bytes.as_slice());
         }
         query.execute(&mut *connection).await.doing(doing)?;
-        rest = after;
     }
-    let mut index = first;
-    for entry in entries {
-        for subject in &entry.subjects {
-            sqlx::query(
-                "INSERT INTO log_subjects (subject, idx) VALUES ($1, $2) \
-                 ON CONFLICT (subject, idx) DO NOTHING",
-            )
-            .bind(subject)
-            .bind(signed(index)?)
-            .execute(&mut *connection)
-            .await
-            .doing(doing)?;
+    let listed = numbered.iter().flat_map(|(index, entry)| entry.subjects.iter().map(move |subject| (*index, subject)));
+    for (statement, batch) in batches(&INSERT_SUBJECTS, &listed.collect::<Vec<_>>()) {
+        let mut query = sqlx::query(statement);
+        for (index, subject) in batch {
+            query = query.bind(subject.as_str()).bind(index);
         }
-        index = index.saturating_add(1);
+        query.execute(&mut *connection).await.doing(doing)?;
     }
     Ok(())
 }
 
-/// Statements that insert that many entries, longest first.
-static INSERTS: LazyLock<[(usize, String); 4]> = LazyLock::new(|| {
-    let row = |row: usize| {
-        let [a, b, c] = [1, 2, 3].map(|column| row.saturating_mul(3).saturating_add(column));
-        format!("(${a}, ${b}, ${c})")
-    };
-    [64, 16, 4, 1].map(|rows| {
-        let values: Vec<_> = (0..rows).map(row).collect();
-        (rows, format!("INSERT INTO log_entries (idx, digest, bytes) VALUES {}", values.join(", ")))
-    })
+/// Statements that insert that many rows, longest first.
+type Inserts = [(usize, String); 6];
+
+static INSERT_ENTRIES: LazyLock<Inserts> =
+    LazyLock::new(|| inserts("INSERT INTO log_entries (idx, digest, bytes) VALUES", 3, ""));
+static INSERT_SUBJECTS: LazyLock<Inserts> = LazyLock::new(|| {
+    inserts("INSERT INTO log_subjects (subject, idx) VALUES", 2, " ON CONFLICT (subject, idx) DO NOTHING")
 });
+
+/// Rows go in batches of fixed sizes, so that few statements are prepared.
+fn inserts(head: &str, columns: usize, tail: &str) -> Inserts {
+    let row = |row: usize| {
+        let first = row.saturating_mul(columns);
+        let places: Vec<_> = (1..=columns).map(|column| format!("${}", first.saturating_add(column))).collect();
+        format!("({})", places.join(", "))
+    };
+    [64, 16, 8, 4, 2, 1].map(|rows| {
+        let values: Vec<_> = (0..rows).map(row).collect();
+        (rows, format!("{head} {}{tail}", values.join(", ")))
+    })
+}
+
+/// All rows, each batch with the statement that inserts it.
+fn batches<'a, R>(inserts: &'static Inserts, mut rest: &'a [R]) -> impl Iterator<Item = (&'static str, &'a [R])> {
+    std::iter::from_fn(move || {
+        let (rows, statement) = inserts.iter().find(|(rows, _)| *rows <= rest.len())?;
+        let (batch, after) = rest.split_at_checked(*rows)?;
+        rest = after;
+        Some((statement.as_str(), batch))
+    })
+}
 
 async fn move_head(connection: &mut AnyConnection, old: &CompactRange, new: &CompactRange) -> Result<(), StoreError> {
     let doing = "moving the log head";

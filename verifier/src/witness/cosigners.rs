@@ -18,6 +18,12 @@ pub struct Cosigner {
     pub failure: Option<String>,
 }
 
+impl Cosigner {
+    const fn cosigns(&self) -> bool {
+        self.at.is_some() && self.failure.is_none()
+    }
+}
+
 /// What every witness last did. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Cosigners(Arc<Mutex<BTreeMap<DomainName, Cosigner>>>);
@@ -32,7 +38,17 @@ impl Cosigners {
     /// How many cosigned the last head that they were shown.
     #[must_use]
     pub fn cosigning(&self) -> usize {
-        self.lock().values().filter(|cosigner| cosigner.at.is_some() && cosigner.failure.is_none()).count()
+        self.lock().values().filter(|cosigner| cosigner.cosigns()).count()
+    }
+
+    /// Whether a witness is asked at once: it is among the first `needed` that cosign now, or does not and is asked again at
+    /// its own pace. Witnesses are counted from the name of our own log on, so that logs that witness each other do not all
+    /// begin with the same one.
+    pub(super) fn leads(&self, domain: &DomainName, needed: usize, origin: &str) -> bool {
+        let all = self.lock();
+        let place = |domain: &DomainName| (domain.as_str() < origin, domain.clone());
+        let before = all.iter().filter(|(other, cosigner)| cosigner.cosigns() && place(other) < place(domain));
+        !all.get(domain).is_some_and(Cosigner::cosigns) || before.count() < needed
     }
 
     /// Forgets those that are not asked any more.
@@ -72,5 +88,24 @@ mod tests {
         assert_eq!((all.cosigning(), last.size, last.at), (0, 7, Some(UnixSeconds(5))));
         all.keep_only(&[]);
         assert_eq!(all.of(&b), None);
+    }
+
+    #[test]
+    fn as_many_as_are_needed_lead_and_the_next_ones_do_once_those_fail() {
+        let all = Cosigners::default();
+        let names = ["a.example", "c.example", "d.example"].map(|name| DomainName::new(name).unwrap());
+        let leading = |needed| {
+            let leads = names.iter().filter(|name| all.leads(name, needed, "b.example/log"));
+            leads.map(DomainName::as_str).collect::<Vec<_>>()
+        };
+        assert_eq!(leading(1).len(), 3, "nobody is known to cosign");
+        names.iter().for_each(|name| all.cosigned(name, 1, Some(UnixSeconds(5))));
+        assert_eq!(leading(1), ["c.example"]);
+        assert_eq!(leading(2), ["c.example", "d.example"]);
+        assert_eq!(leading(3).len(), 3);
+        all.failed(&names[1], "unreachable".to_owned());
+        assert_eq!(leading(1), ["c.example", "d.example"], "one is asked again, the next stands in");
+        all.failed(&names[2], "unreachable".to_owned());
+        assert_eq!(leading(1).len(), 3);
     }
 }

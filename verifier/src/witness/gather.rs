@@ -1,5 +1,6 @@
 //! Cosignatures on our own log: every new head is put before all witnesses, one request in flight with each.
 //!
+//! As many as must cosign are asked at once, the others a little later.
 //! All witnesses work on one target at a time. The next target is the newest head, taken once enough have cosigned the
 //! last one, all have answered, or it took too long: were each to work on whatever is newest when it has time, no head might ever get enough.
 //! Whoever waits for an entry waits for the first cosigned head over it, so that all who wait share one round.
@@ -31,6 +32,9 @@ const ROUND: Duration = Duration::from_millis(3_500);
 /// Time between two requests to a witness that failed: first, and at most.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(2);
+/// How much later than those that suffice the other witnesses are asked, about what is newest then: each cosignature costs a
+/// witness a commit, and they stand in at once for one that keeps silent.
+const BESIDE: Duration = Duration::from_millis(50);
 /// Answers that may wait to be counted.
 const ANSWERS_CAP: usize = 64;
 
@@ -208,6 +212,9 @@ impl Asked {
     async fn run(mut self, mut target: watch::Receiver<SignedHead>) {
         let mut pause = RETRY;
         loop {
+            if !self.leads() {
+                sleep(BESIDE).await;
+            }
             let head = target.borrow_and_update().clone();
             let asked = self.cosignature(&head).await;
             let failed = asked.as_ref().err().cloned();
@@ -230,6 +237,11 @@ impl Asked {
                 return;
             }
         }
+    }
+
+    fn leads(&self) -> bool {
+        let needed = self.parts.quorum.count().max(1);
+        self.parts.cosigners.leads(&self.peer.domain, needed, self.parts.log.identity().origin())
     }
 
     /// Asks, and once more from the size that the witness names.

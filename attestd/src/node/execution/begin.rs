@@ -23,6 +23,7 @@ impl Execution {
 
     /// Nothing was started. Whoever authorized it hears that it is over, and need not wait for more.
     pub(super) async fn give_up(&mut self) {
+        self.keep_heard();
         self.accepted.values_mut().for_each(|accepted| accepted.keys.clear());
         if !self.accepted.is_empty() {
             let ending = Ending {
@@ -38,10 +39,18 @@ impl Execution {
         self.finished = Some(Finish { exit_code: NOT_STARTED_EXIT_CODE, halt_code: "" });
     }
 
+    /// Nothing waits for it; what cannot be kept now is before the next request is sent.
+    pub(super) fn keep_heard(&self) {
+        if let Err(fault) = self.node.keep_heard() {
+            tracing::error!(%fault, "what domains said is not kept yet");
+        }
+    }
+
     /// Phase 5: opens the keys and hands everything to the gateway.
     pub(super) async fn start(&mut self) -> Result<(), Refused> {
         let prepared = self.prepared.take().ok_or_else(|| Refused::fault("fault.bug", "started twice"))?;
         let Prepared { workload, svid_key, pcrs } = prepared;
+        self.node.keep_heard()?;
         let mut artifacts: Vec<VerifiedArtifact> = Vec::new();
         let mut opened = Vec::new();
         for (domain, accepted) in &mut self.accepted {

@@ -49,6 +49,10 @@ impl Execution {
                 self.accepted.insert(domain.clone(), *accepted);
                 self.node_keys.insert(domain.clone(), node_key);
                 self.hear(&domain, LeaseEvent::Granted(domain.clone(), grant)).await;
+                if self.lease.runs() {
+                    // beside those by whose word it started
+                    self.keep_heard();
+                }
                 self.proven(&domain).await;
             }
             Reply::Refused(refused) => {
