@@ -265,12 +265,15 @@ impl StateDir {
     /// As [`StateDir::read_cbor`].
     pub fn hear_lineage_head(&self, domain: &DomainName, head: Sha256Digest) -> Result<(), StateError> {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut heads = match heard.take() {
-            Some(heads) => heads,
-            None => self.lineage_heads()?,
-        };
-        heads.insert(domain.as_str().to_owned(), head);
-        *heard = Some(heads);
+        match &mut *heard {
+            Some(heads) => drop(heads.insert(domain.as_str().to_owned(), head)),
+            None => {
+                let mut heads = self.lineage_heads()?;
+                if heads.insert(domain.as_str().to_owned(), head) != Some(head) {
+                    *heard = Some(heads);
+                }
+            }
+        }
         Ok(())
     }
 
