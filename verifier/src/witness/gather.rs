@@ -33,7 +33,7 @@ const ROUND: Duration = Duration::from_millis(3_500);
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(2);
 /// How much later than those that suffice the other witnesses are asked, about what is newest then: each cosignature costs a
-/// witness a commit, and they stand in at once for one that keeps silent.
+/// witness a commit. So long does an answer wait at most for one of them to stand in for one that keeps silent.
 const BESIDE: Duration = Duration::from_millis(200);
 /// Answers that may wait to be counted.
 const ANSWERS_CAP: usize = 64;
