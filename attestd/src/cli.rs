@@ -141,7 +141,7 @@ pub enum Verb {
 #[derive(Clone, Debug, Args)]
 pub struct ExecArgs {
     /// Intent in TOML; replaces the other options.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["keys", "labels", "capabilities", "environment", "domains", "need", "attach", "argv"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keys", "labels", "capabilities", "environment", "domains", "need", "attach", "image", "argv"])]
     pub intent: Option<PathBuf>,
     /// Execution key that the workload needs; its descriptor is in `ATTESTD_KEY_FD_<NAME>`.
     #[arg(long = "key", value_name = "NAME")]
@@ -178,8 +178,12 @@ pub struct ExecArgs {
     /// executable. From then on they end with the lease, with this command and with the daemon.
     #[arg(long, value_name = "CGROUP", conflicts_with_all = ["keys", "environment", "directory", "argv"])]
     pub attach: Option<PathBuf>,
+    /// Run in an OCI image: the folder of an image layout, and `@sha256:…` where it holds several. Policies see the digest of
+    /// the image's manifest; the command, the directory and the environment are the image's unless given here.
+    #[arg(long, value_name = "DIR[@DIGEST]", conflicts_with = "attach")]
+    pub image: Option<String>,
     /// The command.
-    #[arg(last = true, value_name = "CMD", required_unless_present_any = ["intent", "attach"])]
+    #[arg(last = true, value_name = "CMD", required_unless_present_any = ["intent", "attach", "image"])]
     pub argv: Vec<String>,
 }
 

@@ -164,12 +164,19 @@ pub struct HaltConfig {
 }
 
 /// `[gateway]`
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
     /// Environment variables that a client may pass to a workload; none by default.
-    #[serde(default)]
     pub environment: BTreeSet<String>,
+    /// Most memory that the files of an image may take, in bytes, and most that one of its layers may hold.
+    pub image_cap_bytes: u64,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self { environment: BTreeSet::new(), image_cap_bytes: 1024 * 1024 * 1024 }
+    }
 }
 
 const fn default_watch_interval_ms() -> u64 {

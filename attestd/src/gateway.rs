@@ -4,6 +4,7 @@ mod cgroup;
 mod environment;
 mod executable;
 pub mod facilities;
+mod image;
 mod key;
 mod running;
 mod standby;
@@ -24,8 +25,9 @@ use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 
 pub use environment::{Environment, EnvironmentError, SPIFFE_ENDPOINT_SOCKET};
-pub(crate) use executable::hash;
 pub use executable::{Executable, ExecutableError};
+pub(crate) use executable::{find, hash};
+pub use image::{Image, ImageError, Root, WORKLOAD_SOCKET};
 pub use key::{ExecutionKey, key_variable};
 pub use running::Running;
 use running::Still;
@@ -36,7 +38,7 @@ pub use crate::supervise::attach::{AttachError, Attached};
 pub use crate::supervise::confine::Unavailable;
 use crate::supervise::control::{self, Attach, ControlError, Order, Report, Start, StartFault};
 pub use crate::supervise::control::{EndCause, Ended, Outcome};
-use crate::supervise::descendants;
+use crate::supervise::{SUPERVISE, descendants};
 
 /// What the node's configuration says about workloads.
 #[derive(Debug, Clone)]
@@ -45,6 +47,10 @@ pub struct GatewaySettings {
     pub program: PathBuf,
     /// A writable cgroup v2 directory below which each execution gets its own; none: the process tree is walked.
     pub cgroup: Option<PathBuf>,
+    /// The workload socket, which images are given.
+    pub socket: PathBuf,
+    /// Most memory that an image's files may take, in bytes.
+    pub image_cap_bytes: u64,
 }
 
 /// Starts workloads and remembers their supervisors.
@@ -65,6 +71,8 @@ pub struct Workload {
     pub working_directory: PathBuf,
     /// The cgroup that holds it already; none: it is started.
     pub attached: Option<Attached>,
+    /// The image that it runs in; none: the machine's files.
+    pub root: Option<Root>,
     /// From [`Gateway::stand_by`].
     pub supervisor: Standby,
 }
@@ -81,7 +89,24 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::System`].
     pub fn stand_by(&self) -> Result<Standby, GatewayError> {
-        Ok(Standby::start(&self.settings.program)?)
+        Ok(Standby::start(&self.settings.program, SUPERVISE)?)
+    }
+
+    /// Unpacks an image for one execution and opens `program` in it, as a shell would find it there. Blocks.
+    ///
+    /// # Errors
+    /// [`GatewayError::Image`], [`GatewayError::Executable`].
+    pub fn unpack(
+        &self,
+        image: &Image,
+        program: &str,
+        search_path: &str,
+        directory: &Path,
+    ) -> Result<(Root, Executable), GatewayError> {
+        let GatewaySettings { program: supervisor, socket, image_cap_bytes, .. } = &self.settings;
+        let (root, file, path) =
+            image.unpack(supervisor, (program, search_path, directory), socket, *image_cap_bytes)?;
+        Ok((root, Executable::unpacked(file, path)?))
     }
 
     /// Starts what was authorized, and only that. Comes back when the executable is running, with the lease's end already
@@ -102,7 +127,7 @@ impl Gateway {
             None => self.make_cgroup(&intent.isolation)?,
             Some(_) => None,
         };
-        let Workload { executable, environment, working_directory, attached, supervisor } = workload;
+        let Workload { executable, environment, working_directory, attached, root, supervisor } = workload;
         let working_directory = working_directory.into_os_string().into_string();
         let working_directory =
             working_directory.map_err(|_| GatewayError::Request { what: "the working directory is not UTF-8" })?;
@@ -120,6 +145,7 @@ impl Gateway {
             environment,
             working_directory,
             attached: attached.clone(),
+            root,
             keys,
             cgroup,
             ends_at_boottime_ms,
@@ -199,6 +225,9 @@ fn permit(
     if let Some(key) = keys.iter().find(|key| !granted(key.name())) {
         return Err(GovernanceDenial::ScopeExceeded { part: "key", got: key.name().to_owned() }.into());
     }
+    if intent.workload.image != workload.root.as_ref().map(Root::image) {
+        return Err(GatewayError::Request { what: "another image than the intent names" });
+    }
     let asked = intent.workload.attach.as_ref().map(|path| Path::new(path.as_str()));
     if asked != workload.attached.as_ref().map(Attached::path) {
         return Err(GatewayError::Request { what: "another cgroup than the intent names" });
@@ -218,6 +247,7 @@ struct Preparation {
     environment: Environment,
     working_directory: String,
     attached: Option<Attached>,
+    root: Option<Root>,
     keys: Vec<ExecutionKey>,
     cgroup: Option<String>,
     ends_at_boottime_ms: u64,
@@ -282,6 +312,7 @@ fn begin(preparation: Preparation, orders: &OwnedFd) -> Result<i32, GatewayError
         environment,
         working_directory,
         attached,
+        root,
         keys,
         cgroup,
         ends_at_boottime_ms,
@@ -291,6 +322,7 @@ fn begin(preparation: Preparation, orders: &OwnedFd) -> Result<i32, GatewayError
     let start = Start {
         argv,
         environment: environment.into_pairs(),
+        in_image: root.is_some(),
         working_directory,
         key_variables: sealed.iter().map(|key| key.variable.clone()).collect(),
         isolation,
@@ -307,10 +339,12 @@ fn begin(preparation: Preparation, orders: &OwnedFd) -> Result<i32, GatewayError
     };
     let [stdout, stderr] = &outputs;
     let mut descriptors: Vec<BorrowedFd<'_>> = vec![executable.file().as_fd(), stdout.as_fd(), stderr.as_fd()];
+    descriptors.extend(root.iter().flat_map(|root| [root.user_namespace.as_fd(), root.mount_namespace.as_fd()]));
     descriptors.extend(sealed.iter().map(|key| key.descriptor.as_fd()));
     control::send(orders, &order, &descriptors)?;
     drop(sealed);
     drop(outputs);
+    drop(root); // from here on it lasts as long as the workload
 
     match control::receive::<Report>(orders)? {
         Some((Report::Started { pid: workload_pid }, _)) => {
@@ -375,6 +409,9 @@ pub enum GatewayError {
     /// The executable is not, or no longer, what was authorized.
     #[error(transparent)]
     Executable(#[from] ExecutableError),
+    /// The image cannot be run.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// The artifacts do not authorize it.
     #[error(transparent)]
     NotAuthorized(#[from] GovernanceDenial),
@@ -423,6 +460,7 @@ impl GatewayError {
             // It may stand still, or its supervisor may have begun to govern it.
             Self::Attach(_)
             | Self::NotAuthorized(_)
+            | Self::Image(_)
             | Self::Environment(_)
             | Self::Request { .. }
             | Self::SupervisorLost

@@ -1,15 +1,17 @@
-//! Secrets in pages of their own: locked into RAM, so that they never reach swap, and zeroized when dropped.
+//! Secrets in pages of their own: locked into RAM, so that they never reach swap, left out of core files and of forked
+//! processes (madvise(2), MADV_DONTDUMP and MADV_DONTFORK), and zeroized when dropped.
 //!
-//! This process leaves no core file (`supervise::forbid_core_dumps`), which is the other way for memory to reach a disk.
+//! This process leaves no core file at all (`supervise::forbid_core_dumps`); the pages are left out of one that a debugger or
+//! the kernel's crash dump makes regardless.
 
-use region::LockGuard;
+use memmap2::{Advice, MmapMut};
 use zeroize::Zeroize as _;
 
 /// Longest secret, in bytes: the longest wrapped execution key (`wire::bounded::verifier::SEALED_CAP_BYTES`).
 pub const LOCKED_CAP_BYTES: usize = 2 * PAGE_BYTES;
 const PAGE_BYTES: usize = 4096;
 
-/// A secret's memory cannot be locked: it might be written to swap.
+/// A secret's memory cannot be had, locked or kept out of dumps: it might be written to a disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("locking the memory of a secret: {why}; raise the limit of locked memory (RLIMIT_MEMLOCK)")]
 pub struct NotLocked {
@@ -17,15 +19,10 @@ pub struct NotLocked {
     pub why: String,
 }
 
-#[repr(align(4096))]
-struct Pages([u8; LOCKED_CAP_BYTES]);
-
 /// A secret. Not cloned: there is one copy of it. Pages are what is locked, and unlocking one must not unlock a
-/// neighbour's, so each secret has its own.
+/// neighbour's, so each secret has a mapping of its own, which unlocks itself when it goes.
 pub struct Locked {
-    /// Before the pages, so that they are unlocked while they still are ours.
-    _guard: LockGuard,
-    pages: Box<Pages>,
+    pages: MmapMut,
     length: usize,
 }
 
@@ -38,10 +35,13 @@ impl Locked {
         if length > LOCKED_CAP_BYTES {
             return Err(NotLocked { why: format!("{length} bytes, at most {LOCKED_CAP_BYTES} fit") });
         }
-        let pages = Box::new(Pages([0; LOCKED_CAP_BYTES]));
-        let guard = region::lock(pages.0.as_ptr(), LOCKED_CAP_BYTES);
-        let guard = guard.map_err(|error| NotLocked { why: error.to_string() })?;
-        Ok(Self { _guard: guard, pages, length })
+        let pages = MmapMut::map_anon(LOCKED_CAP_BYTES).and_then(|pages| {
+            pages.lock()?;
+            pages.advise(Advice::DontDump)?;
+            pages.advise(Advice::DontFork)?;
+            Ok(pages)
+        });
+        Ok(Self { pages: pages.map_err(|error| NotLocked { why: error.to_string() })?, length })
     }
 
     /// A copy of these bytes, which stay where they are.
@@ -57,12 +57,12 @@ impl Locked {
     /// The secret.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        self.pages.0.get(..self.length).unwrap_or_default()
+        self.pages.get(..self.length).unwrap_or_default()
     }
 
     /// The secret, to be written.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        self.pages.0.get_mut(..self.length).unwrap_or_default()
+        self.pages.get_mut(..self.length).unwrap_or_default()
     }
 
     /// Forgets what is behind `length`.
@@ -72,7 +72,7 @@ impl Locked {
     }
 
     fn wipe(&mut self) {
-        self.pages.0.zeroize();
+        self.pages.zeroize();
     }
 }
 
@@ -107,21 +107,39 @@ impl std::fmt::Debug for Locked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+
+    /// What the kernel says of the mapping that holds this address: `VmFlags` of proc_pid_smaps(5).
+    fn flags_at(address: usize) -> BTreeSet<String> {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = smaps.lines();
+        let holds = |line: &str| {
+            let (from, to) = line.split_once(' ')?.0.split_once('-')?;
+            let bounds = usize::from_str_radix(from, 16).ok()?..usize::from_str_radix(to, 16).ok()?;
+            bounds.contains(&address).then_some(())
+        };
+        lines.find(|line| holds(line).is_some()).unwrap();
+        let flags = lines.find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+        flags.split_whitespace().map(str::to_owned).collect()
+    }
 
     #[test]
-    fn a_secret_is_locked_not_shown_and_wiped() {
+    fn a_secret_is_locked_left_out_of_dumps_and_forks_not_shown_and_wiped() {
         let mut secret = Locked::copy_of(b"execution key").unwrap();
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
-        let locked_kib: usize = locked.trim().trim_end_matches(" kB").parse().unwrap();
-        assert!(locked_kib >= LOCKED_CAP_BYTES / 1024, "{status}");
-        assert_eq!(secret.pages.0.as_ptr().addr() % PAGE_BYTES, 0, "pages of its own");
+        let address = secret.pages.as_ptr().addr();
+        assert_eq!(address % PAGE_BYTES, 0, "pages of its own");
+        for flag in ["lo", "dd", "dc"] {
+            assert!(flags_at(address).contains(flag), "{flag}: {:?}", flags_at(address));
+            assert!(flags_at(address + LOCKED_CAP_BYTES - 1).contains(flag), "{flag} of the last byte");
+        }
+        let elsewhere = vec![0_u8; 16 * LOCKED_CAP_BYTES];
+        assert!(!flags_at(elsewhere.as_ptr().addr()).contains("dd"), "the flags tell secrets from other memory");
         assert_eq!(secret, Locked::copy_of(b"execution key").unwrap());
         assert!(!format!("{secret:?}").contains("key"));
         secret.truncate(9);
-        assert_eq!((secret.as_slice(), &secret.pages.0[9..13]), (b"execution".as_slice(), [0; 4].as_slice()));
+        assert_eq!((secret.as_slice(), &secret.pages[9..13]), (b"execution".as_slice(), [0; 4].as_slice()));
         secret.wipe();
-        assert!(secret.pages.0.iter().all(|byte| *byte == 0));
+        assert!(secret.pages.iter().all(|byte| *byte == 0));
         assert!(Locked::zeros(LOCKED_CAP_BYTES + 1).is_err());
     }
 }

@@ -19,6 +19,7 @@ pub mod control;
 pub(crate) mod descendants;
 mod launch;
 mod syscalls;
+pub(crate) mod unpack;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -43,13 +44,18 @@ pub(crate) const SUPERVISE: &str = "__supervise";
 /// First argument of the process that becomes the workload.
 pub(crate) const LAUNCH: &str = "__launch";
 
-/// Runs the supervisor or the launcher if the arguments ask for one; to be called first in `main`, before any thread exists.
+/// First argument of the process that unpacks an image.
+pub(crate) const UNPACK: &str = "__unpack";
+
+/// Runs the supervisor, the launcher or the unpacker if the arguments ask for one; to be called first in `main`, before any thread exists.
 pub fn run_if_asked(arguments: &[OsString]) -> Option<ExitCode> {
     let verb = arguments.get(1)?;
     if verb == SUPERVISE {
         Some(supervise(getppid()))
     } else if verb == LAUNCH {
         Some(launch::launch(arguments.get(2..).unwrap_or_default()))
+    } else if verb == UNPACK {
+        Some(unpack::unpack(getppid()))
     } else {
         None
     }

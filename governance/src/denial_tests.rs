@@ -146,6 +146,12 @@ fn intent_cases() -> Vec<Case> {
         }),
         ("governance.field_invalid", || intent_with(|intent| intent.workload.environment.extend(["A=B".into()]))),
         ("governance.field_invalid", || intent_with(|intent| intent.isolation.files = Some(files("lib")))),
+        ("governance.field_invalid", || {
+            intent_with(|intent| {
+                intent.workload.image = Some(digest("image"));
+                intent.isolation.privileges = [ItemName::new("net_bind_service").unwrap()].into();
+            })
+        }),
         ("governance.field_invalid", || intent_with(|intent| intent.isolation.files = Some(files("/usr/../etc")))),
         ("governance.field_invalid", || intent_with(|intent| intent.isolation.limits.memory_bytes = Some(0))),
         ("governance.field_invalid", || attaching(|intent| intent.workload.attach = Some(text("sys")))),
@@ -153,6 +159,7 @@ fn intent_cases() -> Vec<Case> {
         ("governance.field_invalid", || attaching(|intent| intent.workload.environment = ["LANG".into()].into())),
         ("governance.field_invalid", || attaching(|intent| intent.scope.keys = scope().keys)),
         ("governance.field_invalid", || attaching(|intent| intent.isolation.cgroup = true)),
+        ("governance.field_invalid", || attaching(|intent| intent.workload.image = Some(digest("image")))),
         ("governance.field_invalid", || attaching(|intent| intent.on_halt = OnHalt::RevokeKeys)),
         ("governance.field_invalid", || attaching(|intent| intent.scope.capabilities.clear())),
         ("governance.field_invalid", || intent_with(|intent| intent.on_halt = OnHalt::Drain { grace_ms: 0 })),

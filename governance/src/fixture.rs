@@ -75,7 +75,7 @@ pub(crate) fn intent() -> Intent {
     Intent {
         version: INTENT_VERSION,
         requester: text("ops"),
-        workload: Workload { argv, environment, executable: digest("worker"), attach: None },
+        workload: Workload { argv, environment, executable: digest("worker"), attach: None, image: None },
         scope: scope(),
         isolation: Isolation::default(),
         on_halt: OnHalt::Kill,

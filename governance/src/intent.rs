@@ -50,6 +50,12 @@ pub struct Workload {
     /// A cgroup v2 directory whose processes run already and are governed from now on, for as long as all of them run this
     /// executable when that begins. Nothing is started then; none: the executable is.
     pub attach: Option<Text>,
+    /// Manifest of the OCI image that it runs in (OCI Image Format 1.1, "Image Manifest"): its files are the image's, the
+    /// executable one of them. None: the machine's files, which are measured with it.
+    ///
+    /// Left out where there is none, so that who knows of no images reads every other intent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Sha256Digest>,
 }
 
 /// Which domains must authorize.
@@ -187,12 +193,13 @@ impl Intent {
 
     /// What an intent to govern what runs already must not ask for, because it cannot be given: the first of it.
     fn attached(&self) -> Option<(&'static str, &'static str)> {
-        let Workload { argv, environment, attach, .. } = &self.workload;
+        let Workload { argv, environment, attach, image, .. } = &self.workload;
         let asks = |name: &str| self.scope.capabilities.iter().any(|capability| capability.as_str() == name);
         let rules = [
             (attach.as_ref().is_none_or(isolation::plain_path), "workload.attach", "an absolute path without . and .."),
             (argv.len() == 1, "workload.argv", "only the program of what runs already"),
             (environment.is_empty(), "workload.environment", "none for what runs already"),
+            (image.is_none(), "workload.image", "none for what runs already: only its runtime says which one that is"),
             (
                 self.scope.keys.is_empty(),
                 "scope.keys",
@@ -232,6 +239,9 @@ impl Intent {
             return refuse("domains", "1 to 16 domains, and no more needed than named");
         }
         self.isolation.bounded(KIND.name)?;
+        if self.workload.image.is_some() && !self.isolation.privileges.is_empty() {
+            return refuse("isolation.privileges", "none in an image: it runs in a user namespace of its own");
+        }
         if self.parents.len() > DOMAINS_CAP {
             return refuse("parents", "artifacts of at most 16 domains");
         }

@@ -80,6 +80,7 @@ impl IntentClaims {
             child: !intent.parents.is_empty(),
             isolation: IsolationClaims::of(&intent.isolation),
             attached: intent.workload.attach.is_some(),
+            image: intent.workload.image.map(|manifest| manifest.to_string()).unwrap_or_default(),
             on_halt: intent.on_halt.name().to_owned(),
             drain_ms: i64::from(intent.on_halt.grace_ms()),
         }
@@ -99,7 +100,7 @@ impl IntentClaims {
 pub struct IntentClaims {
     /// Who asks.
     pub requester: String,
-    /// Digest of the executable or image, hexadecimal.
+    /// Digest of the executable, hexadecimal.
     pub executable: String,
     /// argv\[0\].
     pub program: String,
@@ -119,6 +120,9 @@ pub struct IntentClaims {
     /// Whether it runs already, started by somebody else.
     #[serde(default)]
     pub attached: bool,
+    /// Digest of the manifest of the OCI image that it runs in, hexadecimal; empty for the machine's own files.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
     /// What a halt does to it: `kill`, `freeze`, `drain` or `revoke_keys`.
     #[serde(default = "kill")]
     pub on_halt: String,
@@ -174,6 +178,7 @@ impl IntentClaims {
             ("child", Cedar::new_bool(self.child)),
             ("isolation", self.isolation.to_cedar()),
             ("attached", Cedar::new_bool(self.attached)),
+            ("image", text(&self.image)),
             ("on_halt", text(&self.on_halt)),
             ("drain_ms", Cedar::new_long(self.drain_ms)),
         ])

@@ -134,6 +134,7 @@ fn of_intent(intent: &IntentClaims) -> u32 {
         child: _,
         isolation,
         attached: _,
+        image: _,
         on_halt: _,
         drain_ms: _,
     } = intent;

@@ -104,6 +104,7 @@ pub(crate) fn intent() -> IntentClaims {
         child: false,
         isolation: IsolationClaims::default(),
         attached: false,
+        image: String::new(),
         on_halt: "kill".into(),
         drain_ms: 0,
     }

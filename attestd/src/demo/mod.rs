@@ -18,6 +18,11 @@ mod hostile;
 #[cfg(test)]
 mod hygiene;
 #[cfg(test)]
+#[path = "../../tests/images/mod.rs"]
+mod image_layouts;
+#[cfg(test)]
+mod images;
+#[cfg(test)]
 mod last_words;
 mod machine;
 pub mod mesh;

@@ -27,6 +27,23 @@ impl Environment {
         Ok(Self { variables, requested: names })
     }
 
+    /// The same below what an image sets: whoever asks for a variable by name has the last word. Names that steer the dynamic
+    /// linker are allowed here: they are in the image's digest, and so is all that they lead to. Ours are not.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`].
+    pub fn over(self, image: &[(String, String)]) -> Result<Self, EnvironmentError> {
+        let ours = |name: &str| name.starts_with("ATTESTD_") || name == SPIFFE_ENDPOINT_SOCKET;
+        if let Some((name, _)) = image.iter().find(|(name, _)| ours(name)) {
+            return Err(EnvironmentError::OfImage { name: name.clone() });
+        }
+        let mut variables = BTreeMap::from([("PATH".to_owned(), SEARCH_PATH.to_owned())]);
+        variables.extend(image.iter().cloned());
+        let named = self.variables.into_iter().filter(|(name, _)| self.requested.contains(name));
+        variables.extend(named);
+        Ok(Self { variables, requested: self.requested })
+    }
+
     /// The same with what the daemon tells every workload.
     #[must_use]
     pub fn told(mut self, name: &str, value: String) -> Self {
@@ -82,6 +99,12 @@ pub enum EnvironmentError {
         /// Its name.
         name: String,
     },
+    /// Set by an image, but for the node to set.
+    #[error("the image sets {name}, which is for this node to set")]
+    OfImage {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Where a workload finds the Workload API (SPIFFE_Workload_Endpoint §4).
@@ -105,6 +128,16 @@ mod tests {
         let environment = Environment::new(one("LANG"), &allowed).unwrap();
         assert_eq!(environment.requested().collect::<Vec<_>>(), ["LANG"]);
         assert_eq!(environment.into_pairs(), [("LANG".into(), "C".into()), ("PATH".into(), SEARCH_PATH.into())]);
+        let image = [("PATH", "/app"), ("LANG", "de"), ("LD_LIBRARY_PATH", "/app/lib")];
+        let image = image.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let inside = Environment::new(one("LANG"), &allowed).unwrap().over(&image).unwrap();
+        assert_eq!((inside.search_path(), inside.requested().count()), ("/app", 1));
+        let pairs = [("LANG", "C"), ("LD_LIBRARY_PATH", "/app/lib"), ("PATH", "/app")];
+        assert_eq!(inside.clone().into_pairs(), pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        for name in ["ATTESTD_KEY_FD_A", SPIFFE_ENDPOINT_SOCKET] {
+            let refused = inside.clone().over(&[(name.to_owned(), String::new())]);
+            assert_eq!(refused, Err(EnvironmentError::OfImage { name: name.to_owned() }));
+        }
         for name in ["HOME", "PATH", "LD_PRELOAD", "ATTESTD_KEY_FD_A"] {
             let refused = Environment::new(one(name), &allowed);
             assert_eq!(refused, Err(EnvironmentError::NotAllowed { name: name.to_owned() }));

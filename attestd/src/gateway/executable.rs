@@ -30,6 +30,12 @@ impl Executable {
         Ok(Self { file, path, digest })
     }
 
+    /// The executable of an image, as it was opened there.
+    pub(crate) fn unpacked(file: File, path: PathBuf) -> Result<Self, ExecutableError> {
+        let digest = hash(&file).map_err(|source| ExecutableError::Unreadable { path: path.clone(), source })?;
+        Ok(Self { file, path, digest })
+    }
+
     /// What every process of a cgroup runs.
     pub(crate) fn of(attached: &Attached) -> Result<Self, AttachError> {
         let (pid, path, digest) = attached.executable(None)?;
@@ -71,7 +77,8 @@ impl Executable {
     }
 }
 
-fn find(program: &str, search_path: &str, working_directory: &Path) -> Option<PathBuf> {
+/// The path of `program`, as a shell would find it.
+pub(crate) fn find(program: &str, search_path: &str, working_directory: &Path) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(working_directory.join(program));
     }

@@ -29,6 +29,25 @@ pub(crate) fn admit(isolation: &Isolation, parent: Option<&Path>) -> Result<(), 
     }
 }
 
+/// Whether the kernel is set up to give user namespaces (user_namespaces(7), and what distributions add).
+fn images() -> Result<(), Unavailable> {
+    let lacks = |got: String| Err(Unavailable::new("user_namespaces", "an image of its own files", got));
+    let setting = |name: &str| std::fs::read_to_string(Path::new("/proc/sys").join(name)).ok();
+    match setting("user/max_user_namespaces") {
+        None => return lacks("a kernel without them".to_owned()),
+        Some(none) if none.trim() == "0" => return lacks("user.max_user_namespaces is 0".to_owned()),
+        Some(_) => {}
+    }
+    let refusals = [("kernel/unprivileged_userns_clone", "0"), ("kernel/apparmor_restrict_unprivileged_userns", "1")];
+    let refused = |(name, value): &(&str, &str)| setting(name).is_some_and(|set| set.trim() == *value);
+    match refusals.into_iter().find(refused) {
+        Some((name, value)) if !rustix::process::geteuid().is_root() => {
+            lacks(format!("{} is {value}, for users other than root", name.replace('/', ".")))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// What there is, one facility an entry: its name, and what is missing of it.
 #[must_use]
 pub fn look(parent: Option<&Path>) -> Vec<(&'static str, Result<(), Unavailable>)> {
@@ -43,7 +62,7 @@ pub fn look(parent: Option<&Path>) -> Vec<(&'static str, Result<(), Unavailable>
         ("processes", limits(Limits { processes: Some(1), ..Limits::default() })),
         ("cpu", limits(Limits { cpu_millis: Some(1), ..Limits::default() })),
     ];
-    each.map(|(name, isolation)| (name, admit(&isolation, parent))).into()
+    each.map(|(name, isolation)| (name, admit(&isolation, parent))).into_iter().chain([("image", images())]).collect()
 }
 
 /// The same for `status` and `config check`, with the kernel capabilities that an intent may keep.
@@ -95,6 +114,6 @@ mod tests {
         let told = to_json(None);
         let cgroup = told["facilities"].as_array().unwrap().iter().find(|facility| facility["facility"] == "cgroup");
         assert_eq!(cgroup.unwrap()["available"], false);
-        assert_eq!(in_words(None).len(), 8);
+        assert_eq!(in_words(None).len(), 9);
     }
 }

@@ -9,9 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::supervise::{SUPERVISE, control};
+use crate::supervise::control;
 
-/// A supervisor that waits for its order. Dropped before it got one, it is ended.
+/// A supervisor, or another process of this program, that waits for its order. Dropped before it got one, it is ended.
 pub struct Standby {
     pub(super) process: Process,
     pub(super) pidfd: OwnedFd,
@@ -30,11 +30,11 @@ pub(super) fn supervisors() -> MutexGuard<'static, BTreeSet<i32>> {
 }
 
 impl Standby {
-    /// Starts `program`, which is this one, as a supervisor.
-    pub(super) fn start(program: &Path) -> io::Result<Self> {
+    /// Starts `program`, which is this one, as what `verb` says.
+    pub(super) fn start(program: &Path, verb: &str) -> io::Result<Self> {
         let (orders, supervisor_end) = control::pair()?;
         let mut command = Command::new(program);
-        command.arg(SUPERVISE).env_clear().current_dir("/");
+        command.arg(verb).env_clear().current_dir("/");
         command.stdin(Stdio::from(supervisor_end)).stdout(Stdio::null()).stderr(Stdio::null());
         let process = {
             // Registered before anything else can take it for an orphan.

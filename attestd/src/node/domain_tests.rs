@@ -90,6 +90,7 @@ impl Bench {
                 environment: [].into(),
                 executable: Sha256Digest([1; 32]),
                 attach: None,
+                image: None,
             },
             scope: Scope { keys, ..Scope::default() },
             isolation: Isolation::default(),

@@ -26,7 +26,10 @@ use super::refused::Refused;
 use super::svid::SvidKey;
 use super::{Node, lock};
 use crate::clock::unix_now;
-use crate::gateway::{AttachError, Attached, Environment, Executable, SPIFFE_ENDPOINT_SOCKET, Workload};
+use crate::gateway::{
+    AttachError, Attached, Environment, Executable, GatewayError, Image, Root, SPIFFE_ENDPOINT_SOCKET, WORKLOAD_SOCKET,
+    Workload,
+};
 
 /// An intent file. Unknown keys are refused; what is left out is empty, and every configured domain must authorize.
 #[derive(Debug, Default, Deserialize)]
@@ -36,6 +39,8 @@ struct IntentFile {
     argv: Vec<String>,
     /// cgroup of what runs already, instead of a program.
     attach: Option<PathBuf>,
+    /// OCI image layout, and perhaps `@sha256:…`, in which to run.
+    image: Option<String>,
     #[serde(default)]
     environment: BTreeMap<String, String>,
     #[serde(default)]
@@ -55,13 +60,24 @@ struct IntentFile {
 impl IntentFile {
     /// What runs already names itself, and asks for the one capability that this takes.
     fn naming(&mut self, executable: &Executable) -> Result<(), Refused> {
-        if !self.argv.is_empty() {
-            return Err(malformed("a program beside what runs already"));
+        if !self.argv.is_empty() || self.image.is_some() {
+            return Err(malformed("a program or an image beside what runs already"));
         }
         self.argv = vec![executable.path().to_string_lossy().into_owned()];
         let capability = ItemName::new(intent::ATTACH_CAPABILITY).map_err(|error| malformed(&error.to_string()))?;
         self.capabilities.insert(capability);
         Ok(())
+    }
+}
+
+impl IntentFile {
+    fn program(&self) -> Result<String, Refused> {
+        self.argv.first().cloned().ok_or_else(|| malformed("no program"))
+    }
+
+    fn directory(&self) -> Result<PathBuf, Refused> {
+        let directory = self.directory.clone().unwrap_or_else(|| PathBuf::from("/"));
+        if directory.is_absolute() { Ok(directory) } else { Err(malformed("the working directory is not absolute")) }
     }
 }
 
@@ -77,36 +93,31 @@ impl Node {
         let parent = Parent::of(caller, &request.parents)?;
         let mut file = as_file(request)?;
         file.isolation = parent.isolation(file.isolation)?;
-        let directory = file.directory.clone().unwrap_or_else(|| PathBuf::from("/"));
-        if !directory.is_absolute() {
-            return Err(malformed("the working directory is not absolute"));
-        }
-        let environment = Environment::new(file.environment.clone(), &self.config.gateway.environment)
-            .map_err(|error| Refused::denied("governance.field_invalid", error))?
-            .told(SPIFFE_ENDPOINT_SOCKET, self.workload_endpoint()?);
+        let environment =
+            Environment::new(file.environment.clone(), &self.config.gateway.environment).map_err(GatewayError::from)?;
         self.gateway.admit(&file.isolation, file.on_halt.unwrap_or(self.config.halt.action))?;
-        let (executable, attached) = match file.attach.clone() {
-            None => {
-                let program = file.argv.first().cloned().ok_or_else(|| malformed("no program"))?;
-                (open(program, environment.search_path().to_owned(), directory.clone()).await?, None)
-            }
-            Some(cgroup) => {
+        let workload = match (file.attach.clone(), file.image.clone()) {
+            (Some(cgroup), _) => {
                 let (executable, attached) = running_in(cgroup).await?;
                 file.naming(&executable)?;
-                (executable, Some(attached))
+                Workload { attached: Some(attached), ..self.workload(&file, executable, environment)? }
+            }
+            (None, Some(image)) => self.in_image(image, &mut file, environment).await?,
+            (None, None) => {
+                let environment = environment.told(SPIFFE_ENDPOINT_SOCKET, self.workload_endpoint()?);
+                let opened = open(file.program()?, environment.search_path().to_owned(), file.directory()?);
+                self.workload(&file, opened.await?, environment)?
             }
         };
         let svid_key = SvidKey::generate()?;
-        let intent = self.intent(file, (&executable, svid_key.public()), attached.as_ref(), uid, &parent)?;
-        let supervisor = self.gateway.stand_by()?;
-        let workload = Workload { executable, environment, working_directory: directory, attached, supervisor };
+        let intent = self.intent(file, &workload, svid_key.public(), uid, &parent)?;
         // What changes from here on is noticed, whether or not a verifier looks at it.
         let prepared = Prepared { workload, svid_key, pcrs: self.watching.watch.pcrs().await? };
         let digest = intent.digest().map_err(denied)?;
         let sign = |domain: &DomainName| Ok((domain.clone(), intent.sign(domain, &self.record_key)?));
         let signed = intent.domains.named().iter().map(sign).collect::<Result<_, _>>().map_err(denied)?;
         let narration = Narration::new(events);
-        narration.intent_generated(self.id().as_str(), digest, intent.workload.executable);
+        narration.intent_generated(digest, &intent);
 
         let number = self.next_execution();
         let (orders_sender, orders) = mpsc::channel(ORDERS_CAP);
@@ -134,6 +145,51 @@ impl Node {
         Ok(())
     }
 
+    /// What runs with the machine's files, if nothing else is said.
+    fn workload(
+        &self,
+        file: &IntentFile,
+        executable: Executable,
+        environment: Environment,
+    ) -> Result<Workload, Refused> {
+        Ok(Workload {
+            executable,
+            environment,
+            working_directory: file.directory()?,
+            attached: None,
+            root: None,
+            supervisor: self.gateway.stand_by()?,
+        })
+    }
+
+    /// What runs in an image: unpacked now, so that the intent names an executable that was looked at. What the intent file
+    /// leaves out is as the image says.
+    async fn in_image(
+        self: &Arc<Self>,
+        named: String,
+        file: &mut IntentFile,
+        environment: Environment,
+    ) -> Result<Workload, Refused> {
+        let bug = |error| Refused::fault("fault.bug", error);
+        let opening = tokio::task::spawn_blocking(move || Image::open(&named));
+        let image = opening.await.map_err(bug)?.map_err(GatewayError::from)?;
+        if file.argv.is_empty() {
+            file.argv.clone_from(&image.argv);
+        }
+        if file.directory.is_none() {
+            file.directory = Some(image.directory.clone());
+        }
+        let environment = environment.over(&image.environment).map_err(GatewayError::from)?;
+        let (program, directory) = (file.program()?, file.directory()?);
+        let search_path = environment.search_path().to_owned();
+        let node = Arc::clone(self);
+        let unpacking =
+            tokio::task::spawn_blocking(move || node.gateway.unpack(&image, &program, &search_path, &directory));
+        let (root, executable) = unpacking.await.map_err(bug)??;
+        let environment = environment.told(SPIFFE_ENDPOINT_SOCKET, format!("unix://{WORKLOAD_SOCKET}"));
+        Ok(Workload { root: Some(root), ..self.workload(file, executable, environment)? })
+    }
+
     /// Where workloads reach this daemon, as a URI.
     fn workload_endpoint(&self) -> Result<String, Refused> {
         let unnamed = || Refused::fault("fault.state_unavailable", "the state directory's path cannot be told");
@@ -151,12 +207,12 @@ impl Node {
     fn intent(
         &self,
         file: IntentFile,
-        (executable, svid_key): (&Executable, &PublicKey),
-        attached: Option<&Attached>,
+        planned: &Workload,
+        svid_key: &PublicKey,
         uid: u32,
         parent: &Parent,
     ) -> Result<Intent, Refused> {
-        let path = attached.map(|attached| Text::new(attached.path().to_string_lossy()));
+        let path = planned.attached.as_ref().map(|attached| Text::new(attached.path().to_string_lossy()));
         let attach = path.transpose().map_err(|error| malformed(&error.to_string()))?;
         let parents = parent.named()?;
         let of_parent = parents.keys().filter(|domain| self.domains.contains_key(*domain)).cloned();
@@ -177,8 +233,9 @@ impl Node {
             workload: intent::Workload {
                 argv: file.argv,
                 environment: file.environment.into_keys().collect(),
-                executable: Sha256Digest(*executable.digest()),
+                executable: Sha256Digest(*planned.executable.digest()),
                 attach,
+                image: planned.root.as_ref().map(Root::image),
             },
             isolation: file.isolation,
             on_halt: file.on_halt.unwrap_or(self.config.halt.action),
@@ -205,6 +262,7 @@ fn as_file(request: ExecRequest) -> Result<IntentFile, Refused> {
         return Ok(IntentFile {
             argv,
             attach: Some(request.attach).filter(|path| !path.is_empty()).map(PathBuf::from),
+            image: Some(request.image).filter(|named| !named.is_empty()),
             environment,
             keys,
             capabilities,

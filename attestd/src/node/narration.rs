@@ -8,6 +8,7 @@ use std::time::Duration;
 use evidence::digest::Sha256Digest;
 use evidence::names::DomainName;
 use governance::governance_state::VerifiedState;
+use governance::intent::{self, Intent};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
@@ -34,8 +35,11 @@ impl Narration {
         self.events.closed().await;
     }
 
-    pub(crate) fn intent_generated(&self, node: &str, intent: Sha256Digest, executable: Sha256Digest) {
-        let facts = [("node", node.to_owned()), ("intent", intent.to_string()), ("executable", executable.to_string())];
+    pub(crate) fn intent_generated(&self, digest: Sha256Digest, intent: &Intent) {
+        let intent::Workload { executable, image, .. } = &intent.workload;
+        let facts =
+            [("node", intent.node.to_string()), ("intent", digest.to_string()), ("executable", executable.to_string())];
+        let facts = facts.into_iter().chain(image.map(|image| ("image", image.to_string())));
         self.phase(1, "intent generated", facts);
     }
 

@@ -6,7 +6,7 @@ use wire::proto;
 
 use super::domain::AcceptDenial;
 use crate::collect::{ChallengeDenial, CollectFault};
-use crate::gateway::GatewayError;
+use crate::gateway::{GatewayError, ImageError};
 use crate::locked::NotLocked;
 use crate::tee::node_key::XWingKeyError;
 use crate::tpm::TpmError;
@@ -155,9 +155,15 @@ impl From<GatewayError> for Refused {
         match &error {
             GatewayError::NotAuthorized(denial) => Self::denied(denial.code(), &error),
             GatewayError::Attach(_) | GatewayError::Executable(_) => Self::denied("governance.workload", &error),
-            GatewayError::Unavailable(_) => Self::fault("fault.isolation_unavailable", &error),
+            GatewayError::Image(
+                ImageError::Unreadable { .. } | ImageError::Unfit { .. } | ImageError::Digest { .. },
+            ) => Self::denied("governance.workload", &error),
+            GatewayError::Unavailable(_) | GatewayError::Image(ImageError::Unavailable(_)) => {
+                Self::fault("fault.isolation_unavailable", &error)
+            }
             GatewayError::Environment(_) => Self::denied("governance.field_invalid", &error),
             GatewayError::Request { .. }
+            | GatewayError::Image(ImageError::NotUnpacked { .. })
             | GatewayError::NotStarted { .. }
             | GatewayError::SupervisorLost
             | GatewayError::Control(_)

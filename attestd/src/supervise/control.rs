@@ -23,7 +23,8 @@ use super::confine::Unavailable;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Order {
-    /// First and once; the descriptors come with it: executable, stdout, stderr, then one per key.
+    /// First and once; the descriptors come with it: executable, stdout, stderr, in an image its user and its mount
+    /// namespace, then one per key.
     Start(Box<Start>),
     /// First and once, instead: govern what runs already.
     Attach(Attach),
@@ -67,6 +68,8 @@ pub struct Start {
     pub argv: Vec<String>,
     /// The whole environment.
     pub environment: Vec<(String, String)>,
+    /// Whether it runs in an image.
+    pub in_image: bool,
     /// Absolute.
     pub working_directory: String,
     /// Names of the variables that tell the workload where its keys are, in the order of the key descriptors.
@@ -266,8 +269,8 @@ pub enum ControlError {
 pub const MESSAGE_CAP_BYTES: usize = 128 * 1024;
 /// Keys of one execution.
 pub const KEYS_CAP: usize = governance::scope::KEYS_CAP;
-/// Executable, stdout, stderr and the keys.
-const DESCRIPTORS_CAP: usize = KEYS_CAP + 3;
+/// Executable, stdout, stderr, two namespaces and the keys.
+const DESCRIPTORS_CAP: usize = KEYS_CAP + 5;
 
 #[cfg(test)]
 mod tests {

@@ -3,20 +3,22 @@
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
 use governance::isolation::Isolation;
+use nix::sched::{CloneFlags, setns};
 use rustix::process::{Pid, Signal, getpid, getppid};
+use serde::{Deserialize, Serialize};
 
 use super::confine::confine;
 use super::control::{Start, StartFault};
 use super::{LAUNCH, forbid_core_dumps};
 
-/// The launcher's command line: `__launch SUPERVISOR EXECUTABLE-FD CGROUP|- ISOLATION ARGV…`. Its environment is already
+/// The launcher's command line: `__launch SUPERVISOR EXECUTABLE-FD CGROUP|- ISOLATION IMAGE ARGV…`. Its environment is already
 /// the workload's, its stdin the status pipe, and every descriptor sits where the workload will find it.
 pub(super) fn command(start: &Start, descriptors: Vec<OwnedFd>, status: OwnedFd) -> Result<Command, String> {
     let mut descriptors = descriptors.into_iter();
@@ -27,6 +29,10 @@ pub(super) fn command(start: &Start, descriptors: Vec<OwnedFd>, status: OwnedFd)
     let mut command = Command::new("/proc/self/exe");
     command.env_clear().envs(start.environment.iter().map(|(name, value)| (name, value)));
 
+    let namespaces = match start.in_image {
+        true => Some(descriptors.next().zip(descriptors.next()).ok_or("the image's namespaces are missing")?),
+        false => None,
+    };
     let mut mappings = Vec::new();
     let mut number = FIRST_DESCRIPTOR;
     let mut variables = start.key_variables.iter();
@@ -40,11 +46,21 @@ pub(super) fn command(start: &Start, descriptors: Vec<OwnedFd>, status: OwnedFd)
         return Err("fewer key descriptors than names".to_owned());
     }
     mappings.push(FdMapping { parent_fd: executable, child_fd: number });
+    let mut image = None;
+    if let Some((user, mount)) = namespaces {
+        let numbers = [number.saturating_add(1), number.saturating_add(2)];
+        mappings.extend(
+            [user, mount].into_iter().zip(numbers).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }),
+        );
+        image = Some(InImage { namespaces: numbers, directory: start.working_directory.clone() });
+    }
 
     command.arg(LAUNCH).arg(getpid().as_raw_pid().to_string()).arg(number.to_string());
     let isolation = serde_json::to_string(&start.isolation).map_err(|error| error.to_string())?;
-    command.arg(start.cgroup.as_deref().unwrap_or(NO_CGROUP)).arg(isolation).args(&start.argv);
-    command.current_dir(&start.working_directory).process_group(0);
+    command.arg(start.cgroup.as_deref().unwrap_or(NO_CGROUP)).arg(isolation);
+    command.arg(serde_json::to_string(&image).map_err(|error| error.to_string())?).args(&start.argv);
+    // That of an image is not there before the launcher is in it.
+    command.current_dir(if start.in_image { "/" } else { &start.working_directory }).process_group(0);
     command.stdin(Stdio::from(status)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
     command.fd_mappings(mappings).map_err(|error| error.to_string())?;
     Ok(command)
@@ -63,7 +79,7 @@ pub(super) fn launch(arguments: &[OsString]) -> ExitCode {
 }
 
 fn become_workload(arguments: &[OsString]) -> Result<Infallible, StartFault> {
-    let [supervisor, executable, cgroup, isolation, name, rest @ ..] = arguments else {
+    let [supervisor, executable, cgroup, isolation, image, name, rest @ ..] = arguments else {
         return Err("arguments are missing".into());
     };
     let numbers = supervisor
@@ -73,10 +89,14 @@ fn become_workload(arguments: &[OsString]) -> Result<Infallible, StartFault> {
     let Some((supervisor, executable)) = numbers else { return Err("arguments are not numbers".into()) };
     let isolation: Isolation =
         isolation.to_str().and_then(|text| serde_json::from_str(text).ok()).ok_or("no isolation")?;
-    give_up_privileges(supervisor)?;
+    let image: Option<InImage> = image.to_str().and_then(|text| serde_json::from_str(text).ok()).ok_or("no image")?;
     if cgroup != NO_CGROUP {
         std::fs::write(Path::new(cgroup).join("cgroup.procs"), "0").map_err(|e| format!("enter the cgroup: {e}"))?;
     }
+    if let Some(image) = image {
+        image.enter()?;
+    }
+    give_up_privileges(supervisor)?; // not before: who changes namespaces may lose PDEATHSIG
     let path = format!("/proc/self/fd/{executable}");
     // Opened while that is still allowed.
     let nothing = File::open("/dev/null").map_err(|error| format!("open /dev/null: {error}"))?;
@@ -84,6 +104,30 @@ fn become_workload(arguments: &[OsString]) -> Result<Infallible, StartFault> {
     confine(&isolation, &file).map_err(StartFault::Unavailable)?;
     drop(file);
     Err(format!("execute: {}", Command::new(path).arg0(name).args(rest).stdin(Stdio::from(nothing)).exec()).into())
+}
+
+/// How the launcher gets into an image.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InImage {
+    /// Descriptors of its user and its mount namespace, in the order in which they must be entered.
+    namespaces: [RawFd; 2],
+    /// Absolute, within the image.
+    directory: String,
+}
+
+impl InImage {
+    /// From here on there are no files but the image's, and privileges in its user namespace alone, given up by `confine`.
+    fn enter(&self) -> Result<(), String> {
+        let kinds = [CloneFlags::CLONE_NEWUSER, CloneFlags::CLONE_NEWNS];
+        let opened = self.namespaces.map(|number| File::open(format!("/proc/self/fd/{number}")));
+        for ((number, namespace), kind) in self.namespaces.into_iter().zip(opened).zip(kinds) {
+            let namespace = namespace.map_err(|error| format!("the image's namespaces: {error}"))?;
+            setns(namespace, kind).map_err(|errno| format!("enter the image: {errno}"))?;
+            nix::unistd::close(number).map_err(|errno| format!("the image's namespaces: {errno}"))?;
+        }
+        std::env::set_current_dir(&self.directory).map_err(|error| format!("{}: {error}", self.directory))
+    }
 }
 
 /// What a workload must not have: a life without its supervisor, set-uid programs (they would shed PDEATHSIG and could not

@@ -28,8 +28,15 @@ pub(crate) async fn exec(common: &Common, arguments: ExecArgs) -> anyhow::Result
     };
     let labels = arguments.labels.iter().map(|label| label.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())));
     let Some(labels) = labels.collect::<Option<_>>() else { return usage("a label must be NAME=VALUE") };
-    let directory =
-        arguments.directory.map_or_else(std::env::current_dir, std::path::absolute).context("working directory")?;
+    let directory = match (arguments.directory, &arguments.image) {
+        (Some(within), Some(_)) => path_text(within)?,
+        (None, Some(_)) => String::new(),
+        (named, None) => {
+            let directory = named.map_or_else(std::env::current_dir, std::path::absolute);
+            path_text(directory.context("working directory")?)?
+        }
+    };
+    let image = arguments.image.map_or(Ok(String::new()), absolute_layout)?;
     let parents = arguments.parents.iter().map(std::path::absolute).collect::<io::Result<Vec<_>>>()?;
     let request = proto::ExecRequest {
         argv: arguments.argv,
@@ -39,11 +46,12 @@ pub(crate) async fn exec(common: &Common, arguments: ExecArgs) -> anyhow::Result
         capabilities: arguments.capabilities,
         requester: String::new(),
         intent_toml,
-        working_directory: path_text(directory)?,
+        working_directory: directory,
         domains: arguments.domains,
         need: arguments.need.unwrap_or(0),
         parents: parents.into_iter().map(path_text).collect::<anyhow::Result<_>>()?,
         attach: arguments.attach.map_or(Ok(String::new()), path_text)?,
+        image,
     };
     let answered = match arguments.child {
         true => as_child(&common.state, request).await?,
@@ -68,6 +76,11 @@ pub(crate) async fn exec(common: &Common, arguments: ExecArgs) -> anyhow::Result
         Some(refusal) => Ok(refusal_outcome(&refusal)),
         None => anyhow::bail!("the daemon broke off before the end"),
     }
+}
+
+/// A layout as the daemon, which runs elsewhere, can read it.
+fn absolute_layout(named: String) -> anyhow::Result<String> {
+    path_text(std::path::absolute(named).context("image")?)
 }
 
 /// Prints events as they come.

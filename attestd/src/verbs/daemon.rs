@@ -60,6 +60,8 @@ fn parts(config: Config, state: StateDir) -> anyhow::Result<Parts> {
         // The very binary that runs, also after an upgrade replaced its file.
         program: PathBuf::from("/proc/self/exe"),
         cgroup: config.halt.cgroup.clone(),
+        socket: state.spiffe_socket_path(),
+        image_cap_bytes: config.gateway.image_cap_bytes,
     })?;
     Ok(Parts { config, state, record_key, collector, gateway, domains, watch })
 }

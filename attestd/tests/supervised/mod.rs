@@ -39,6 +39,7 @@ pub(crate) fn start_program(
     let order = Order::Start(Box::new(Start {
         argv,
         environment: vec![("PATH".into(), "/usr/bin:/bin".into()), ("LANG".into(), "C".into())],
+        in_image: false,
         working_directory: "/".into(),
         key_variables: (0..keys.len()).map(|n| format!("ATTESTD_KEY_FD_K{n}")).collect(),
         isolation,

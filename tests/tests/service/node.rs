@@ -194,6 +194,7 @@ impl Node {
                 environment: Default::default(),
                 executable: Sha256Digest::of(b"app"),
                 attach: None,
+                image: None,
             },
             scope: Scope { keys: keys.iter().map(|name| ItemName::new(*name).unwrap()).collect(), ..Scope::default() },
             isolation: Isolation::default(),

@@ -24,8 +24,10 @@ pub const PATH_CAP_BYTES: usize = 4096;
 /// A wish to run something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecRequest {
-    /// Program and arguments; empty only with an intent file.
+    /// Program and arguments; empty only with an intent file, an image or what runs already.
     pub argv: Vec<String>,
+    /// OCI image layout to run in, with the digest of a manifest behind an `@`; empty for the machine's files.
+    pub image: String,
     /// cgroup of what runs already, instead of a program; empty for a program.
     pub attach: String,
     /// Environment offered, by name; the intent's allow-list decides what reaches the workload.
@@ -57,7 +59,8 @@ impl TryFrom<proto::ExecRequest> for ExecRequest {
             named => Some(Text::new(named).map_err(|_| refuse("requester", "not short printable text"))?),
         };
         Ok(Self {
-            argv: argv(given.argv, intent_toml.is_empty() && given.attach.is_empty())?,
+            argv: argv(given.argv, intent_toml.is_empty() && given.attach.is_empty() && given.image.is_empty())?,
+            image: path("image", given.image)?,
             attach: path("attach", given.attach)?,
             environment: environment(given.environment)?,
             scope: Scope {
