@@ -18,6 +18,7 @@ mod parent;
 mod passport;
 mod pause;
 mod refused;
+mod seen;
 mod service;
 mod svid;
 mod verdicts;
@@ -37,17 +38,17 @@ use governance::trust_bundle::VerifiedBundle;
 use serde_bytes::ByteBuf;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::AbortHandle;
-use wire::bounded::OTHER_CHECKPOINTS_CAP;
 use wire::bounded::verifier::{HpkeSuite, WrappedKey};
 use wire::protocol::{EXECUTION_KEY_INFO, execution_key_aad, key_share_aad};
 
-use self::domain::{AcceptDenial, Domain, Seen};
+use self::domain::{AcceptDenial, Domain};
 use self::execution::Order;
 pub(crate) use self::governed::{Governed, Standing};
 pub(crate) use self::jwt_svid::{GivenJwt, NoJwt};
 use self::keys::Opened;
 use self::link::Link;
 pub(crate) use self::refused::Refused;
+use self::seen::SeenMarks;
 use crate::clock::unix_now;
 use crate::collect::{Collected, Collector, HeldKey};
 use crate::config::{Config, DomainConfig};
@@ -135,12 +136,6 @@ pub struct Node {
     captured: Mutex<BTreeSet<DomainName>>,
 }
 
-/// What was seen of each domain's governance, and whether the file holds it.
-struct SeenMarks {
-    newest: BTreeMap<DomainName, Seen>,
-    is_kept: bool,
-}
-
 /// Executions alive.
 #[derive(Default)]
 struct Executions {
@@ -184,7 +179,7 @@ impl Node {
     /// [`StateError`] when the state directory cannot be understood.
     fn new(parts: Parts) -> Result<(Arc<Self>, Vec<link::LinkTask>), StateError> {
         let Parts { config, state, record_key, collector, gateway, domains, watch } = parts;
-        let seen: BTreeMap<DomainName, Seen> = state.read_cbor(SEEN)?.unwrap_or_default();
+        let seen = SeenMarks::load(&state)?;
         let halts = HaltStore::open(Arc::clone(&state))?;
         let outbox = Outbox::open(Arc::clone(&state))?;
         let journal = Journal::open(Arc::clone(&state))?;
@@ -197,7 +192,7 @@ impl Node {
             let name = identity.config.name.clone();
             let domain = identity.domain(&config.node_id);
             known.insert(name.clone(), domain.clone());
-            let (link, task) = link::link(domain, seen.get(&name).cloned().unwrap_or_default());
+            let (link, task) = link::link(domain, seen.of(&name));
             links.insert(name, link);
             tasks.push(task);
         }
@@ -218,7 +213,7 @@ impl Node {
             certificates,
             known,
             links,
-            seen: Mutex::new(SeenMarks { newest: seen, is_kept: true }),
+            seen: Mutex::new(seen),
             elsewhere: Mutex::default(),
             halts: tokio::sync::Mutex::new(halts),
             halted,
@@ -263,70 +258,6 @@ impl Node {
                     self.trip(HaltReason::LogForked { domain: domain.name.clone() });
                 }
                 Err(denial.into())
-            }
-        }
-    }
-
-    /// What was seen of a domain's governance, durable when this returns.
-    fn remember_seen(&self, domain: &DomainName, newest: &Seen) -> Result<(), StateError> {
-        self.note_seen(domain, newest);
-        self.keep_seen()
-    }
-
-    /// The same, durable once [`Node::keep_heard`] returned.
-    fn note_seen(&self, domain: &DomainName, newest: &Seen) {
-        let mut seen = lock(&self.seen);
-        if seen.newest.get(domain) != Some(newest) {
-            seen.newest.insert(domain.clone(), newest.clone());
-            seen.is_kept = false;
-        }
-    }
-
-    fn keep_seen(&self) -> Result<(), StateError> {
-        let mut seen = lock(&self.seen);
-        if !seen.is_kept {
-            self.state.write_cbor(SEEN, &seen.newest)?;
-            seen.is_kept = true;
-        }
-        Ok(())
-    }
-
-    /// Makes durable what domains said with their authorizations, one write for all of them, before anything is started on the
-    /// strength of it.
-    fn keep_heard(&self) -> Result<(), StateError> {
-        self.keep_seen()?;
-        self.state.keep_lineage_heads()
-    }
-
-    /// Newest checkpoint of each other domain's log: what that domain shows here and what it shows to this one must be one log.
-    fn checkpoints_beside(&self, domain: &DomainName) -> Vec<Vec<u8>> {
-        let seen = lock(&self.seen);
-        let others = seen.newest.iter().filter(|(of, _)| *of != domain);
-        let notes = others.filter_map(|(_, seen)| seen.checkpoint.as_ref().map(|note| note.clone().into_bytes()));
-        let elsewhere = lock(&self.elsewhere).get(domain).map(|(_, note)| note.clone());
-        elsewhere.into_iter().chain(notes).take(OTHER_CHECKPOINTS_CAP).collect()
-    }
-
-    /// Compares what one domain was shown of the others' logs with what they showed here: two trees of one size end
-    /// everything. The rest is told to the domain that it is about, whose verifier knows whether it made that tree.
-    fn compare_elsewhere(self: &Arc<Self>, by: &DomainName, notes: &[Vec<u8>]) {
-        for note in notes {
-            for (name, known) in self.known.iter().filter(|(name, _)| *name != by) {
-                let newest = lock(&self.seen).newest.get(name).and_then(|seen| seen.checkpoint.clone());
-                let shown = known.shown_elsewhere(note, newest.as_deref(), unix_now());
-                match shown {
-                    Ok(None) => {}
-                    Ok(Some(head)) => {
-                        let mut elsewhere = lock(&self.elsewhere);
-                        if elsewhere.get(name).is_none_or(|(size, _)| *size < head.size) {
-                            elsewhere.insert(name.clone(), (head.size, note.clone()));
-                        }
-                    }
-                    Err(denial) => {
-                        tracing::error!(domain = %name, shown_to = %by, %denial, "a log shows two histories");
-                        self.trip(HaltReason::LogForked { domain: name.clone() });
-                    }
-                }
             }
         }
     }
@@ -498,5 +429,3 @@ impl Node {
         self.watching.next.fetch_add(1, Ordering::Relaxed)
     }
 }
-
-const SEEN: &str = "governance.cbor";

@@ -100,10 +100,9 @@ impl Node {
     }
 
     async fn make_halt_durable(&self, reason: &HaltReason, halted_at: UnixSeconds) {
-        let epochs =
-            lock(&self.seen).newest.iter().map(|(domain, seen)| (domain.clone(), seen.epoch)).collect::<Vec<_>>();
+        let epochs = lock(&self.seen).epochs();
         loop {
-            let begun = self.halts.lock().await.begin(reason.clone(), halted_at, epochs.iter().cloned().collect());
+            let begun = self.halts.lock().await.begin(reason.clone(), halted_at, epochs.clone());
             match begun {
                 Ok(_) => return,
                 Err(error) => tracing::error!(%error, "the halt is in force but not durable"),
