@@ -24,10 +24,11 @@ use rustix::process::{Pid, getpid};
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 
-pub use environment::{Environment, EnvironmentError, SPIFFE_ENDPOINT_SOCKET};
+pub use environment::{ATTESTD_KEYS_SOCKET, Environment, EnvironmentError, SPIFFE_ENDPOINT_SOCKET};
 pub use executable::{Executable, ExecutableError};
 pub(crate) use executable::{find, hash};
-pub use image::{Image, ImageError, Root, WORKLOAD_SOCKET};
+pub use image::{Image, ImageError, KEYS_SOCKET, Root, WORKLOAD_SOCKET};
+pub(crate) use key::SealedKey;
 pub use key::{ExecutionKey, key_variable};
 pub use running::Running;
 use running::Still;
@@ -47,8 +48,8 @@ pub struct GatewaySettings {
     pub program: PathBuf,
     /// A writable cgroup v2 directory below which each execution gets its own; none: the process tree is walked.
     pub cgroup: Option<PathBuf>,
-    /// The workload socket, which images are given.
-    pub socket: PathBuf,
+    /// The sockets that images are given, by where workloads find them there.
+    pub sockets: Vec<(PathBuf, &'static str)>,
     /// Most memory that an image's files may take, in bytes.
     pub image_cap_bytes: u64,
 }
@@ -103,9 +104,9 @@ impl Gateway {
         search_path: &str,
         directory: &Path,
     ) -> Result<(Root, Executable), GatewayError> {
-        let GatewaySettings { program: supervisor, socket, image_cap_bytes, .. } = &self.settings;
+        let GatewaySettings { program: supervisor, sockets, image_cap_bytes, .. } = &self.settings;
         let (root, file, path) =
-            image.unpack(supervisor, (program, search_path, directory), socket, *image_cap_bytes)?;
+            image.unpack(supervisor, (program, search_path, directory), sockets, *image_cap_bytes)?;
         Ok((root, Executable::unpacked(file, path)?))
     }
 
@@ -258,6 +259,8 @@ pub(crate) struct Supervisor {
     pub(crate) pid: Pid,
     pub(crate) pidfd: OwnedFd,
     pub(crate) workload_pid: i32,
+    /// What the workload was handed.
+    pub(crate) keys: Vec<SealedKey>,
 }
 
 /// The life of one execution, seen from the daemon.
@@ -271,15 +274,15 @@ fn attend(
     let Standby { mut process, pidfd, orders } = supervisor;
     let pid = process.pid();
     let attached = preparation.attached.clone();
-    let workload_pid = match begin(preparation, &orders) {
-        Ok(workload_pid) => workload_pid,
+    let (workload_pid, keys) = match begin(preparation, &orders) {
+        Ok(begun) => begun,
         Err(error) => {
             drop(process);
             kill_left(attached.filter(|_| !error.left_untouched()).as_ref());
             return drop(started.send(Err(error))); // nobody to tell if whoever asked is gone
         }
     };
-    if started.send(Ok(Supervisor { pid, pidfd, workload_pid })).is_err() {
+    if started.send(Ok(Supervisor { pid, pidfd, workload_pid, keys })).is_err() {
         let _ = control::send(&orders, &Order::Kill, &[]); // whoever asked for it is gone
     }
     let reported = last_report(&orders, Some(still));
@@ -302,8 +305,8 @@ fn kill_left(attached: Option<&Attached>) -> u32 {
     kill_orphans().saturating_add(attached.map_or(0, Attached::kill))
 }
 
-/// Hands everything over and waits until the executable runs; its process is what comes back.
-fn begin(preparation: Preparation, orders: &OwnedFd) -> Result<i32, GatewayError> {
+/// Hands everything over and waits until the executable runs; its process and its keys are what comes back.
+fn begin(preparation: Preparation, orders: &OwnedFd) -> Result<(i32, Vec<SealedKey>), GatewayError> {
     let Preparation {
         outputs,
         argv,
@@ -342,7 +345,6 @@ fn begin(preparation: Preparation, orders: &OwnedFd) -> Result<i32, GatewayError
     descriptors.extend(root.iter().flat_map(|root| [root.user_namespace.as_fd(), root.mount_namespace.as_fd()]));
     descriptors.extend(sealed.iter().map(|key| key.descriptor.as_fd()));
     control::send(orders, &order, &descriptors)?;
-    drop(sealed);
     drop(outputs);
     drop(root); // from here on it lasts as long as the workload
 
@@ -353,7 +355,7 @@ fn begin(preparation: Preparation, orders: &OwnedFd) -> Result<i32, GatewayError
                 let _ = last_report(orders, None);
                 return Err(changed.into());
             }
-            Ok(workload_pid)
+            Ok((workload_pid, sealed))
         }
         Some((Report::NotStarted { fault: StartFault::Unavailable(lacks) }, _)) => Err(lacks.into()),
         Some((Report::NotStarted { fault: StartFault::Failed { what } }, _)) => Err(GatewayError::NotStarted { what }),

@@ -6,10 +6,12 @@ mod caller;
 mod crowd;
 #[cfg(test)]
 pub(crate) mod dial;
+mod keys;
 mod peers;
 mod spiffe;
 mod workload;
 
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -53,6 +55,13 @@ impl LocalApi {
     pub(crate) async fn serve_workloads(self, node: Arc<Node>) -> io::Result<()> {
         let routes = Routes::new(workload::service(Arc::clone(&node))).add_service(spiffe::service(Arc::clone(&node)));
         self.serve_routes(routes, node, Caps { workloads: 256, others: 32, patience: PATIENCE }).await
+    }
+
+    /// Hands running executions their keys again.
+    pub(crate) async fn serve_keys(self, node: Arc<Node>) -> Infallible {
+        let of = Arc::clone(&node);
+        let crowds = Crowds::new(Caps { workloads: 64, others: 16, patience: PATIENCE });
+        keys::serve(node, Peers::of(self.listener, crowds, move |caller: &Caller| of.crowd_of(caller))).await
     }
 
     /// Serves the operator until an error of the listener's.

@@ -159,6 +159,12 @@ impl StateDir {
         self.path.join("run").join("spiffe@workload.sock")
     }
 
+    /// Where the processes of running executions ask for their keys.
+    #[must_use]
+    pub fn keys_socket_path(&self) -> PathBuf {
+        self.path.join("run").join("keys.sock")
+    }
+
     /// Reads `name` whole, `None` if it does not exist.
     ///
     /// # Errors

@@ -23,6 +23,8 @@ mod image_layouts;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod last_words;
 mod machine;
 pub mod mesh;

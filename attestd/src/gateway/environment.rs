@@ -110,6 +110,9 @@ pub enum EnvironmentError {
 /// Where a workload finds the Workload API (SPIFFE_Workload_Endpoint §4).
 pub const SPIFFE_ENDPOINT_SOCKET: &str = "SPIFFE_ENDPOINT_SOCKET";
 
+/// Where a workload asks for its keys again.
+pub const ATTESTD_KEYS_SOCKET: &str = "ATTESTD_KEYS_SOCKET";
+
 /// Where programs are looked for unless the request names an allowed PATH.
 pub(crate) const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 

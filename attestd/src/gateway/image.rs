@@ -167,17 +167,18 @@ impl Image {
 
     /// Unpacks it and finds `program` in it, which it opens. Blocks for as long as that takes.
     ///
-    /// `supervisor` is this program; `socket` the workload socket, to be found at [`WORKLOAD_SOCKET`].
+    /// `supervisor` is this program; `sockets` are the machine's, by where they are to be found in the image.
     pub(super) fn unpack(
         &self,
         supervisor: &Path,
         (program, search_path, directory): (&str, &str, &Path),
-        socket: &Path,
+        sockets: &[(PathBuf, &'static str)],
         cap_bytes: u64,
     ) -> Result<(Root, File, PathBuf), ImageError> {
         let text = |path: &Path| {
             path.to_str().map(str::to_owned).ok_or_else(|| unfit(format!("not UTF-8: {}", path.display())))
         };
+        let sockets = sockets.iter().map(|(path, within)| Ok((text(path)?, (*within).to_owned())));
         let order = Unpack {
             blobs: text(&self.layout.join("blobs").join("sha256"))?,
             layers: self.layers.clone(),
@@ -185,7 +186,7 @@ impl Image {
             program: program.to_owned(),
             search_path: search_path.to_owned(),
             directory: text(directory)?,
-            socket: text(socket)?,
+            sockets: sockets.collect::<Result<_, ImageError>>()?,
         };
         let failed = |error: ControlError| ImageError::NotUnpacked { what: error.to_string() };
         let system = |error: io::Error| ImageError::NotUnpacked { what: error.to_string() };
@@ -214,6 +215,8 @@ impl Image {
 
 /// Where a workload in an image finds the workload socket.
 pub const WORKLOAD_SOCKET: &str = "/run/attestd/spiffe@workload.sock";
+/// Where it asks for its keys.
+pub const KEYS_SOCKET: &str = "/run/attestd/keys.sock";
 
 /// The one image that is meant.
 fn select(layout: &Path, index: Index, wanted: Option<Sha256Digest>) -> Result<Sha256Digest, ImageError> {

@@ -1,7 +1,7 @@
 //! An execution key on its way to a workload.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
@@ -39,15 +39,28 @@ impl ExecutionKey {
             written = written.saturating_add(rustix::io::pwrite(&descriptor, rest, offset)?);
         }
         rustix::fs::fcntl_add_seals(&descriptor, seals())?;
-        Ok(SealedKey { variable: key_variable(&self.name), descriptor })
+        let variable = key_variable(&self.name);
+        let name = self.name;
+        Ok(SealedKey { name, variable, descriptor })
     }
 }
 
 /// A key that nobody can change any more, to be inherited by its workload.
+#[derive(Debug)]
 pub(crate) struct SealedKey {
+    /// The scope's name.
+    pub(crate) name: String,
     /// `ATTESTD_KEY_FD_<NAME>`.
     pub(crate) variable: String,
     pub(crate) descriptor: OwnedFd,
+}
+
+impl SealedKey {
+    /// The same memory by another descriptor, to be read from its start.
+    pub(crate) fn again(&self) -> io::Result<OwnedFd> {
+        // Opened anew: a duplicate would share the offset with whoever reads (open(2)).
+        std::fs::File::open(format!("/proc/self/fd/{}", self.descriptor.as_raw_fd())).map(OwnedFd::from)
+    }
 }
 
 /// All of them: the content, the length and the seals themselves are final (memfd_create(2), fcntl(2)).
@@ -75,6 +88,9 @@ mod tests {
         let mut read = [0; 64];
         assert_eq!(rustix::io::read(&sealed.descriptor, &mut read).unwrap(), 32);
         assert_eq!(read[..32], [7; 32]);
+        let again = sealed.again().unwrap();
+        assert_eq!(rustix::io::read(&again, &mut read).unwrap(), 32, "from its start");
+        assert_eq!(rustix::io::pwrite(&again, &[0], 0), Err(Errno::BADF), "to be read only");
         assert_eq!(rustix::io::pwrite(&sealed.descriptor, &[0], 0), Err(Errno::PERM));
         assert_eq!(rustix::fs::ftruncate(&sealed.descriptor, 0), Err(Errno::PERM));
         assert_eq!(rustix::fs::ftruncate(&sealed.descriptor, 64), Err(Errno::PERM));

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-use super::{Attached, EndCause, Ended, Outcome, Supervisor};
+use super::{Attached, EndCause, Ended, Outcome, SealedKey, Supervisor};
 use crate::supervise::control::{self, Order};
 use crate::supervise::descendants;
 
@@ -61,6 +61,11 @@ impl Running {
     /// The cgroup that it is, where it was not started here.
     pub(crate) const fn attached(&self) -> Option<&Attached> {
         self.attached.as_ref()
+    }
+
+    /// The keys that it was handed, once; who holds them lets it have them again.
+    pub(crate) fn take_keys(&mut self) -> Vec<SealedKey> {
+        std::mem::take(&mut self.supervisor.keys)
     }
 
     /// Its stdout and stderr, once.

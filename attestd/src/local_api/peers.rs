@@ -86,6 +86,16 @@ pub(super) struct Peer {
     patience: Option<Pin<Box<Sleep>>>,
 }
 
+impl Peer {
+    pub(super) const fn caller(&self) -> &Caller {
+        &self.arrived.caller
+    }
+
+    pub(super) const fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+}
+
 /// Who is behind a connection, and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Arrived {

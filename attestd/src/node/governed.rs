@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::execution::SignedIntent;
 use super::jwt_svid::KeptJwts;
 use super::svid::{Svid, SvidKey};
 use super::{Node, lock};
-use crate::gateway::{Attached, Running};
+use crate::gateway::{Attached, Running, SealedKey};
 use crate::local_api::{Caller, Crowd, Place, Process, UNTOLD};
 
 /// A running execution, as its own processes see it.
@@ -29,6 +30,8 @@ pub(crate) struct Governed {
     pub(crate) intent: Arc<SignedIntent>,
     /// Wiped when it is over.
     svid_key: Mutex<Option<SvidKey>>,
+    /// Let go of when it is over.
+    keys: Mutex<Vec<SealedKey>>,
     pub(super) jwt_svids: KeptJwts,
     /// The node's home domain: what it gives comes first.
     pub(crate) home: DomainName,
@@ -67,10 +70,31 @@ pub(crate) struct InForce {
 }
 
 impl Governed {
-    pub(super) fn new(number: u64, intent: &Arc<SignedIntent>, svid_key: SvidKey, home: DomainName) -> Self {
-        let (svid_key, standing) = (Mutex::new(Some(svid_key)), watch::Sender::default());
+    pub(super) fn new(
+        number: u64,
+        intent: &Arc<SignedIntent>,
+        (svid_key, keys): (SvidKey, Vec<SealedKey>),
+        home: DomainName,
+    ) -> Self {
+        let (svid_key, keys, standing) = (Mutex::new(Some(svid_key)), Mutex::new(keys), watch::Sender::default());
         let jwt_svids = KeptJwts::default();
-        Self { number, intent: Arc::clone(intent), svid_key, jwt_svids, home, attached: None, standing }
+        Self { number, intent: Arc::clone(intent), svid_key, keys, jwt_svids, home, attached: None, standing }
+    }
+
+    /// Its execution keys once more, by name; none once it is over.
+    pub(crate) fn keys_again(&self) -> io::Result<Option<(Vec<String>, Vec<OwnedFd>)>> {
+        // Held meanwhile: what is over has let go of all of them.
+        let keys = lock(&self.keys);
+        if self.standing.borrow().over.is_some() {
+            return Ok(None);
+        }
+        let again = keys.iter().map(SealedKey::again).collect::<io::Result<_>>()?;
+        Ok(Some((keys.iter().map(|key| key.name.clone()).collect(), again)))
+    }
+
+    fn let_go_of_keys(&self) {
+        lock(&self.svid_key).take();
+        lock(&self.keys).clear();
     }
 
     /// Lends the private key of its SVIDs; none once it is over.
@@ -117,7 +141,7 @@ impl Governed {
 
     pub(super) fn stands(&self, standing: Standing) {
         if standing.over.is_some() {
-            lock(&self.svid_key).take();
+            self.let_go_of_keys();
         }
         // What is over stays so.
         self.standing.send_if_modified(|now| {
@@ -130,7 +154,7 @@ impl Governed {
     }
 
     pub(super) fn is_over(&self, code: &'static str) {
-        lock(&self.svid_key).take();
+        self.let_go_of_keys();
         self.standing.send_if_modified(|now| now.over.is_none() && now.over.replace(code).is_none());
     }
 }

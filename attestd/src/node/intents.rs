@@ -27,8 +27,8 @@ use super::svid::SvidKey;
 use super::{Node, lock};
 use crate::clock::unix_now;
 use crate::gateway::{
-    AttachError, Attached, Environment, Executable, GatewayError, Image, Root, SPIFFE_ENDPOINT_SOCKET, WORKLOAD_SOCKET,
-    Workload,
+    ATTESTD_KEYS_SOCKET, AttachError, Attached, Environment, Executable, GatewayError, Image, KEYS_SOCKET, Root,
+    SPIFFE_ENDPOINT_SOCKET, WORKLOAD_SOCKET, Workload,
 };
 
 /// An intent file. Unknown keys are refused; what is left out is empty, and every configured domain must authorize.
@@ -104,7 +104,9 @@ impl Node {
             }
             (None, Some(image)) => self.in_image(image, &mut file, environment).await?,
             (None, None) => {
-                let environment = environment.told(SPIFFE_ENDPOINT_SOCKET, self.workload_endpoint()?);
+                let environment = environment
+                    .told(SPIFFE_ENDPOINT_SOCKET, format!("unix://{}", told(&self.state.spiffe_socket_path())?))
+                    .told(ATTESTD_KEYS_SOCKET, told(&self.state.keys_socket_path())?);
                 let opened = open(file.program()?, environment.search_path().to_owned(), file.directory()?);
                 self.workload(&file, opened.await?, environment)?
             }
@@ -186,15 +188,10 @@ impl Node {
         let unpacking =
             tokio::task::spawn_blocking(move || node.gateway.unpack(&image, &program, &search_path, &directory));
         let (root, executable) = unpacking.await.map_err(bug)??;
-        let environment = environment.told(SPIFFE_ENDPOINT_SOCKET, format!("unix://{WORKLOAD_SOCKET}"));
+        let environment = environment
+            .told(SPIFFE_ENDPOINT_SOCKET, format!("unix://{WORKLOAD_SOCKET}"))
+            .told(ATTESTD_KEYS_SOCKET, KEYS_SOCKET.to_owned());
         Ok(Workload { root: Some(root), ..self.workload(file, executable, environment)? })
-    }
-
-    /// Where workloads reach this daemon, as a URI.
-    fn workload_endpoint(&self) -> Result<String, Refused> {
-        let unnamed = || Refused::fault("fault.state_unavailable", "the state directory's path cannot be told");
-        let path = std::path::absolute(self.state.spiffe_socket_path()).map_err(|_| unnamed())?;
-        path.to_str().map(|path| format!("unix://{path}")).ok_or_else(unnamed)
     }
 
     fn refuse_if_halted(&self) -> Result<(), Refused> {
@@ -290,6 +287,12 @@ async fn running_in(cgroup: PathBuf) -> Result<(Executable, Attached), Refused> 
     });
     let found = looking.await.map_err(|error| Refused::fault("fault.bug", error))?;
     found.map_err(|error| Refused::denied("governance.workload", error))
+}
+
+/// A socket's path as workloads are told it.
+fn told(path: &Path) -> Result<String, Refused> {
+    let unnamed = || Refused::fault("fault.state_unavailable", "the state directory's path cannot be told");
+    std::path::absolute(path).ok().and_then(|path| path.into_os_string().into_string().ok()).ok_or_else(unnamed)
 }
 
 fn malformed(what: &str) -> Refused {

@@ -36,6 +36,7 @@ impl Node {
         let workload_api = LocalApi::bind(&node.state.workload_socket_path()).map_err(ServeFault::LocalApi)?;
         local_api::name_also(&node.state.workload_socket_path(), &node.state.spiffe_socket_path())
             .map_err(ServeFault::LocalApi)?;
+        let keys_api = LocalApi::bind(&node.state.keys_socket_path()).map_err(ServeFault::LocalApi)?;
         let mut links = JoinSet::new();
         for task in link_tasks {
             links.spawn(task.run(Arc::clone(&node)));
@@ -46,6 +47,7 @@ impl Node {
             () = stop => {}
             never = systemd::alive(|| node.status()) => match never {},
             served = local_api.serve(Arc::clone(&node)) => served.map_err(ServeFault::LocalApi)?,
+            never = keys_api.serve_keys(Arc::clone(&node)) => match never {},
             served = workload_api.serve_workloads(Arc::clone(&node)) => served.map_err(ServeFault::LocalApi)?,
         }
         systemd::stopping();

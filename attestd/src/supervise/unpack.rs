@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::close_inherited;
 use super::confine::Unavailable;
 use super::control::{self, StartFault};
-use crate::gateway::{WORKLOAD_SOCKET, find};
+use crate::gateway::find;
 
 /// What to unpack.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,8 +46,8 @@ pub(crate) struct Unpack {
     pub search_path: String,
     /// Working directory; made if the image has none of that name.
     pub directory: String,
-    /// The machine's path of the workload socket.
-    pub socket: String,
+    /// Sockets: the machine's paths, and the image's.
+    pub sockets: Vec<(String, String)>,
 }
 
 /// A layer, by what its manifest and its configuration say of it.
@@ -130,7 +130,7 @@ fn unpack_for(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(String, [
     if getppid() != daemon {
         return Err("the daemon is gone".to_owned().into());
     }
-    let given = Given::of(&order.socket)?;
+    let given = Given::of(&order.sockets)?;
     empty_root(order.cap_bytes).map_err(|error| format!("make an empty root: {error}"))?;
     for (layer, blob) in order.layers.iter().zip(blobs) {
         layers::apply(layer, blob, order.cap_bytes)?;
@@ -186,19 +186,20 @@ fn leave(order: &Unpack) -> Result<[OwnedFd; 2], StartFault> {
 /// What the machine gives to every image, taken along before its files are let go of.
 struct Given {
     proc: OwnedFd,
-    devices: Vec<(&'static str, OwnedFd)>,
-    socket: OwnedFd,
+    /// Devices and sockets, by their paths in the image.
+    files: Vec<(String, OwnedFd)>,
 }
 
 impl Given {
-    fn of(socket: &str) -> Result<Self, String> {
+    fn of(sockets: &[(String, String)]) -> Result<Self, String> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let take = |path: &str, flags| open_tree(CWD, path, flags).map_err(|errno| format!("take {path}: {errno}"));
-        let devices = DEVICES.iter().map(|path| Ok((*path, take(path, flags)?)));
+        let devices = DEVICES.iter().map(|path| (*path, *path));
+        let sockets = sockets.iter().map(|(path, within)| (path.as_str(), within.as_str()));
+        let files = devices.chain(sockets).map(|(path, within)| Ok((within.to_owned(), take(path, flags)?)));
         Ok(Self {
+            files: files.collect::<Result<_, String>>()?,
             proc: take("/proc", flags | OpenTreeFlags::AT_RECURSIVE)?,
-            devices: devices.collect::<Result<_, String>>()?,
-            socket: take(socket, flags)?,
         })
     }
 
@@ -207,18 +208,15 @@ impl Given {
         let put = |tree: OwnedFd, path: &str| {
             move_mount(tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(io::Error::from)
         };
-        fs::create_dir_all("/dev")?;
-        for (path, device) in self.devices {
-            empty_file(path)?;
-            put(device, path)?;
+        for (path, file) in self.files {
+            fs::create_dir_all(Path::new(&path).parent().unwrap_or(Path::new("/")))?;
+            empty_file(&path)?;
+            put(file, &path)?;
         }
         if !fs::exists("/tmp")? {
             fs::create_dir("/tmp")?;
             fs::set_permissions("/tmp", fs::Permissions::from_mode(0o1777))?;
         }
-        fs::create_dir_all(Path::new(WORKLOAD_SOCKET).parent().unwrap_or(Path::new("/")))?;
-        empty_file(WORKLOAD_SOCKET)?;
-        put(self.socket, WORKLOAD_SOCKET)?;
         // Last: a link of the image could lead through it to files of the machine.
         layers::make_way(Path::new("/proc"), true)?;
         fs::create_dir_all("/proc")?;

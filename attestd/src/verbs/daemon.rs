@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use attestd::cli::{Common, Outcome};
 use attestd::config::Config;
-use attestd::gateway::{Gateway, GatewaySettings};
+use attestd::gateway::{Gateway, GatewaySettings, KEYS_SOCKET, WORKLOAD_SOCKET};
 use attestd::machine::Machine;
 use attestd::node::{DomainIdentity, Node, Parts};
 use attestd::state::StateDir;
@@ -60,7 +60,7 @@ fn parts(config: Config, state: StateDir) -> anyhow::Result<Parts> {
         // The very binary that runs, also after an upgrade replaced its file.
         program: PathBuf::from("/proc/self/exe"),
         cgroup: config.halt.cgroup.clone(),
-        socket: state.spiffe_socket_path(),
+        sockets: vec![(state.spiffe_socket_path(), WORKLOAD_SOCKET), (state.keys_socket_path(), KEYS_SOCKET)],
         image_cap_bytes: config.gateway.image_cap_bytes,
     })?;
     Ok(Parts { config, state, record_key, collector, gateway, domains, watch })

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use attestd::clock::boottime_ms;
-use attestd::gateway::{Environment, Executable, ExecutionKey, Gateway, GatewaySettings, Workload};
+use attestd::gateway::{Environment, Executable, ExecutionKey, Gateway, GatewaySettings, WORKLOAD_SOCKET, Workload};
 use attestd::locked::Locked;
 use evidence::cose::{KeySet, SigningKey};
 use evidence::digest::{Digest, HashAlg, Sha256Digest};
@@ -118,8 +118,8 @@ pub(crate) fn artifact(of: &str, intent: &Intent, executable: Sha256Digest) -> V
 pub(crate) fn gateway() -> Gateway {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_attestd"));
     // Anything that is there: a socket in the machine's place is as good as the daemon's.
-    let socket = PathBuf::from("/dev/null");
-    Gateway::new(GatewaySettings { program, cgroup: None, socket, image_cap_bytes: IMAGE_CAP_BYTES }).unwrap()
+    let sockets = vec![(PathBuf::from("/dev/null"), WORKLOAD_SOCKET)];
+    Gateway::new(GatewaySettings { program, cgroup: None, sockets, image_cap_bytes: IMAGE_CAP_BYTES }).unwrap()
 }
 
 pub(crate) const IMAGE_CAP_BYTES: u64 = 64 * 1024 * 1024;

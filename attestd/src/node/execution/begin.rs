@@ -70,7 +70,8 @@ impl Execution {
         self.node.journal.begin(self.intent.digest, begun)?;
         let mut running =
             self.node.gateway.start(&artifacts, &self.intent.intent, workload, keys, self.deadline_ms).await?;
-        let governed = Governed::new(self.number, &self.intent, svid_key, self.node.home.clone());
+        let secrets = (svid_key, running.take_keys());
+        let governed = Governed::new(self.number, &self.intent, secrets, self.node.home.clone());
         self.governed = Some(self.node.govern(governed, &running).map_err(GatewayError::from)?);
         self.tell();
         self.narration.begun(running.workload_pid());
