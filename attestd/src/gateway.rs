@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use governance::GovernanceDenial;
@@ -22,7 +23,7 @@ use governance::isolation::Isolation;
 use governance::on_halt::OnHalt;
 use rustix::process::{Pid, getpid};
 use tokio::net::unix::pipe;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use environment::{ATTESTD_KEYS_SOCKET, Environment, EnvironmentError, SPIFFE_ENDPOINT_SOCKET};
 pub use executable::{Executable, ExecutableError};
@@ -59,6 +60,24 @@ pub struct GatewaySettings {
 pub struct Gateway {
     settings: GatewaySettings,
     executions: AtomicU64,
+    /// Places for images of executions that have not started: an image takes memory before anybody authorized anything.
+    waiting_images: Waiting,
+}
+
+/// Places of operators, and of workloads that ask for children.
+#[derive(Debug)]
+struct Waiting {
+    operators: Arc<Semaphore>,
+    workloads: Arc<Semaphore>,
+}
+
+/// Who asks for an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// An operator.
+    Operator,
+    /// A workload.
+    Workload,
 }
 
 /// What the node adds to an intent: the open executable, values for the intent's environment names, a place to run, and who
@@ -82,7 +101,9 @@ impl Gateway {
     /// Makes this process the reaper of whatever a killed supervisor leaves behind.
     pub fn new(settings: GatewaySettings) -> io::Result<Self> {
         rustix::process::set_child_subreaper(Some(getpid()))?;
-        Ok(Self { settings, executions: AtomicU64::new(0) })
+        let places = |count| Arc::new(Semaphore::new(count));
+        let waiting_images = Waiting { operators: places(OPERATORS_IMAGES), workloads: places(WORKLOADS_IMAGES) };
+        Ok(Self { settings, executions: AtomicU64::new(0), waiting_images })
     }
 
     /// A supervisor that is there by the time something is authorized.
@@ -96,18 +117,24 @@ impl Gateway {
     /// Unpacks an image for one execution and opens `program` in it, as a shell would find it there. Blocks.
     ///
     /// # Errors
-    /// [`GatewayError::Image`], [`GatewayError::Executable`].
+    /// [`GatewayError::Image`], [`GatewayError::Executable`]; [`GatewayError::TooManyImages`] while others wait to be started.
     pub fn unpack(
         &self,
+        asker: Asker,
         image: &Image,
         program: &str,
         search_path: &str,
         directory: &Path,
     ) -> Result<(Root, Executable), GatewayError> {
+        let places = match asker {
+            Asker::Operator => &self.waiting_images.operators,
+            Asker::Workload => &self.waiting_images.workloads,
+        };
+        let place = Arc::clone(places).try_acquire_owned().map_err(|_| GatewayError::TooManyImages)?;
         let GatewaySettings { program: supervisor, sockets, image_cap_bytes, .. } = &self.settings;
         let (root, file, path) =
             image.unpack(supervisor, (program, search_path, directory), sockets, *image_cap_bytes)?;
-        Ok((root, Executable::unpacked(file, path)?))
+        Ok((root.in_place(place), Executable::unpacked(file, path)?))
     }
 
     /// Starts what was authorized, and only that. Comes back when the executable is running, with the lease's end already
@@ -414,6 +441,9 @@ pub enum GatewayError {
     /// The image cannot be run.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// So many images wait for their executions to be authorized that there is no place for another.
+    #[error("too many images wait to be started")]
+    TooManyImages,
     /// The artifacts do not authorize it.
     #[error(transparent)]
     NotAuthorized(#[from] GovernanceDenial),
@@ -463,6 +493,7 @@ impl GatewayError {
             Self::Attach(_)
             | Self::NotAuthorized(_)
             | Self::Image(_)
+            | Self::TooManyImages
             | Self::Environment(_)
             | Self::Request { .. }
             | Self::SupervisorLost
@@ -472,6 +503,11 @@ impl GatewayError {
         }
     }
 }
+
+/// Images of operators' executions that may wait, each of `image_cap_bytes` at most.
+const OPERATORS_IMAGES: usize = 4;
+/// The same of workloads' children, all workloads together.
+const WORKLOADS_IMAGES: usize = 2;
 
 impl From<ControlError> for GatewayError {
     fn from(error: ControlError) -> Self {

@@ -4,10 +4,10 @@
 mod authorized;
 mod images;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use attestd::gateway::{
-    Environment, Executable, Gateway, GatewayError, Image, ImageError, Outcome, Root, WORKLOAD_SOCKET, Workload,
+    Asker, Environment, Executable, Gateway, GatewayError, Image, ImageError, Outcome, Root, WORKLOAD_SOCKET, Workload,
 };
 use authorized::{IMAGE_CAP_BYTES, artifact, domain, gateway, intent, key, lease_ms, variable, workload};
 use evidence::digest::Sha256Digest;
@@ -21,7 +21,8 @@ use tokio::io::AsyncReadExt;
 fn unpacked(gateway: &Gateway, named: &str) -> Result<(Image, Root, Executable, Environment), GatewayError> {
     let image = Image::open(named)?;
     let environment = Environment::new(variable("LANG"), &["LANG".to_owned()].into())?.over(&image.environment)?;
-    let (root, executable) = gateway.unpack(&image, &image.argv[0], environment.search_path(), &image.directory)?;
+    let (root, executable) =
+        gateway.unpack(Asker::Operator, &image, &image.argv[0], environment.search_path(), &image.directory)?;
     Ok((image, root, executable, environment))
 }
 
@@ -313,4 +314,24 @@ async fn which_image_of_a_layout_is_meant_is_never_guessed() {
     assert!(Image::open(layout.path()).unwrap_err().to_string().contains("2.0.0"));
     assert!(Image::open("relative").unwrap_err().to_string().contains("not absolute"));
     assert!(matches!(Image::open("/nonexistent"), Err(ImageError::Unreadable { .. })));
+}
+
+#[tokio::test]
+async fn images_that_wait_have_a_bounded_number_of_places_and_workloads_take_none_of_the_operators() {
+    let program = images::Layer::with_shell().program("app/greet", "#!/bin/sh\n");
+    let layout = images::Layout::new(vec![program.bytes()]).write();
+    let gateway = gateway();
+    let image = Image::open(layout.path()).unwrap();
+    let unpack = |asker| gateway.unpack(asker, &image, "greet", "/app", Path::new("/"));
+    match unpack(Asker::Operator) {
+        Err(GatewayError::Image(ImageError::Unavailable(lacks))) => return println!("not tested: {lacks}"),
+        unpacked => drop(unpacked.unwrap()),
+    }
+    for (asker, places) in [(Asker::Workload, 2), (Asker::Operator, 4)] {
+        let mut waiting: Vec<_> = (0..places).map(|_| unpack(asker).unwrap()).collect();
+        assert!(matches!(unpack(asker), Err(GatewayError::TooManyImages)));
+        waiting.pop();
+        waiting.push(unpack(asker).unwrap());
+        std::mem::forget(waiting); // those of workloads are still there when operators ask
+    }
 }

@@ -35,17 +35,23 @@ pub(super) async fn pid(execution: &mut Watched) -> Pid {
     begun.fact("pid").parse().ok().and_then(Pid::from_raw).unwrap()
 }
 
-/// The rest of the first line of its output that has this in it.
+/// The rest of the next line of its output that has this in it.
 pub(super) async fn said(execution: &mut Watched, wanted: &str) -> String {
-    let mut said = String::new();
+    let begun = Instant::now();
+    let mut said = std::mem::take(&mut execution.unread);
     loop {
-        said.push_str(execution.until(|seen| seen.is("stdout"), |_| Ok(())).await.unwrap().field("text"));
         let rest = said.split_once(wanted).and_then(|(_, rest)| rest.split_once('\n'));
-        if let Some((rest, _)) = rest {
+        if let Some((rest, behind)) = rest {
+            behind.clone_into(&mut execution.unread);
             return rest.trim().to_owned();
         }
+        assert!(begun.elapsed() < SAID_WITHIN, "{wanted:?} is not in {said:?}");
+        said.push_str(execution.until(|seen| seen.is("stdout"), |_| Ok(())).await.unwrap().field("text"));
     }
 }
+
+/// Who says other things goes on for as long as it lives.
+const SAID_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where a workload finds both sockets.
 pub(super) fn sockets() -> [PathBuf; 2] {

@@ -1,6 +1,6 @@
 //! End to end: no execution key is left anywhere once what ran with it was halted, however that came about. While it runs
-//! the daemon holds none either: a key is opened when its workload starts and moved into sealed memory of the kernel's, of
-//! which only the workload has a descriptor.
+//! the daemon holds none either: a key is opened when its workload starts and moved into sealed memory of the kernel's, which
+//! the daemon never maps.
 #![allow(clippy::print_stdout, reason = "the process that is looked into speaks with the one that looks")]
 
 use std::fs::{self, File};

@@ -14,6 +14,9 @@ use super::stage::{ATTESTD_STATE, DemoFault, Stage};
 pub struct Watched {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    /// Output of the workload behind the line that was looked for last.
+    #[cfg(test)]
+    pub(super) unread: String,
 }
 
 /// One event of it.
@@ -88,7 +91,12 @@ impl Watched {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(doing)?;
         stage.attend(child.id());
         let stdout = child.stdout.take().ok_or_else(|| DemoFault::new("starting attestd exec", "no output"))?;
-        Ok(Self { child, lines: BufReader::new(stdout).lines() })
+        Ok(Self {
+            child,
+            lines: BufReader::new(stdout).lines(),
+            #[cfg(test)]
+            unread: String::new(),
+        })
     }
 
     /// The next event.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use evidence::digest::Sha256Digest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::standby::Standby;
 use crate::supervise::UNPACK;
@@ -41,9 +42,15 @@ pub struct Root {
     image: Sha256Digest,
     pub(super) user_namespace: OwnedFd,
     pub(super) mount_namespace: OwnedFd,
+    /// Until its execution has started, or will not.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Root {
+    pub(super) fn in_place(self, place: OwnedSemaphorePermit) -> Self {
+        Self { _place: Some(place), ..self }
+    }
+
     /// Digest of the image's manifest.
     #[must_use]
     pub const fn image(&self) -> Sha256Digest {
@@ -203,7 +210,7 @@ impl Image {
                 else {
                     return Err(ImageError::NotUnpacked { what: "descriptors are missing".to_owned() });
                 };
-                let root = Root { image: self.digest, user_namespace, mount_namespace };
+                let root = Root { image: self.digest, user_namespace, mount_namespace, _place: None };
                 Ok((root, File::from(executable), PathBuf::from(program)))
             }
             Unpacked::Refused { what } => Err(unfit(what)),

@@ -27,7 +27,7 @@ use super::svid::SvidKey;
 use super::{Node, lock};
 use crate::clock::unix_now;
 use crate::gateway::{
-    ATTESTD_KEYS_SOCKET, AttachError, Attached, Environment, Executable, GatewayError, Image, KEYS_SOCKET, Root,
+    ATTESTD_KEYS_SOCKET, Asker, AttachError, Attached, Environment, Executable, GatewayError, Image, KEYS_SOCKET, Root,
     SPIFFE_ENDPOINT_SOCKET, WORKLOAD_SOCKET, Workload,
 };
 
@@ -102,7 +102,10 @@ impl Node {
                 file.naming(&executable)?;
                 Workload { attached: Some(attached), ..self.workload(&file, executable, environment)? }
             }
-            (None, Some(image)) => self.in_image(image, &mut file, environment).await?,
+            (None, Some(image)) => {
+                let asker = if matches!(parent, Parent::Here(_)) { Asker::Workload } else { Asker::Operator };
+                self.in_image((asker, image), &mut file, environment).await?
+            }
             (None, None) => {
                 let environment = environment
                     .told(SPIFFE_ENDPOINT_SOCKET, format!("unix://{}", told(&self.state.spiffe_socket_path())?))
@@ -168,7 +171,7 @@ impl Node {
     /// leaves out is as the image says.
     async fn in_image(
         self: &Arc<Self>,
-        named: String,
+        (asker, named): (Asker, String),
         file: &mut IntentFile,
         environment: Environment,
     ) -> Result<Workload, Refused> {
@@ -186,7 +189,7 @@ impl Node {
         let search_path = environment.search_path().to_owned();
         let node = Arc::clone(self);
         let unpacking =
-            tokio::task::spawn_blocking(move || node.gateway.unpack(&image, &program, &search_path, &directory));
+            tokio::task::spawn_blocking(move || node.gateway.unpack(asker, &image, &program, &search_path, &directory));
         let (root, executable) = unpacking.await.map_err(bug)??;
         let environment = environment
             .told(SPIFFE_ENDPOINT_SOCKET, format!("unix://{WORKLOAD_SOCKET}"))

@@ -161,6 +161,7 @@ impl From<GatewayError> for Refused {
             GatewayError::Unavailable(_) | GatewayError::Image(ImageError::Unavailable(_)) => {
                 Self::fault("fault.isolation_unavailable", &error)
             }
+            GatewayError::TooManyImages => Self::fault("fault.overloaded", &error),
             GatewayError::Environment(_) => Self::denied("governance.field_invalid", &error),
             GatewayError::Request { .. }
             | GatewayError::Image(ImageError::NotUnpacked { .. })
