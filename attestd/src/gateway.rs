@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use environment::{ATTESTD_KEYS_SOCKET, Environment, EnvironmentError, SPIFFE_ENDPOINT_SOCKET};
 pub use executable::{Executable, ExecutableError};
-pub(crate) use executable::{find, hash};
+pub(crate) use executable::{find, hash, open_file};
 pub use image::{Image, ImageError, KEYS_SOCKET, Root, WORKLOAD_SOCKET};
 pub(crate) use key::SealedKey;
 pub use key::{ExecutionKey, key_variable};

@@ -57,18 +57,29 @@ async fn said_in(layout: &images::Layout, isolation: Isolation) -> Option<String
 async fn what_runs_in_an_image_has_its_files_its_key_and_nothing_of_the_machine() {
     let script = format!(
         "#!/bin/sh\ncat /etc/motto; echo $GREETING $LANG; pwd; cat <&$ATTESTD_KEY_FD_DB; echo; \
-         test -e {WORKLOAD_SOCKET} && echo socket; test -e {here} || echo apart; echo more >> /etc/motto; cat /etc/motto; \
+         test -e {WORKLOAD_SOCKET} && echo socket; test -e {here} || echo apart; \
+         test -e /proc/{machine}/root/ || echo unreached; echo more >> /etc/motto; cat /etc/motto; \
          echo x > /dev/null; while read name value; do case $name in CapEff:|CapBnd:|NoNewPrivs:) echo $name $value;; esac; \
          done < /proc/self/status; echo /*; ls /proc/self/fd\n",
         here = env!("CARGO_MANIFEST_DIR"),
+        machine = std::process::id(), // which has the machine's files, and is this user's
     );
     let layer =
         images::Layer::with_shell().folder("etc").file("etc/motto", "of the image\n").program("app/greet", &script);
     let layout = images::Layout::new(vec![layer.bytes()]).write();
     let Some(said) = said_in(&layout, Isolation::default()).await else { return };
     let mut lines = said.lines();
-    let expected =
-        ["of the image", "hello C", "/app", "canary-key-material", "socket", "apart", "of the image", "more"];
+    let expected = [
+        "of the image",
+        "hello C",
+        "/app",
+        "canary-key-material",
+        "socket",
+        "apart",
+        "unreached",
+        "of the image",
+        "more",
+    ];
     assert_eq!(lines.by_ref().take(expected.len()).collect::<Vec<_>>(), expected);
     let none = ["CapEff: 0000000000000000", "CapBnd: 0000000000000000"];
     assert_eq!(lines.by_ref().take(2).collect::<Vec<_>>(), none);
@@ -238,7 +249,7 @@ async fn an_image_with_one_defect_is_refused_for_it() {
         ),
         ("architecture", configured(|c| c["architecture"] = "s390x".into()), "is for linux/s390x"),
         ("system", configured(|c| c["os"] = "windows".into()), "is for windows/"),
-        ("directory", configured(|c| c["config"]["WorkingDir"] = "app".into()), "is not absolute"),
+        ("directory", configured(|c| c["config"]["WorkingDir"] = "app".into()), "is no absolute path"),
         ("variable", configured(|c| c["config"]["Env"] = serde_json::json!(["=x"])), "NAME=VALUE"),
         (
             "our variable",
@@ -249,7 +260,7 @@ async fn an_image_with_one_defect_is_refused_for_it() {
         (
             "program that is a folder",
             configured(|c| c["config"]["Entrypoint"] = serde_json::json!(["/app"])),
-            "/app is no file",
+            "/app: is no regular file",
         ),
         ("path upwards", only(Layer::new().file("../escaped", "x")), "leads out of the image"),
         ("device", only(Layer::new().entry(tar::EntryType::Block, "disk", 0o600, "", &[])), "is a device"),

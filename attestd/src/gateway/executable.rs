@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use rustix::fs::{Mode, OFlags};
 
 use crate::supervise::attach::{AttachError, Attached};
 
@@ -25,7 +26,7 @@ impl Executable {
         let path = find(program, search_path, working_directory)
             .ok_or_else(|| ExecutableError::NotFound { program: program.to_owned() })?;
         let unreadable = |source| ExecutableError::Unreadable { path: path.clone(), source };
-        let file = File::open(&path).map_err(unreadable)?;
+        let file = open_file(&path).map_err(unreadable)?;
         let digest = hash(&file).map_err(unreadable)?;
         Ok(Self { file, path, digest })
     }
@@ -90,10 +91,13 @@ fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
 }
 
+/// Opens a regular file, and waits for nobody: a named pipe would have whoever opens it wait for a writer (fifo(7)).
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let file = File::from(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is no regular file")) }
+}
+
 pub(crate) fn hash(file: &File) -> io::Result<[u8; 32]> {
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::from(io::ErrorKind::IsADirectory));
-    }
     let mut context = Context::new(&SHA256);
     let mut buffer = vec![0; 256 * 1024];
     let mut offset = 0_u64;
@@ -166,6 +170,15 @@ mod tests {
         std::fs::rename(&path, folder.path().join("old")).unwrap();
         std::fs::write(&path, "evil").unwrap();
         executable.verify_unchanged().unwrap();
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o755), 0).unwrap();
+        let refused = Executable::open(path.to_str().unwrap(), "", Path::new("/"));
+        assert!(matches!(refused, Err(ExecutableError::Unreadable { .. })));
     }
 
     #[test]

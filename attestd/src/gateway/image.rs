@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::open_file;
 use super::standby::Standby;
 use crate::supervise::UNPACK;
 use crate::supervise::confine::Unavailable;
@@ -148,13 +149,13 @@ impl Image {
         let wishes = configuration.config;
         let argv = [wishes.entrypoint.unwrap_or_default(), wishes.cmd.unwrap_or_default()].concat();
         let pairs = wishes.env.unwrap_or_default().into_iter().map(|pair| match pair.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            Some((name, value)) if !name.is_empty() && !pair.contains('\0') => Ok((name.to_owned(), value.to_owned())),
             _ => Err(unfit(format!("a variable that is not NAME=VALUE: {pair:?}"))),
         });
         let directory = match wishes.working_dir.unwrap_or_default() {
             none if none.is_empty() => PathBuf::from("/"),
-            named if named.starts_with('/') => PathBuf::from(named),
-            named => return Err(unfit(format!("the working directory is not absolute: {named:?}"))),
+            named if named.starts_with('/') && !named.contains('\0') => PathBuf::from(named),
+            named => return Err(unfit(format!("the working directory is no absolute path: {named:?}"))),
         };
         Ok(Self {
             layout: layout.to_owned(),
@@ -310,7 +311,7 @@ fn blob<T: DeserializeOwned>(
 fn bytes(path: &Path) -> Result<Vec<u8>, ImageError> {
     let unreadable = |source| ImageError::Unreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
+    let file = open_file(path).map_err(unreadable)?;
     file.take(DOCUMENT_CAP_BYTES.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length <= DOCUMENT_CAP_BYTES) {
         return Ok(bytes);

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::close_inherited;
 use super::confine::Unavailable;
 use super::control::{self, StartFault};
-use crate::gateway::find;
+use crate::gateway::{find, open_file};
 
 /// What to unpack.
 #[derive(Debug, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ fn unpack_for(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(String, [
     let (order, _) = received.ok_or_else(|| "the daemon is gone".to_owned())?;
     let blobs = order.layers.iter().map(|layer| {
         let path = Path::new(&order.blobs).join(layer.digest.to_string());
-        File::open(&path).map_err(|error| Failure::Image(format!("read {}: {error}", path.display())))
+        open_file(&path).map_err(|error| Failure::Image(format!("read {}: {error}", path.display())))
     });
     let blobs = blobs.collect::<Result<Vec<_>, _>>()?;
     bound_memory()?;
@@ -140,10 +140,7 @@ fn unpack_for(channel: BorrowedFd<'_>, daemon: Option<Pid>) -> Result<(String, [
     let lacks = || Failure::Image(format!("holds no {:?} on the search path {}", order.program, order.search_path));
     let program = find(&order.program, &order.search_path, directory).ok_or_else(lacks)?;
     let unreadable = |error: io::Error| Failure::Image(format!("{}: {error}", program.display()));
-    let executable = File::open(&program).map_err(unreadable)?;
-    if !executable.metadata().map_err(unreadable)?.is_file() {
-        return Err(Failure::Image(format!("{} is no file", program.display())));
-    }
+    let executable = open_file(&program).map_err(unreadable)?;
     given.place().map_err(|error| Failure::Image(format!("cannot be given what the machine gives: {error}")))?;
     let found = program.to_str().ok_or_else(|| Failure::Image("the program's path is not UTF-8".to_owned()))?;
     Ok((found.to_owned(), [executable.into(), user, mount]))
