@@ -27,9 +27,9 @@ fn unpacked(gateway: &Gateway, named: &str) -> Result<(Image, Root, Executable, 
 }
 
 /// What a program says that runs in an image; none where the machine has no user namespaces.
-async fn said_in(layout: &images::Layout, isolation: Isolation) -> Option<String> {
+async fn said_in(layout: &str, isolation: Isolation) -> Option<String> {
     let gateway = gateway();
-    let (image, root, executable, environment) = match unpacked(&gateway, layout.path()) {
+    let (image, root, executable, environment) = match unpacked(&gateway, layout) {
         Err(GatewayError::Image(ImageError::Unavailable(lacks))) => {
             println!("not tested: {lacks}");
             return None;
@@ -67,7 +67,7 @@ async fn what_runs_in_an_image_has_its_files_its_key_and_nothing_of_the_machine(
     let layer =
         images::Layer::with_shell().folder("etc").file("etc/motto", "of the image\n").program("app/greet", &script);
     let layout = images::Layout::new(vec![layer.bytes()]).write();
-    let Some(said) = said_in(&layout, Isolation::default()).await else { return };
+    let Some(said) = said_in(layout.path(), Isolation::default()).await else { return };
     let mut lines = said.lines();
     let expected = [
         "of the image",
@@ -88,6 +88,31 @@ async fn what_runs_in_an_image_has_its_files_its_key_and_nothing_of_the_machine(
     assert!(root.contains("/app /bin") && !root.contains("/home") && !root.contains("/sys"), "{root}");
     // Standard streams, the key, the executable (a script's interpreter reads it), and the folder that is being read.
     assert_eq!(lines.collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5"]);
+}
+
+/// umoci reads and writes layouts by a library of its own.
+#[tokio::test]
+async fn an_image_that_another_tool_made_runs() {
+    let work = tempfile::tempdir().unwrap();
+    let layout = work.path().join("layout");
+    let archive = images::Layer::with_shell().file("etc/motto", "by another tool").bytes();
+    let umoci = |arguments: &[&str]| {
+        let ran = std::process::Command::new("umoci").args(arguments).current_dir(work.path()).output();
+        ran.map(|output| assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)))
+    };
+    if let Err(error) = umoci(&["init", "--layout", "layout"]) {
+        return println!("not tested: umoci: {error}");
+    }
+    umoci(&["new", "--image", "layout:v1"]).unwrap();
+    umoci(&["unpack", "--rootless", "--image", "layout:v1", "bundle"]).unwrap();
+    tar::Archive::new(archive.as_slice()).unpack(work.path().join("bundle/rootfs")).unwrap();
+    umoci(&["repack", "--image", "layout:v1", "bundle"]).unwrap();
+    let script = "--config.cmd=echo $(cat /etc/motto) $GREETING in $(pwd)";
+    let said = "--config.env=GREETING=says hello";
+    let configured = ["config", "--image", "layout:v1", "--config.entrypoint=sh", "--config.cmd=-c", script, said];
+    umoci(&[&configured[..], &["--config.workingdir=/made/for/it"]].concat()).unwrap();
+    let Some(said) = said_in(layout.to_str().unwrap(), Isolation::default()).await else { return };
+    assert_eq!(said, "by another tool says hello in /made/for/it\n");
 }
 
 #[tokio::test]
@@ -120,7 +145,7 @@ async fn layers_replace_hide_and_stay_within_the_image() {
         .entry(tar::EntryType::Regular, "set-id", 0o6755, "", b"x")
         .program("app/greet", "#!/bin/sh\ncd /; test -u set-id || test -g set-id || test -x set-id && echo plain; for f in a/* b/* b/sub/* c out/* stray; do echo $f; done; cat a/replaced c a/linked");
     let layout = images::Layout::new(vec![lower.bytes(), upper.bytes()]).write();
-    let Some(said) = said_in(&layout, Isolation::default()).await else { return };
+    let Some(said) = said_in(layout.path(), Isolation::default()).await else { return };
     let expected = "plain\na/kept\na/linked\na/replaced\nb/sub\nb/sub/high\nc\nout/stray\nstray\nhighnow a filelow";
     assert_eq!(said, expected);
     assert_eq!(std::fs::read_dir(outside).unwrap().count(), 0, "a layer wrote to the machine");
@@ -144,7 +169,7 @@ async fn an_image_is_confined_as_its_intent_asks() {
         println!("not tested: no Landlock or seccomp here");
         return;
     }
-    let Some(said) = said_in(&layout, confined).await else { return };
+    let Some(said) = said_in(layout.path(), confined).await else { return };
     assert!(said.contains("Permission denied") && said.ends_with("refused\n"), "{said}");
 }
 
