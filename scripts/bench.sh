@@ -20,8 +20,12 @@ trap 'rm -f "$out"' EXIT
 for bench in "${benches[@]}"; do
   echo "bench $bench" >&2
   case $bench in halts | mesh | partners | revocation) # real processes
-    for program in attestd verifier; do cargo build --quiet --release -p "$program" --bin "$program"; done
-    cargo build --quiet --release -p simulators --bin tee-simulator ;;
+    cargo build --quiet --release -p verifier --bin verifier
+    cargo build --quiet --release -p simulators --bin tee-simulator
+    # as it is packaged
+    cargo build --quiet --profile node -p attestd --bin attestd
+    BENCH_ATTESTD=$(realpath "${CARGO_TARGET_DIR:-target}")/node/attestd
+    export BENCH_ATTESTD ;;
   esac
   # what runs beside other verifiers is in a workspace of its own
   package=tests

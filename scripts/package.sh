@@ -5,12 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-profile=release
-folder=release
+profiles=(node release) # of attestd, of verifier
 compression=(-Zxz)
 if [ "${1:-}" = --dev ]; then
-  profile=dev
-  folder=debug
+  profiles=(dev dev)
   compression=(-Zgzip -z1)
   shift
 fi
@@ -21,8 +19,14 @@ for tool in dpkg-deb dpkg-query ldd; do
   command -v "$tool" >/dev/null || { echo "$tool not found: Debian packages are built on Debian" >&2; exit 1; }
 done
 
-cargo build --profile "$profile" --bin attestd --bin verifier
-built=${CARGO_TARGET_DIR:-target}/$folder
+if [ "${profiles[0]}" = "${profiles[1]}" ]; then
+  cargo build --profile "${profiles[0]}" --bin attestd --bin verifier
+else
+  cargo build --profile "${profiles[0]}" -p attestd --bin attestd
+  cargo build --profile "${profiles[1]}" -p verifier --bin verifier
+fi
+# Where a profile's programs are.
+built() { echo "${CARGO_TARGET_DIR:-target}/${1/#dev/debug}"; }
 version=$(sed -nE 's/^version = "(.*)"$/\1/p' Cargo.toml | head -n 1)
 architecture=$(dpkg --print-architecture)
 
@@ -37,7 +41,8 @@ staged=$(mktemp -d)
 trap 'rm -rf "$staged"' EXIT
 for package in attestd verifier; do
   root=$staged/$package
-  program=$built/$package
+  program=$(built "${profiles[0]}")/$package
+  profiles=("${profiles[1]}") # the next one's
   install -D -m 0755 "$program" "$root/usr/bin/$package"
   strip "$root/usr/bin/$package"
   install -D -m 0644 "packaging/$package/$package.service" "$root/lib/systemd/system/$package.service"

@@ -1,7 +1,7 @@
 //! How soon a workload is dead once its machine is no longer what was appraised, what a daemon costs while it only holds a
 //! lease, and what `attestd exec` adds to a program's own time. Real processes: a software TPM whose PCR is extended, and a
 //! simulated TEE, which takes next to no time, for `exec`. The workload's end is what a pidfd says of it: its last
-//! instruction was before that. Needs `attestd`, `verifier` and `tee-simulator` built in the bench's own profile.
+//! instruction was before that. Programs as in `meshed`.
 //! `BENCH_SAMPLES` and `BENCH_IDLE_S` make it shorter; budgets are about the figures that stand here.
 
 #![allow(

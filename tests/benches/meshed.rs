@@ -1,7 +1,7 @@
 //! Real processes for a bench: domains that stand with each other, and nodes that run what they authorize. Needs `attestd`,
-//! `verifier` and `tee-simulator` built in the bench's own profile.
+//! `verifier` and `tee-simulator` built in the bench's own profile, or `attestd` where `BENCH_ATTESTD` says: as it is packaged.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -27,7 +27,9 @@ pub(crate) async fn domains_on(
 ) -> (Mesh, Vec<(&'static str, Reach)>) {
     let bench = std::env::current_exe().expect("this program");
     let beside = bench.parent().and_then(Path::parent).expect("a target folder").to_owned();
-    let programs = ["attestd", "verifier", "tee-simulator"].map(|name| beside.join(name));
+    let [verifier, simulator] = ["verifier", "tee-simulator"].map(|name| beside.join(name));
+    let attestd = std::env::var_os("BENCH_ATTESTD").map_or_else(|| beside.join("attestd"), PathBuf::from);
+    let programs = [attestd, verifier, simulator];
     let mut mesh = Mesh::on(programs, machines, lease_ms, false).await.expect("machines");
     let (mut reached, mut partners) = (Vec::new(), Vec::new());
     for name in names {
