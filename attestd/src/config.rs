@@ -9,6 +9,7 @@ mod tpm;
 mod words;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use evidence::kind::EvidenceKind;
@@ -260,9 +261,15 @@ impl Config {
         if let Some(name) = self.gateway.environment.iter().find(|n| is_loader_variable(n)) {
             return Err(value_error("gateway.environment", format!("{name} changes what code a program loads")));
         }
+        if !IMAGE_CAPS_BYTES.contains(&self.gateway.image_cap_bytes) {
+            return Err(value_error("gateway.image_cap_bytes", "must be 1048576 to 1099511627776"));
+        }
         Ok(())
     }
 }
+
+/// From a MiB to a TiB: none would be no limit (tmpfs(5), "size").
+const IMAGE_CAPS_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
 
 /// Variables of the dynamic loader and of interpreters: passing them on would let a client run other code than measured.
 fn is_loader_variable(name: &str) -> bool {

@@ -1,14 +1,16 @@
 //! `ATTESTD_*`: which keys of the file a variable may replace.
 
 use super::{ConfigError, value_error};
+use crate::gateway::ATTESTD_KEYS_SOCKET;
 
 /// Variables with this prefix that are not configuration: where the state and the configuration are, log levels, and
-/// the descriptors of a workload's keys.
-const OTHER_VARIABLES: [&str; 4] = ["ATTESTD_STATE", "ATTESTD_CONFIG", "ATTESTD_LOG", "ATTESTD_TSS_LOG_SET"];
+/// where a workload finds its keys.
+const OTHER_VARIABLES: [&str; 5] =
+    ["ATTESTD_STATE", "ATTESTD_CONFIG", "ATTESTD_LOG", "ATTESTD_TSS_LOG_SET", ATTESTD_KEYS_SOCKET];
 
 /// Keys that a variable may override: (variable, section, key, is a number). Domains and watched PCRs are not among
 /// them: lists of trusted things stay in one reviewed place.
-const OVERRIDES: [(&str, Option<&str>, &str, bool); 14] = [
+const OVERRIDES: [(&str, Option<&str>, &str, bool); 15] = [
     ("ATTESTD_NODE_ID", None, "node_id", false),
     ("ATTESTD_TPM_TCTI", Some("tpm"), "tcti", false),
     ("ATTESTD_TPM_EK", Some("tpm"), "ek", false),
@@ -22,6 +24,7 @@ const OVERRIDES: [(&str, Option<&str>, &str, bool); 14] = [
     ("ATTESTD_LOGS_EVENT_LOG", Some("logs"), "event_log", false),
     ("ATTESTD_LOGS_IMA_LOG", Some("logs"), "ima_log", false),
     ("ATTESTD_WATCH_INTERVAL_MS", Some("watch"), "interval_ms", true),
+    ("ATTESTD_GATEWAY_IMAGE_CAP_BYTES", Some("gateway"), "image_cap_bytes", true),
     ("ATTESTD_HALT_CGROUP", Some("halt"), "cgroup", false),
 ];
 

@@ -76,6 +76,11 @@ fn overrides_replace_and_unknown_ones_are_refused() {
     .unwrap();
     assert_eq!(config.watch.interval_ms, 50);
     assert_eq!(config.identity.tpm().unwrap().tcti, Tcti::Device("/dev/tpmrm0".into()));
+    let capped = load(GENUINE, &[("ATTESTD_GATEWAY_IMAGE_CAP_BYTES", "2097152")]).unwrap();
+    assert_eq!((capped.gateway.image_cap_bytes, config.gateway.image_cap_bytes), (2 << 20, 1 << 30));
+    // What a workload is told configures nothing.
+    let told = [("ATTESTD_KEY_FD_LEDGER", "3"), ("ATTESTD_KEYS_SOCKET", "/run/attestd/keys.sock")];
+    load(GENUINE, &told).unwrap();
     assert!(matches!(load(GENUINE, &[("ATTESTD_WATCH_PCRS", "0")]), Err(ConfigError::UnknownOverride { .. })));
     assert!(matches!(load(GENUINE, &[("ATTESTD_WATCH_INTERVAL_MS", "x")]), Err(ConfigError::Value { .. })));
 }
@@ -135,6 +140,7 @@ fn one_contradiction_each_of_a_tee_is_refused() {
         ("[halt]", "[tpm]\ntcti = \"device:/dev/tpm0\"\nek = \"rsa-2048\"\n[halt]", "key tpm: platform"),
         ("[halt]", "[watch]\npcrs = [0]\n[halt]", "no TPM"),
         ("[halt]", "[watch]\ninterval_ms = 0\n[halt]", "1 to 600000"),
+        ("[halt]", "[gateway]\nimage_cap_bytes = 0\n[halt]", "1048576 to 1099511627776"),
         ("[halt]", "[logs]\nevent_log = \"log\"\n[halt]", "tee.ccel"),
         ("[halt]", "[logs]\nima_log = \"log\"\n[halt]", "holds no IMA log"),
         ("configfs:/sys/kernel/config/tsm/report", "configfs:relative", "absolute"),
