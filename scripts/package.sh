@@ -5,10 +5,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-profiles=(node release) # of attestd, of verifier
+of_attestd=node
+of_verifier=release
 compression=(-Zxz)
 if [ "${1:-}" = --dev ]; then
-  profiles=(dev dev)
+  of_attestd=dev
+  of_verifier=dev
   compression=(-Zgzip -z1)
   shift
 fi
@@ -19,11 +21,11 @@ for tool in dpkg-deb dpkg-query ldd; do
   command -v "$tool" >/dev/null || { echo "$tool not found: Debian packages are built on Debian" >&2; exit 1; }
 done
 
-if [ "${profiles[0]}" = "${profiles[1]}" ]; then
-  cargo build --profile "${profiles[0]}" --bin attestd --bin verifier
+if [ "$of_attestd" = "$of_verifier" ]; then
+  cargo build --profile "$of_attestd" --bin attestd --bin verifier
 else
-  cargo build --profile "${profiles[0]}" -p attestd --bin attestd
-  cargo build --profile "${profiles[1]}" -p verifier --bin verifier
+  cargo build --profile "$of_attestd" -p attestd --bin attestd
+  cargo build --profile "$of_verifier" -p verifier --bin verifier
 fi
 # Where a profile's programs are.
 built() { echo "${CARGO_TARGET_DIR:-target}/${1/#dev/debug}"; }
@@ -41,8 +43,9 @@ staged=$(mktemp -d)
 trap 'rm -rf "$staged"' EXIT
 for package in attestd verifier; do
   root=$staged/$package
-  program=$(built "${profiles[0]}")/$package
-  profiles=("${profiles[1]}") # the next one's
+  profile=$of_attestd
+  if [ "$package" = verifier ]; then profile=$of_verifier; fi
+  program=$(built "$profile")/$package
   install -D -m 0755 "$program" "$root/usr/bin/$package"
   strip "$root/usr/bin/$package"
   install -D -m 0644 "packaging/$package/$package.service" "$root/lib/systemd/system/$package.service"
