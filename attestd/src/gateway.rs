@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod environment;
+mod error;
 mod executable;
 pub mod facilities;
 mod image;
@@ -26,6 +27,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use environment::{ATTESTD_KEYS_SOCKET, Environment, EnvironmentError, SPIFFE_ENDPOINT_SOCKET};
+pub use error::GatewayError;
 pub use executable::{Executable, ExecutableError};
 pub(crate) use executable::{find, hash, open_file};
 pub use image::{Image, ImageError, KEYS_SOCKET, Root, WORKLOAD_SOCKET};
@@ -38,7 +40,7 @@ use standby::supervisors;
 
 pub use crate::supervise::attach::{AttachError, Attached};
 pub use crate::supervise::confine::Unavailable;
-use crate::supervise::control::{self, Attach, ControlError, Order, Report, Start, StartFault};
+use crate::supervise::control::{self, Attach, Order, Report, Start, StartFault};
 pub use crate::supervise::control::{EndCause, Ended, Outcome};
 use crate::supervise::{SUPERVISE, descendants};
 
@@ -429,88 +431,7 @@ fn kill_orphans() -> u32 {
     }
 }
 
-/// Why a workload was not started.
-#[derive(Debug, thiserror::Error)]
-pub enum GatewayError {
-    /// What runs already cannot be governed.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    /// The executable is not, or no longer, what was authorized.
-    #[error(transparent)]
-    Executable(#[from] ExecutableError),
-    /// The image cannot be run.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// So many images wait for their executions to be authorized that there is no place for another.
-    #[error("too many images wait to be started")]
-    TooManyImages,
-    /// The artifacts do not authorize it.
-    #[error(transparent)]
-    NotAuthorized(#[from] GovernanceDenial),
-    /// A variable that the intent does not name.
-    #[error(transparent)]
-    Environment(#[from] EnvironmentError),
-    /// The request cannot be carried out.
-    #[error("{what}")]
-    Request {
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// The supervisor could not start it.
-    #[error("start the workload: {what}")]
-    NotStarted {
-        /// What failed.
-        what: String,
-    },
-    /// The machine does not give the isolation that the intent asks for.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-    /// The supervisor died.
-    #[error("the workload's supervisor died")]
-    SupervisorLost,
-    /// The control channel failed.
-    #[error("{0}")]
-    Control(String),
-    /// The cgroup could not be made.
-    #[error("make cgroup {}: {source}", path.display())]
-    Cgroup {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A system call failed.
-    #[error("start the workload: {0}")]
-    System(#[from] io::Error),
-}
-
-impl GatewayError {
-    /// What ran already was not taken under a lease, and goes on as it did.
-    const fn left_untouched(&self) -> bool {
-        match self {
-            Self::Executable(_) | Self::NotStarted { .. } | Self::Unavailable(_) => true,
-            // It may stand still, or its supervisor may have begun to govern it.
-            Self::Attach(_)
-            | Self::NotAuthorized(_)
-            | Self::Image(_)
-            | Self::TooManyImages
-            | Self::Environment(_)
-            | Self::Request { .. }
-            | Self::SupervisorLost
-            | Self::Control(_)
-            | Self::Cgroup { .. }
-            | Self::System(_) => false,
-        }
-    }
-}
-
 /// Images of operators' executions that may wait, each of `image_cap_bytes` at most.
 const OPERATORS_IMAGES: usize = 4;
 /// The same of workloads' children, all workloads together.
 const WORKLOADS_IMAGES: usize = 2;
-
-impl From<ControlError> for GatewayError {
-    fn from(error: ControlError) -> Self {
-        Self::Control(error.to_string())
-    }
-}
